@@ -1,0 +1,94 @@
+#pragma once
+
+// The values that core, store and rpc pass around: what a session and a command are, seen from
+// outside. Plain data, no behaviour, no thread of its own.
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backends/backend.h"
+#include "daemon/runtime/clock.h"
+
+namespace hermes {
+
+using Labels = std::map<std::string, std::string>;
+
+enum class SessionState { kOpening, kReady, kDegraded, kClosing, kClosed, kFailed, kLost };
+
+struct Condition {
+  std::string type;
+  bool status = true;
+  std::string reason;
+  std::string message;
+  WallTime since;
+};
+
+// A session as it is stored and shown.
+struct SessionInfo {
+  std::string id;  // without "sessions/"
+  std::string backend;
+  SessionState state = SessionState::kOpening;
+  uint64_t version = 0;  // grows with each change; the etag
+  Labels labels;
+  WallTime create_time;
+  std::optional<WallTime> expire_time;
+  Duration idle_ttl{0};   // 0: never
+  std::string first_cwd;  // as asked for at creation
+  EnvPairs first_env;
+  std::string cwd;
+  uint64_t generation = 0;
+  std::string incarnation;
+  Capabilities capabilities;
+  std::vector<Condition> conditions;
+  uint32_t creator_uid = 0;
+  std::string engine;
+  std::string engine_reason;
+  uint32_t running_commands = 0;  // shown, not stored
+  std::string sandbox_handle;     // stored, not shown
+  std::string request_id;
+  std::string request_digest;
+  // One hermesd per store today; kept so that a fleet can share one later.
+  std::string owner;
+  uint64_t epoch = 0;
+};
+
+enum class Overflow { kDropMiddle, kBlockProcess, kKill };
+
+struct OutputPolicy {
+  bool merge_stderr = false;
+  uint64_t limit_bytes = 128ull << 20;  // per stream
+  Overflow overflow = Overflow::kDropMiddle;
+};
+
+struct Cursor {
+  uint64_t offset[kOutputStreams] = {0, 0};
+};
+
+// A command as it is stored and shown.
+struct CommandInfo {
+  std::string session_id;
+  std::string id;      // without "sessions/../commands/"
+  std::string run_id;  // UUID: the request id, or one made up
+  bool client_request_id = false;
+  std::string request_digest;  // SHA-256 of the request body: same id with another body is refused
+  CommandState state = CommandState::kQueued;
+  std::optional<Outcome> outcome;
+  Cursor produced;
+  WallTime create_time;
+  std::optional<WallTime> start_time;
+  std::optional<WallTime> end_time;
+  Labels labels;
+  std::string incarnation;
+  bool residual = false;
+  int64_t pid = 0;
+  std::string summary;  // first bytes of script or argv
+  uint32_t creator_uid = 0;
+  bool has_pty = false;
+  OutputPolicy output;
+  Duration kill_grace{0};
+};
+
+}  // namespace hermes

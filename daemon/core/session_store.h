@@ -1,0 +1,80 @@
+#pragma once
+
+// SessionStore: durable truth behind a small interface. Every method is one transaction; when it
+// returns OK the change survives the death of this process (after power loss the last seconds may
+// be forgotten: synchronous=NORMAL). Calls run in the order they are made. Loop thread; the SQLite
+// one does its work on a thread of its own. Errors: DISK_FULL (nothing changed), STORE_CORRUPT,
+// BUG.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "daemon/core/model.h"
+#include "daemon/core/output_log.h"
+#include "daemon/runtime/loop.h"
+#include "daemon/runtime/task.h"
+
+namespace hermes {
+
+// A finished or running command with what is kept of its output.
+struct StoredCommand {
+  CommandInfo info;
+  OutputLog::Saved output;
+  bool forgotten = false;  // the far side was told to drop its record
+};
+
+class SessionStore {
+ public:
+  virtual ~SessionStore() = default;
+
+  struct Contents {
+    std::string daemon_id;  // made once, short and random
+    std::vector<SessionInfo> sessions;
+    std::vector<StoredCommand>
+        live_commands;  // not ended, or not drained, or not forgotten: to be taken up again
+  };
+  // Everything that a starting daemon needs. First call; takes over from a dead daemon (epoch + 1).
+  virtual Task<absl::StatusOr<Contents>> Load() = 0;
+
+  // Inserts or replaces.
+  virtual Task<absl::Status> PutSession(SessionInfo session) = 0;
+  virtual Task<absl::Status> DeleteSession(std::string session_id) = 0;  // with its commands
+
+  // Write-ahead of a start. If the run id (of this session) is known, nothing changes and the known
+  // one is returned.
+  struct Accepted {
+    bool fresh = false;
+    CommandInfo existing;  // when !fresh
+  };
+  virtual Task<absl::StatusOr<Accepted>> AcceptCommand(CommandInfo command) = 0;
+
+  // A known run id of any session within retention, ended and expired ones included.
+  virtual Task<absl::StatusOr<std::optional<CommandInfo>>> FindRun(std::string run_id) = 0;
+
+  // Replaces the command's row.
+  virtual Task<absl::Status> PutCommand(StoredCommand command) = 0;
+
+  virtual Task<absl::StatusOr<std::optional<StoredCommand>>> GetCommand(std::string session_id,
+                                                                        std::string id) = 0;
+
+  // Newest first, after `before` (exclusive; empty: from the newest), at most `limit`. Empty
+  // session: all sessions.
+  virtual Task<absl::StatusOr<std::vector<CommandInfo>>> ListCommands(std::string session_id,
+                                                                      std::string before,
+                                                                      size_t limit) = 0;
+
+  // Drops outputs of commands that ended before `results_before` (their rows stay, so that
+  // RESULT_EXPIRED can be told), and whole rows older than `requests_before`. Returns the prefixes
+  // (session/id) whose files may go.
+  virtual Task<absl::StatusOr<std::vector<std::string>>> Expire(WallTime results_before,
+                                                                WallTime requests_before) = 0;
+};
+
+// Opens (or makes) the database file. Blocking; before the loop runs.
+absl::StatusOr<std::unique_ptr<SessionStore>> OpenSqliteStore(Loop& loop, const std::string& path);
+
+}  // namespace hermes

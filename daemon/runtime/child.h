@@ -1,0 +1,57 @@
+#pragma once
+
+// Child: a process that hermesd itself spawned (posix_spawn, never fork: this process links gRPC).
+// Its own process group; descriptors other than the given three are closed. Loop thread. Destroying
+// a Child whose process runs sends KILL to its group; the process is reaped in any case.
+
+#include <sys/types.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "daemon/runtime/event.h"
+#include "daemon/runtime/loop.h"
+#include "daemon/runtime/task.h"
+
+namespace hermes {
+
+struct ChildSpec {
+  std::vector<std::string> argv;  // argv[0] is the path, looked up in PATH if it has no slash
+  std::vector<std::string> environment;  // "NAME=value", the whole of it
+  std::string cwd;                       // empty: ours
+};
+
+class Child {
+ public:
+  struct ExitStatus {
+    bool signalled = false;
+    int value = 0;  // exit code or signal number
+  };
+
+  // The parent's ends of the three pipes; the caller owns them (non-blocking, close-on-exec).
+  struct Pipes {
+    int stdin_fd = -1;
+    int stdout_fd = -1;
+    int stderr_fd = -1;
+  };
+
+  // A failed start is a status with the errno's text; nothing is left behind.
+  static absl::StatusOr<std::unique_ptr<Child>> Spawn(Loop& loop, ChildSpec spec, Pipes* pipes);
+  ~Child();
+
+  pid_t pid() const;
+  void SignalGroup(int signal);
+
+  // Returns once the process has been reaped; may be awaited by several.
+  Task<ExitStatus> Wait();
+
+ private:
+  class Impl;
+  explicit Child(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace hermes

@@ -1,0 +1,51 @@
+#pragma once
+
+// The one loop: an io_context and the thread that runs it. Everything belongs to the loop unless
+// its header says otherwise. Created and destroyed by main (or a test), outlives all that uses it.
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/io_context.hpp>
+
+#include "absl/functional/any_invocable.h"
+
+namespace hermes {
+
+class Loop {
+ public:
+  Loop() = default;
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+
+  asio::io_context& context() { return context_; }
+  asio::any_io_executor executor() { return context_.get_executor(); }
+
+  // Runs until Stop(); the calling thread becomes the loop thread.
+  void Run();
+
+  // Thread-safe. Pending handlers are not run any more.
+  void Stop();
+
+  // Runs everything that is ready now and returns: for tests and the simulator, on the thread that
+  // calls it.
+  void RunReady();
+
+  // Thread-safe. Runs `work` on the loop later; never inline.
+  void Post(absl::AnyInvocable<void()> work);
+
+  // True on the loop thread (the thread inside Run or RunReady).
+  bool OnLoop() const { return thread_.load() == std::this_thread::get_id(); }
+
+  // Longest time between two turns since the last call: how late the loop was.
+  std::chrono::nanoseconds TakeMaxLag();
+
+ private:
+  asio::io_context context_{1};
+  std::atomic<std::thread::id> thread_;
+  std::atomic<int64_t> max_lag_ns_{0};
+};
+
+}  // namespace hermes
