@@ -1,0 +1,96 @@
+#pragma once
+
+// CommandRun: one command, from acceptance to the day its record is dropped. Pumps Channel ->
+// OutputLog, owns the overflow policy and kills, ends with exactly one outcome, which is in the
+// store before anybody hears of it. Shared by its Session and by whoever reads it or waits for it
+// (rpc); loop thread only.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "backends/backend.h"
+#include "daemon/core/model.h"
+#include "daemon/core/output_log.h"
+#include "daemon/core/session_store.h"
+#include "daemon/core/stats.h"
+#include "daemon/runtime/clock.h"
+#include "daemon/runtime/event.h"
+#include "daemon/runtime/loop.h"
+#include "daemon/runtime/task.h"
+
+namespace hermes {
+
+class CommandRun : public std::enable_shared_from_this<CommandRun> {
+ public:
+  struct Deps {
+    Loop& loop;
+    Clock& clock;
+    SessionStore& store;
+    Stats& stats;
+  };
+
+  CommandRun(Deps deps, CommandInfo info, std::unique_ptr<OutputLog> log);
+  ~CommandRun();
+
+  const CommandInfo& info() const { return info_; }
+  OutputLog& log() { return *log_; }
+  bool ended() const { return info_.outcome.has_value(); }
+  bool drained() const { return log_->finished(); }
+
+  // Woken when state, pid, outcome or residual change; for output see log().changed(), which is
+  // woken then, too.
+  Event& changed() { return log_->changed(); }
+
+  // Pumps until the channel is drained or abandoned; spawned by the Session once. `after_end` is
+  // called once, right after the outcome was committed.
+  Task<void> Pump(std::unique_ptr<Channel> channel);
+
+  // Records an outcome that no channel will tell (never started, unknown). Returns when it is
+  // committed.
+  Task<void> EndWith(Outcome outcome);
+
+  // False until Pump runs; then stdin, signals and resize go to the channel. Errors:
+  // FAILED_PRECONDITION once ended.
+  Task<absl::Status> WriteStdin(uint64_t offset, std::string data, bool eof);
+  uint64_t stdin_accepted() const;
+  absl::Status Signal(int signal, int scope);
+  absl::Status Resize(uint16_t cols, uint16_t rows);
+
+  // The kill ladder; returns when the outcome is committed (or, for residual children, when they
+  // are gone). Calling it again joins the kill under way.
+  Task<absl::StatusOr<TreeReport>> Kill(Duration grace, Cause cause);
+
+  // Returns when ended or at `deadline`.
+  Task<void> WaitEnded(SteadyTime deadline);
+
+  // Stops pumping without touching the command: for drain.
+  void Abandon();
+
+  // Readers hold the session alive and count for on_disconnect.
+  class ReaderCount;
+  int readers() const { return readers_; }
+  void AddReader() { ++readers_; }
+  void RemoveReader() { --readers_; }
+
+ private:
+  Task<void> TakeData(DataEvent data);
+  Task<void> AppendOrDrop(DataEvent data);
+  Task<void> TakeEnd(Outcome outcome);
+  Task<void> TakeDrained();
+  Task<void> Commit();
+  Task<void> KillForOverflow(std::shared_ptr<CommandRun> self);
+  void AckDisk();
+
+  Deps deps_;
+  CommandInfo info_;
+  std::unique_ptr<OutputLog> log_;
+  std::unique_ptr<Channel> channel_;
+  std::optional<TreeReport> kill_report_;
+  bool killing_ = false;
+  bool forgotten_ = false;
+  int readers_ = 0;
+};
+
+}  // namespace hermes

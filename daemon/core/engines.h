@@ -1,0 +1,40 @@
+#pragma once
+
+// EngineFactory: from a session's wishes to a Sandbox and the Engine that runs commands in it. The
+// seam where main wires the backends and where tests put a scripted world. Loop thread only.
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "backends/backend.h"
+#include "daemon/core/requests.h"
+#include "daemon/runtime/task.h"
+
+namespace hermes {
+
+// Told when the place behind a session was replaced (another runner process): new incarnation,
+// state generation.
+using IncarnationChanged = std::function<void(std::string incarnation, uint64_t generation)>;
+
+struct OpenPlace {
+  std::unique_ptr<Sandbox> sandbox;
+  std::unique_ptr<Engine> engine;
+};
+
+class EngineFactory {
+ public:
+  virtual ~EngineFactory() = default;
+  // Unknown backend: BAD_FIELD naming those that exist. Never another backend than the one asked
+  // for.
+  virtual absl::Status CheckBackend(const std::string& backend) const = 0;
+  virtual std::vector<Backend*> backends() const = 0;
+  // `handle` empty: a new place; else the one it names.
+  virtual Task<absl::StatusOr<OpenPlace>> Open(std::string backend, std::string session_id,
+                                               std::string handle, RunnerPolicy runner,
+                                               IncarnationChanged changed) = 0;
+};
+
+}  // namespace hermes

@@ -1,0 +1,105 @@
+#pragma once
+
+// Follow: one reader of one command. Turns the log into a stream of events for an EventSink at the
+// sink's own pace: at most one event is in flight, so a slow sink costs one message and holds
+// nobody. Loop thread only.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "absl/status/status.h"
+#include "daemon/core/command_run.h"
+#include "daemon/core/model.h"
+#include "daemon/runtime/clock.h"
+#include "daemon/runtime/task.h"
+
+namespace hermes {
+
+inline constexpr size_t kEventBytes = 64 << 10;  // most output bytes in one event
+inline constexpr size_t kCoalesceBytes =
+    32 << 10;  // below this, output waits kCoalesceTime for more ...
+inline constexpr Duration kCoalesceTime =
+    std::chrono::milliseconds(10);  // ... counted from the last event sent
+inline constexpr Duration kBeatInterval = std::chrono::seconds(15);
+
+struct StartedInfo {
+  CommandInfo command;
+  bool attached_to_existing = false;
+  Cursor start;
+};
+struct OutputPiece {
+  OutputStream stream = OutputStream::kStdout;
+  uint64_t offset = 0;
+  std::string data;
+};
+struct GapPiece {
+  OutputStream stream = OutputStream::kStdout;
+  uint64_t from = 0;
+  uint64_t to = 0;
+  std::string reason;
+};
+struct PhaseInfo {
+  std::string name;
+  std::string detail;
+};
+struct BeatInfo {
+  Cursor produced;
+};
+struct FinishedInfo {
+  CommandInfo command;
+};
+using CommandEvent =
+    std::variant<StartedInfo, OutputPiece, GapPiece, PhaseInfo, BeatInfo, FinishedInfo>;
+
+// Where events go: a gRPC stream, or a recorder in tests.
+class EventSink {
+ public:
+  virtual ~EventSink() = default;
+  // Returns when the event was taken and the next may follow; false: the reader is gone.
+  virtual Task<bool> Send(CommandEvent event) = 0;
+};
+
+class Follower {
+ public:
+  struct Options {
+    Cursor from;
+    bool follow = true;  // false: end at what is there now
+    bool attached_to_existing = false;
+    std::optional<SteadyTime> wait_until;  // ends the stream, not the command
+  };
+
+  Follower(Clock& clock, std::shared_ptr<CommandRun> run, Options options);
+  ~Follower();
+
+  enum class Result { kFinished, kReaderGone, kWaitOver, kCaughtUp, kDraining };
+
+  // Sends Started, then output and gaps in offset order per stream, beats, and Finished last. A
+  // cursor beyond the end is refused before anything is sent: OFFSET_BEYOND_END. Result says why it
+  // returned.
+  Task<absl::StatusOr<Result>> Run(EventSink& sink);
+
+  // The reader is gone, or the daemon drains: Run returns soon. Idempotent.
+  void Cancel();
+  void Drain();
+
+ private:
+  Task<bool> SendOne(EventSink& sink, CommandEvent event);
+  std::optional<CommandEvent> NextPiece();
+  bool WorthSending() const;
+  Task<void> WaitForChange();
+
+  Clock& clock_;
+  std::shared_ptr<CommandRun> run_;
+  Options options_;
+  Cursor at_;
+  SteadyTime last_sent_;
+  bool sent_output_ = false;
+  bool cancelled_ = false;
+  bool draining_ = false;
+  int next_stream_ = 0;
+};
+
+}  // namespace hermes

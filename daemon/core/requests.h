@@ -1,0 +1,64 @@
+#pragma once
+
+// What callers ask of the core, already decoded and validated field by field (daemon/rpc/decode).
+// Plain data.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "daemon/core/model.h"
+
+namespace hermes {
+
+enum class Role { kNone, kOperate, kFull };
+
+// Who is calling, from the kernel. Shown as creator; rights are in `role`.
+struct Caller {
+  uint32_t uid = 0;
+  Role role = Role::kNone;
+};
+
+enum class RunnerPolicy { kDefault, kAuto, kNever, kRequire };
+
+struct CreateSession {
+  std::string id;  // empty: make one up
+  std::string backend;
+  std::string cwd;
+  EnvPairs env;
+  Labels labels;
+  Duration idle_ttl{0};  // 0: none
+  Duration lease{0};     // 0: none
+  RunnerPolicy runner = RunnerPolicy::kDefault;
+  std::string sudo_password;
+  bool wait_ready = false;
+  std::string request_id;  // empty: none
+  std::string digest;      // SHA-256 of the request body
+  uint32_t uid = 0;
+};
+
+struct UpdateSession {
+  std::string id;
+  std::string etag;  // empty: do not check
+  std::optional<Labels> labels;
+  std::optional<Duration> idle_ttl;
+  std::optional<std::string> sudo_password;
+};
+
+enum class OnDisconnect { kDetach, kCancel, kCancelAfterGrace };
+
+struct StartCommand {
+  std::string session_id;
+  CommandSpec spec;  // spec.run_id is set; spec.stdin_open is true for inline data, too
+  bool client_request_id = false;
+  std::string digest;
+  std::optional<std::string> stdin_data;  // inline: written, then end of file
+  OutputPolicy output;
+  OnDisconnect on_disconnect = OnDisconnect::kDetach;
+  Labels labels;
+  std::string expected_incarnation;
+  std::string summary;
+  uint32_t uid = 0;
+};
+
+}  // namespace hermes

@@ -1,0 +1,117 @@
+#pragma once
+
+// Session: name, owner, state machine, and its running commands; owns one Sandbox and one Engine.
+// Every transition is written to the store before it is shown. Owned by the SessionTable; loop
+// thread only.
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "backends/backend.h"
+#include "daemon/core/command_run.h"
+#include "daemon/core/engines.h"
+#include "daemon/core/model.h"
+#include "daemon/core/requests.h"
+#include "daemon/core/session_store.h"
+#include "daemon/core/stats.h"
+#include "daemon/runtime/clock.h"
+#include "daemon/runtime/event.h"
+#include "daemon/runtime/loop.h"
+#include "daemon/runtime/random.h"
+#include "daemon/runtime/task.h"
+#include "daemon/runtime/task_group.h"
+
+namespace hermes {
+
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  struct Deps {
+    Loop& loop;
+    Clock& clock;
+    Random& random;
+    SessionStore& store;
+    Stats& stats;
+    EngineFactory& engines;
+    std::string spool_dir;
+    uint32_t max_commands_per_session = 0;
+    // Called after every shown change, for watchers.
+    absl::AnyInvocable<void(const Session&) const>* on_change = nullptr;
+  };
+
+  Session(Deps deps, SessionInfo info);
+  ~Session();
+
+  const SessionInfo& info() const { return info_; }
+  Event& changed() { return changed_; }
+  size_t running() const;
+  int readers() const;
+  SteadyTime last_active() const { return last_active_; }
+  bool live() const;  // OPENING, READY, DEGRADED or CLOSING
+
+  // Opens the place; ends in READY or FAILED. `sudo_password` stays in memory.
+  Task<void> Open(std::string sudo_password);
+
+  // Returns when the state is no longer OPENING.
+  Task<void> WaitOpened();
+
+  // Takes up a stored command after a restart: adopted, or ended truthfully.
+  Task<void> TakeUp(StoredCommand command);
+
+  struct StartResult {
+    std::shared_ptr<CommandRun> run;
+    bool existing = false;
+  };
+  // At most one process for a run id. Returns when the command was handed to the engine (or is an
+  // existing one).
+  Task<absl::StatusOr<StartResult>> Start(StartCommand request);
+
+  // A command of this session, running or kept. COMMAND_UNKNOWN, RESULT_EXPIRED.
+  Task<absl::StatusOr<std::shared_ptr<CommandRun>>> Find(std::string command_id);
+
+  Task<absl::Status> Update(UpdateSession request);
+  Task<absl::StatusOr<SessionInfo>> Renew(Duration extend);
+
+  // Kills, releases, CLOSED. Joins one under way. `progress` is told of each kill; may be null.
+  struct KilledCommand {
+    std::string command_id;
+    TreeReport tree;
+  };
+  Task<absl::Status> Close(Duration grace, absl::AnyInvocable<void(KilledCommand)> progress);
+
+  // Lets go of everything without touching the place: for drain.
+  Task<void> Abandon();
+
+ private:
+  Task<absl::Status> EnsureEngine();
+  Task<absl::Status> SaveShown();
+  Task<absl::Status> SetState(SessionState state);
+  Task<absl::StatusOr<StartResult>> AttachToKnown(StartCommand request, CommandInfo known);
+  Task<absl::StatusOr<StartResult>> StartFresh(StartCommand request,
+                                               std::shared_ptr<CommandRun> run);
+  Task<void> RunCommand(std::shared_ptr<CommandRun> run, std::unique_ptr<Channel> channel);
+  Task<void> FeedStdin(std::shared_ptr<CommandRun> run, std::string data);
+  std::string SpoolPrefix(const std::string& command_id) const;
+  CommandRun::Deps RunDeps();
+  void NoteOutcome(const Outcome& outcome);
+  void NoteIncarnation(std::string incarnation, uint64_t generation);
+  absl::Status Admit(const StartCommand& request) const;
+
+  Deps deps_;
+  SessionInfo info_;
+  std::string sudo_password_;
+  std::unique_ptr<Sandbox> sandbox_;
+  std::unique_ptr<Engine> engine_;
+  bool engine_opening_ = false;
+  std::map<std::string, std::shared_ptr<CommandRun>> runs_;  // by command id: those not drained yet
+  std::map<std::string, std::weak_ptr<CommandRun>>
+      seen_runs_;                               // finished ones somebody still holds
+  std::map<std::string, std::string> run_ids_;  // run id -> command id, of runs_
+  Event changed_;
+  SteadyTime last_active_;
+  TaskGroup tasks_;
+};
+
+}  // namespace hermes

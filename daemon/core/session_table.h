@@ -1,0 +1,116 @@
+#pragma once
+
+// SessionTable: every session of this daemon by id: creation, look-up, lists, watching, the reaper,
+// caps, take-up after a restart, drain. One per daemon, owned by main; loop thread only.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "daemon/core/engines.h"
+#include "daemon/core/requests.h"
+#include "daemon/core/session.h"
+#include "daemon/core/session_store.h"
+#include "daemon/core/stats.h"
+#include "daemon/runtime/clock.h"
+#include "daemon/runtime/loop.h"
+#include "daemon/runtime/random.h"
+#include "daemon/runtime/task_group.h"
+
+namespace hermes {
+
+struct TableLimits {
+  uint32_t max_sessions = 20'000;  // at the limit: QUOTA_SESSIONS
+  uint32_t max_sessions_per_uid = 20'000;
+  uint32_t max_commands = 4'000;  // running, all sessions; at the limit: QUOTA_COMMANDS
+  uint32_t max_commands_per_session = 2'000;
+  Duration result_retention = std::chrono::hours(1);
+  Duration request_id_retention = std::chrono::hours(24);
+};
+
+class SessionTable {
+ public:
+  struct Deps {
+    Loop& loop;
+    Clock& clock;
+    Random& random;
+    SessionStore& store;
+    Stats& stats;
+    EngineFactory& engines;
+    std::string spool_dir;
+    TableLimits limits;
+  };
+  explicit SessionTable(Deps deps);
+  ~SessionTable();
+
+  // First call: sessions from the store; live commands are taken up in the background.
+  Task<absl::Status> Load(SessionStore::Contents contents);
+
+  Task<absl::StatusOr<SessionInfo>> Create(CreateSession request);
+
+  // SESSION_UNKNOWN. CLOSED, FAILED and LOST sessions are found until their names are taken or
+  // retention ends.
+  absl::StatusOr<std::shared_ptr<Session>> Find(const std::string& id) const;
+
+  Task<absl::StatusOr<Session::StartResult>> Start(StartCommand request);
+
+  // Sessions after `after` in name order that match, at most `limit`.
+  struct Filter {
+    std::optional<SessionState> state;
+    std::string backend;
+    Labels labels;
+    bool Matches(const SessionInfo& info) const;
+  };
+  std::vector<SessionInfo> List(const Filter& filter, const std::string& after, size_t limit) const;
+
+  // Watching by sequence: every shown change of a session gets a new number.
+  struct Change {
+    uint64_t seq = 0;
+    std::string id;
+    bool removed = false;
+  };
+  // The next change after `seq`, if there is one; wait on changed().
+  std::optional<Change> NextChange(uint64_t seq) const;
+  uint64_t last_seq() const { return seq_; }
+  Event& changed() { return changed_; }
+
+  const TableLimits& limits() const { return deps_.limits; }
+  Stats& stats() { return deps_.stats; }
+
+  // No more work is admitted (DRAINING); running commands are let go of, not killed. Streams are
+  // the caller's.
+  Task<void> Drain();
+  bool draining() const { return draining_; }
+
+ private:
+  struct Entry {
+    std::shared_ptr<Session> session;
+    uint64_t seq = 0;
+  };
+  Session::Deps SessionDeps();
+  absl::Status AdmitSession(const CreateSession& request) const;
+  void NoteChange(const std::string& id, bool removed);
+  Task<void> OpenInBackground(std::shared_ptr<Session> session, std::string sudo_password);
+  Task<void> TakeUp(std::shared_ptr<Session> session, std::vector<StoredCommand> commands);
+  Task<void> Sweep();
+  Task<void> ReapSession(std::shared_ptr<Session> session, std::string why);
+  void ArmSweep();
+
+  Deps deps_;
+  absl::AnyInvocable<void(const Session&) const> on_change_;
+  std::map<std::string, Entry> sessions_;
+  std::map<uint64_t, Change> changes_;  // newest change of each session, and tombstones (bounded)
+  uint64_t seq_ = 0;
+  Event changed_;
+  bool draining_ = false;
+  std::unique_ptr<Clock::Alarm> sweep_alarm_;
+  SteadyTime next_expire_;
+  TaskGroup tasks_;
+};
+
+}  // namespace hermes

@@ -1,0 +1,23 @@
+#pragma once
+
+// Counters and gauges of this daemon as one struct; loop thread only. Shown by AdminService.Info.
+
+#include <cstdint>
+
+namespace hermes {
+
+struct Stats {
+  uint64_t sessions = 0;
+  uint64_t running_commands = 0;
+  uint64_t commands_started = 0;
+  uint64_t commands_finished = 0;
+  uint64_t commands_killed = 0;
+  uint64_t commands_unknown = 0;
+  uint64_t commands_adopted = 0;
+  uint64_t output_bytes = 0;
+  uint64_t output_bytes_dropped = 0;
+  uint64_t readers = 0;
+  uint64_t kill_survivors = 0;
+};
+
+}  // namespace hermes
