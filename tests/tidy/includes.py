@@ -1,0 +1,111 @@
+"""Who may include whom: the arrows of the house, and one includer per C library."""
+
+import re
+
+from source import Finding
+
+# layer -> what it may include of the tree besides itself. The longest matching prefix of a path is its layer.
+BELOW_CORE = ("daemon/runtime/", "sync/", "backends/backend.h", "backends/engine/")
+ARROWS = {
+    "daemon/runtime/": (),
+    "sync/": ("daemon/runtime/",),
+    "backends/": ("daemon/runtime/", "sync/"),
+    "backends/backend.h": ("daemon/runtime/", "sync/"),
+    "backends/engine/": ("daemon/runtime/", "sync/", "backends/backend.h"),
+    # The runner links nothing of the daemon; these three are written for both sides.
+    "backends/runner/": (
+        "backends/engine/frames.h",
+        "backends/engine/script.h",
+        "backends/engine/shell_state.h",
+    ),
+    "daemon/core/": BELOW_CORE,
+    "daemon/rpc/": BELOW_CORE + ("daemon/core/", "hermes/v1/"),
+    "daemon/": BELOW_CORE + ("daemon/", "backends/", "hermes/v1/"),  # main wires everything
+    "client/": ("hermes/v1/",),
+}
+# A kind of place knows the engines and, for those over HTTP, the one HTTP client; never another kind.
+PLACE = ("daemon/runtime/", "sync/", "backends/backend.h", "backends/engine/", "backends/http/")
+OURS = ("daemon/", "sync/", "backends/", "client/", "tests/", "deploy/", "proto/", "hermes/")
+
+# header pattern -> (folders or files that may include it, how many files may). gRPC is for the edges only: core's
+# tests run under TSan, Debian's gRPC does not. Tests may open a library to check what ours did with it.
+LIBRARIES = {
+    r"sqlite3\.h": (("daemon/core/",), 1),
+    r"spdlog/.*": (("daemon/runtime/log.cc",), 1),
+    r"toml\+\+/.*|toml\.hpp": (("daemon/config.cc", "daemon/core/config.cc"), 1),
+    r"nlohmann/.*": (("client/", "daemon/", "backends/"), 3),
+    r"libssh2.*": (("backends/ssh/",), 1),
+    r"curl/.*": (("backends/http/",), 1),
+    r"archive(_entry)?\.h": (("sync/",), 1),
+    r"(grpc|grpcpp)/.*": (("daemon/rpc/", "daemon/main.cc", "client/", "backends/modal/"), None),
+    r"hermes/v1/.*\.grpc\.pb\.h": (("daemon/rpc/", "daemon/main.cc", "client/"), None),
+}
+GRPC_TESTS = ("tests/rpc/", "tests/client/", "tests/e2e/", "tests/bench/")
+
+
+def layer_of(path):
+    for prefix in sorted(ARROWS, key=len, reverse=True):
+        if path.startswith(prefix):
+            return prefix
+    return None
+
+
+def allowed_for(path):
+    layer = layer_of(path)
+    if layer == "backends/" and path.count("/") > 1:
+        own = "/".join(path.split("/")[:2]) + "/"
+        return (own,) + PLACE
+    return (layer,) + ARROWS[layer]
+
+
+def check_arrows(tree):
+    for path in tree.cpp():
+        if layer_of(path) is None:
+            continue
+        allowed = allowed_for(path)
+        for line, name, _ in tree.includes(path):
+            if name.startswith(OURS) and not name.startswith(allowed):
+                yield Finding(path, line, "arrow", f"{name} is not below this layer")
+
+
+def check_spelling(tree):
+    for path in tree.cpp():
+        here = path.rsplit("/", 1)[0] + "/"
+        for line, name, quoted in tree.includes(path):
+            if ".." in name.split("/"):
+                yield Finding(path, line, "include", f"{name}: includes are relative to the root")
+            elif quoted and not tree.has(name) and tree.has(here + name):
+                yield Finding(path, line, "include", f"write {here}{name}: relative to the root")
+            elif not quoted and tree.has(name):
+                yield Finding(path, line, "include", f"<{name}> is ours: use quotes")
+
+
+def check_libraries(tree):
+    for pattern, (places, most) in LIBRARIES.items():
+        users = []
+        grpc = "grpc" in pattern
+        for path in tree.cpp():
+            for line, name, _ in tree.includes(path):
+                if not re.fullmatch(pattern, name):
+                    continue
+                if path.startswith("tests/"):
+                    if grpc and not path.startswith(GRPC_TESTS):
+                        yield Finding(path, line, "library", f"{name}: gRPC in tests only above core")
+                elif not path.startswith(places):
+                    yield Finding(path, line, "library", f"{name} belongs to {', '.join(places)}")
+                elif path not in users:
+                    users.append(path)
+        if most is not None and len(users) > most:
+            for path in users:
+                message = f"{len(users)} files include {pattern}, {most} may: {', '.join(users)}"
+                yield Finding(path, 0, "library", message)
+
+
+def check_dead_headers(tree):
+    used = {name for path in tree.cpp() for _, name, _ in tree.includes(path)}
+    for path in tree.cpp():
+        if not path.endswith(".cc") and path not in used:
+            yield Finding(path, 0, "dead", "nobody includes this file")
+
+
+RULES = (check_arrows, check_spelling, check_libraries, check_dead_headers)
