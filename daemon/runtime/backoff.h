@@ -1,7 +1,7 @@
 #pragma once
 
-// A retry schedule as a value: exponential with full jitter from an injected generator. Loop
-// thread.
+// A retry schedule as a value: exponential, the upper half of each delay jittered by an
+// injected generator. Loop thread.
 
 #include <cstdint>
 
@@ -13,7 +13,7 @@ namespace hermes {
 class Backoff {
  public:
   struct Options {
-    Duration first;  // ceiling of the first delay
+    Duration first;  // ceiling of the first delay, > 0
     Duration most;   // ceiling of every delay
   };
   Backoff(Options options, Random& random) : options_(options), random_(random) {}

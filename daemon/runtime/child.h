@@ -6,17 +6,21 @@
 
 #include <sys/types.h>
 
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "daemon/runtime/event.h"
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/task.h"
 
 namespace hermes {
+
+// Raises the soft limit of open files to the hard one and remembers what it was: children start
+// with the old value. Once, from main, before there are threads.
+absl::Status RaiseFileLimit();
 
 struct ChildSpec {
   std::vector<std::string> argv;  // argv[0] is the path, looked up in PATH if it has no slash
@@ -38,14 +42,19 @@ class Child {
     int stderr_fd = -1;
   };
 
-  // A failed start is a status with the errno's text; nothing is left behind.
+  // A failed start is a status with the errno's text; nothing is left behind. Blocks the loop until
+  // the program is executed (about a millisecond).
   static absl::StatusOr<std::unique_ptr<Child>> Spawn(Loop& loop, ChildSpec spec, Pipes* pipes);
   ~Child();
 
   pid_t pid() const;
+
+  // Signals the process and those of its descendants that stayed in its group. Nothing happens once
+  // it has been reaped: the group's id may be somebody else's by then.
   void SignalGroup(int signal);
 
-  // Returns once the process has been reaped; may be awaited by several.
+  // Returns once the process has been reaped; may be awaited by several, also beyond the Child's
+  // life.
   Task<ExitStatus> Wait();
 
  private:

@@ -31,12 +31,13 @@ class Clock {
   virtual SteadyTime Now() const = 0;
   virtual WallTime NowWall() const = 0;
 
-  // Runs `due` on the loop once, at or after `when`. The handle may outlive the call.
+  // Runs `due` on the loop once, at or after `when`, never inline. The handle may outlive the call
+  // and may be destroyed by it.
   virtual std::unique_ptr<Alarm> At(SteadyTime when, absl::AnyInvocable<void()> due) = 0;
 
   // Returns at or after `when`, or early if the coroutine is cancelled.
   Task<void> SleepUntil(SteadyTime when);
-  Task<void> SleepFor(Duration duration) { return SleepUntil(Now() + duration); }
+  Task<void> SleepFor(Duration duration);
 };
 
 class SystemClock : public Clock {

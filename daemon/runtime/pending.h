@@ -8,6 +8,8 @@
 #include <optional>
 #include <utility>
 
+#include <asio/this_coro.hpp>
+
 #include "daemon/runtime/check.h"
 #include "daemon/runtime/event.h"
 #include "daemon/runtime/loop.h"
@@ -31,11 +33,7 @@ class Pending {
 
   // Loop thread, at most once. Not ended by cancellation: the work behind it is under way and will
   // answer.
-  Task<T> Take() const {
-    std::shared_ptr<State> state = state_;
-    while (!state->value.has_value()) co_await state->event.Wait();
-    co_return std::move(*state->value);
-  }
+  Task<T> Take() const { return TakeFrom(state_); }
 
  private:
   struct State {
@@ -44,6 +42,17 @@ class Pending {
     Event event;
     std::optional<T> value;
   };
+
+  // In a cancelled coroutine asio would throw at the next co_await; that waits until the value is
+  // here.
+  static Task<T> TakeFrom(std::shared_ptr<State> state) {
+    const bool throws = co_await asio::this_coro::throw_if_cancelled();
+    co_await asio::this_coro::throw_if_cancelled(false);
+    while (!state->value.has_value()) co_await state->event.Wait();
+    co_await asio::this_coro::throw_if_cancelled(throws);
+    co_return std::move(*state->value);
+  }
+
   std::shared_ptr<State> state_;
 };
 

@@ -14,9 +14,8 @@ class Random {
   virtual ~Random() = default;
   virtual uint64_t Next() = 0;
 
-  uint64_t Below(uint64_t bound) {
-    return Next() % bound;
-  }                               // bound > 0; bias is irrelevant at our sizes
+  // bound > 0; the bias is irrelevant at our sizes.
+  uint64_t Below(uint64_t bound) { return Next() % bound; }
   std::string Hex(size_t bytes);  // 2 * bytes lower-case digits
   std::string Uuid();             // version 4
 };

@@ -58,15 +58,15 @@ absl::Status ErrnoStatus(int err, std::string_view what);
 #define HERMES_CONCAT(a, b) HERMES_CONCAT_INNER(a, b)
 
 // RETURN_IF_ERROR(expr): leaves a plain function with a failed status. CO_ twin for coroutines.
-#define RETURN_IF_ERROR(expr)          \
-  do {                                 \
-    absl::Status status_ = (expr);     \
-    if (!status_.ok()) return status_; \
+#define RETURN_IF_ERROR(expr)                        \
+  do {                                               \
+    absl::Status hermes_status_ = (expr);            \
+    if (!hermes_status_.ok()) return hermes_status_; \
   } while (false)
-#define CO_RETURN_IF_ERROR(expr)          \
-  do {                                    \
-    absl::Status status_ = (expr);        \
-    if (!status_.ok()) co_return status_; \
+#define CO_RETURN_IF_ERROR(expr)                        \
+  do {                                                  \
+    absl::Status hermes_status_ = (expr);               \
+    if (!hermes_status_.ok()) co_return hermes_status_; \
   } while (false)
 
 // ASSIGN_OR_RETURN(auto x, expr): x is the value, or the function returns the status.

@@ -1,8 +1,8 @@
 #pragma once
 
-// Workers: a small pool of threads for blocking work (files, hashing, DNS). The queue is bounded;
-// when it is full Run() waits its turn, it never fails. Destroyed after all Run() calls have
-// returned.
+// Workers: a small pool of threads for blocking work (files, hashing, DNS). Jobs start in the order
+// of the calls; Run() waits its turn, it never fails. A waiting coroutine holds exactly one place
+// in the queue, so its callers bound it. Destroyed after all Run() calls have returned.
 
 #include <deque>
 #include <functional>
@@ -24,6 +24,7 @@ class Workers {
   virtual ~Workers() = default;
 
   // Runs `work` on a worker thread and returns its result on the loop. Not ended by cancellation.
+  // `work` must not throw and returns something: a Status where there is no value.
   template <typename F, typename T = std::invoke_result_t<F>>
   Task<T> Run(F work) {
     Pending<T> pending(loop_);
