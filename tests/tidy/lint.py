@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""clang-tidy over every source that changed since it last passed; the list of checks is in .clang-tidy."""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import subprocess
+import sys
+
+sys.dont_write_bytecode = True
+
+import built  # noqa: E402
+import source  # noqa: E402
+
+CACHE = "tidy-lint.json"  # in the build folder: digests of sources that passed
+
+
+def lint(tree, build, path):
+    """The complaints about one source and the headers of ours that it includes, or None."""
+    done = subprocess.run(["clang-tidy-19", "--quiet", "-p", build, f"--header-filter={tree.root}/(?!build/).*",
+                           os.path.join(tree.root, path)], capture_output=True, text=True, check=False)
+    return None if done.returncode == 0 else done.stdout + done.stderr
+
+
+def entries(tree, build):
+    """source -> its compile command, for those of the tree that the build compiles."""
+    with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as file:
+        listed = json.load(file)
+    found = {}
+    for entry in listed:
+        path = os.path.relpath(os.path.join(entry["directory"], entry["file"]), tree.root)
+        if tree.has(path):
+            found[path] = entry["command"]
+    return found
+
+
+def main():
+    here = os.path.dirname(os.path.abspath(__file__))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", default=os.path.dirname(os.path.dirname(here)))
+    parser.add_argument("--build-dir", required=True, help="a built tree: generated headers must exist")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("files", nargs="*", help="just these, relative to the root")
+    arguments = parser.parse_args()
+
+    tree = source.Tree(os.path.abspath(arguments.root))
+    cache_path = os.path.join(arguments.build_dir, CACHE)
+    try:
+        with open(cache_path, encoding="utf-8") as file:
+            known = set(json.load(file))
+    except (FileNotFoundError, ValueError):
+        known = set()
+    commands = entries(tree, arguments.build_dir)
+    checks = tree.text(".clang-tidy")
+    work = {path: built.digest(tree, path, (commands[path], checks)) for path in arguments.files or sorted(commands)}
+    bad = 0
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        pending = {pool.submit(lint, tree, arguments.build_dir, path): path
+                   for path, digest in work.items() if digest not in known}
+        for future in concurrent.futures.as_completed(pending):
+            complaint = future.result()
+            if complaint is None:
+                known.add(work[pending[future]])
+            else:
+                bad += 1
+                print(complaint, flush=True)
+    if not arguments.files:
+        known &= set(work.values())
+    with open(cache_path, "w", encoding="utf-8") as file:
+        json.dump(sorted(known), file)
+    print(f"clang-tidy: {len(work)} files, {len(pending)} looked at, {bad} with complaints")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
