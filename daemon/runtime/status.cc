@@ -92,7 +92,7 @@ absl::Status Error(Reason reason, std::string_view message, Metadata metadata) {
     AppendField(value, &payload);
   }
   absl::Status status(info.code, AbslView(message));
-  status.SetPayload(kPayloadUrl, absl::Cord(std::move(payload)));
+  status.SetPayload(kPayloadUrl, absl::Cord(AbslView(payload)));
   return status;
 }
 
