@@ -2,22 +2,30 @@
 
 // OutputLog: what one command has written, per stream an append-only log of raw bytes with absolute
 // offsets. One writer (the CommandRun), any number of readers that pull at their own speed and
-// never hold the writer. Small outputs
-// (<= kInlineBytes per stream) stay in memory and are saved with the command's row; larger ones
-// spill to one file per stream. Kept: the first half and the last half of the limit; between them a
-// gap grows (DROP_MIDDLE). Owned by the CommandRun, later by the session's finished command; loop
-// thread only. Files are written with pwrite to the page cache, which survives the death of this
-// process.
+// never hold the writer. Small outputs (<= kInlineBytes per stream) stay in memory and are saved
+// with the command's row; larger ones spill to one file per stream. Kept: the first half and the
+// last half of the limit; between them a gap grows (DROP_MIDDLE). Owned by the CommandRun, later by
+// the session's finished command; loop thread only.
+//
+// Kill -9 at any instant: the bytes are written to the page cache first, then a mark in the file's
+// header that says where the log ends. What the mark covers is on_disk() and comes back from
+// Restore, also when the row is older than the file or does not know of it. A command's bytes lie
+// at positions that depend on their offsets alone: the first half of the limit in place, the rest
+// in a ring which is kMaxAppend longer than the kept tail, so that an append that fails or dies
+// half way has overwritten only bytes that were trimmed already. A file is thus at most
+// limit_bytes + kMaxAppend + one page long.
 
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "backends/backend.h"
+#include "daemon/core/output_file.h"
 #include "daemon/runtime/event.h"
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/task.h"
@@ -25,22 +33,23 @@
 namespace hermes {
 
 inline constexpr uint64_t kInlineBytes = 64 << 10;  // per stream; beyond it a file is made
+inline constexpr uint64_t kMaxAppend = 256 << 10;   // bytes in one Append; more is refused (BUG)
 
 class OutputLog {
  public:
   struct Options {
     std::string path_prefix;  // files are <path_prefix>.out and <path_prefix>.err
-    uint64_t limit_bytes = 128ull << 20;
-    bool drop_middle = true;  // false: Append refuses beyond the limit, see room()
+    std::string tag;  // whose output it is (the run id); Restore ignores a file of somebody else
+    uint64_t limit_bytes = 128ull << 20;  // per stream, at least 1
+    bool drop_middle = true;              // false: Append refuses beyond the limit, see room()
   };
 
   // What is kept of one stream, for the row of a finished or spilled command.
   struct StreamState {
-    uint64_t end = 0;        // bytes appended so far
-    uint64_t lost_from = 0;  // an explicit hole (the far side lost it), when lost_from < lost_to
-    uint64_t lost_to = 0;
+    uint64_t end = 0;               // bytes appended or skipped so far
+    std::vector<OutputHole> holes;  // what the far side lost; at most kMaxHoles
     bool in_file = false;
-    std::string inline_bytes;  // when !in_file
+    std::string inline_bytes;  // when !in_file: by position, for Restore only
   };
   struct Saved {
     StreamState stream[kOutputStreams];
@@ -49,17 +58,19 @@ class OutputLog {
   OutputLog(Loop& loop, Options options);
   ~OutputLog();  // closes files, keeps them
 
-  // Takes up what a Saved describes. Bytes in a file beyond `end` (written, then the daemon died
-  // before the row said so) are cut off; a file that is shorter than the row says is STORE_CORRUPT.
+  // Takes up what a Saved and the files describe; the newer of the two counts. STORE_CORRUPT when
+  // a file that the row counts on is missing, damaged or knows less than the row; a broken file
+  // that the row does not know of is ignored.
   static absl::StatusOr<std::unique_ptr<OutputLog>> Restore(Loop& loop, Options options,
                                                             Saved saved);
 
-  // Appends at `offset`. Bytes that are already here are skipped; a hole before `offset` is an
-  // error (use Skip). DISK_FULL when the file cannot grow: nothing of this call is kept, the log
-  // stays usable.
+  // Appends at `offset`. Bytes that are already here are skipped; a hole before `offset` is
+  // OFFSET_BEYOND_END (use Skip). SPOOL_FULL with drop_middle = false when room() is too small.
+  // DISK_FULL when the file cannot grow. After any error nothing of this call is kept, and the log
+  // is as it was. Not after Finish (BUG).
   absl::Status Append(OutputStream stream, uint64_t offset, std::string_view data);
 
-  // Records [end, to) as lost.
+  // Records [end, to) as lost. Nothing happens when `to` <= end, or is beyond any real output.
   void Skip(OutputStream stream, uint64_t to);
 
   uint64_t end(OutputStream stream) const;
@@ -72,7 +83,9 @@ class OutputLog {
   uint64_t room(OutputStream stream) const;
 
   // One piece at or after an offset: either bytes at `offset`, or a gap [offset, gap_to). Empty and
-  // no gap: nothing there yet. OFFSET_BEYOND_END when offset > end.
+  // no gap: nothing there yet. OFFSET_BEYOND_END when offset > end; STORE_CORRUPT when the file was
+  // damaged or removed meanwhile. `most` > 0; up to kMaxPiece bytes are returned.
+  static constexpr size_t kMaxPiece = 1 << 20;
   struct Piece {
     uint64_t offset = 0;
     std::string data;
@@ -84,11 +97,12 @@ class OutputLog {
   // Where reading `tail` last bytes would start (gaps not counted as bytes).
   uint64_t TailOffset(OutputStream stream, uint64_t tail) const;
 
-  // Closed: no more bytes will come. Readers see it through finished().
+  // Closed: no more bytes will come. Readers see it through finished(). Holds no descriptor from
+  // now on: a read opens the file for itself.
   void Finish();
   bool finished() const { return finished_; }
 
-  // Woken after every Append, Skip and Finish.
+  // Woken after every Append and Skip that moved the end, and by Finish.
   Event& changed() { return changed_; }
 
   Saved Save() const;
@@ -97,10 +111,11 @@ class OutputLog {
   void Remove();
   static void RemoveFiles(const std::string& path_prefix);
 
-  uint64_t dropped_bytes() const;  // trimmed so far, both streams
+  uint64_t dropped_bytes() const;  // trimmed so far to keep the limit, both streams
 
  private:
   class StreamLog;
+  StreamLog& at(OutputStream stream) const { return *streams_[static_cast<size_t>(stream)]; }
   Event changed_;
   bool finished_ = false;
   std::unique_ptr<StreamLog> streams_[kOutputStreams];
