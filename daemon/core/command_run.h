@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "backends/backend.h"
 #include "daemon/core/model.h"
@@ -47,6 +48,15 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   // called once, right after the outcome was committed.
   Task<void> Pump(std::unique_ptr<Channel> channel);
 
+  // It was certainly not started and leaves no record: whoever attached meanwhile is told `why`.
+  void FailStart(absl::Status why);
+  const absl::Status& start_error() const {
+    return start_error_;
+  }  // OK unless FailStart was called
+
+  // Returns once the command runs, has ended, or failed to start.
+  Task<void> WaitStarted();
+
   // Records an outcome that no channel will tell (never started, unknown). Returns when it is
   // committed.
   Task<void> EndWith(Outcome outcome);
@@ -69,27 +79,26 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   void Abandon();
 
   // Readers hold the session alive and count for on_disconnect.
-  class ReaderCount;
   int readers() const { return readers_; }
   void AddReader() { ++readers_; }
   void RemoveReader() { --readers_; }
 
  private:
   Task<void> TakeData(DataEvent data);
-  Task<void> AppendOrDrop(DataEvent data);
+  void TakeOrDrop(OutputStream stream, uint64_t offset, std::string_view data);
+  Task<void> TakeWithinLimit(OutputStream stream, uint64_t offset, std::string_view data);
   Task<void> TakeEnd(Outcome outcome);
   Task<void> TakeDrained();
-  Task<void> Commit();
-  Task<void> KillForOverflow(std::shared_ptr<CommandRun> self);
-  void AckDisk();
+  CommandInfo Ended(Outcome outcome) const;
+  Task<void> Commit(CommandInfo shown);
 
   Deps deps_;
   CommandInfo info_;
   std::unique_ptr<OutputLog> log_;
   std::unique_ptr<Channel> channel_;
-  std::optional<TreeReport> kill_report_;
-  bool killing_ = false;
-  bool forgotten_ = false;
+  absl::Status start_error_;
+  bool limit_kill_sent_ = false;
+  uint64_t refused_to_[kOutputStreams] = {0, 0};  // end of what did not fit, shown as a gap
   int readers_ = 0;
 };
 

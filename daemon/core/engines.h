@@ -31,10 +31,14 @@ class EngineFactory {
   // for.
   virtual absl::Status CheckBackend(const std::string& backend) const = 0;
   virtual std::vector<Backend*> backends() const = 0;
-  // `handle` empty: a new place; else the one it names.
-  virtual Task<absl::StatusOr<OpenPlace>> Open(std::string backend, std::string session_id,
-                                               std::string handle, RunnerPolicy runner,
-                                               IncarnationChanged changed) = 0;
+  struct Request {
+    std::string backend;
+    std::string session_id;
+    std::string handle;  // empty: a new place; else the one it names
+    RunnerPolicy runner = RunnerPolicy::kDefault;
+    IncarnationChanged changed;
+  };
+  virtual Task<absl::StatusOr<OpenPlace>> Open(Request request) = 0;
 };
 
 }  // namespace hermes

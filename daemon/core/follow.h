@@ -11,6 +11,7 @@
 #include <variant>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "daemon/core/command_run.h"
 #include "daemon/core/model.h"
 #include "daemon/runtime/clock.h"
@@ -87,7 +88,10 @@ class Follower {
 
  private:
   Task<bool> SendOne(EventSink& sink, CommandEvent event);
-  std::optional<CommandEvent> NextPiece();
+  Task<absl::StatusOr<Result>> Loop(EventSink& sink);
+  absl::StatusOr<CommandEvent> NextPiece();
+  uint64_t Available() const;
+  bool Reached(const Cursor& cursor) const;
   bool WorthSending() const;
   Task<void> WaitForChange();
 

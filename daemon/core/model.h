@@ -18,6 +18,8 @@ using Labels = std::map<std::string, std::string>;
 
 enum class SessionState { kOpening, kReady, kDegraded, kClosing, kClosed, kFailed, kLost };
 
+enum class RunnerPolicy { kDefault, kAuto, kNever, kRequire };
+
 struct Condition {
   std::string type;
   bool status = true;
@@ -35,7 +37,8 @@ struct SessionInfo {
   Labels labels;
   WallTime create_time;
   std::optional<WallTime> expire_time;
-  Duration idle_ttl{0};   // 0: never
+  Duration idle_ttl{0};  // 0: never
+  RunnerPolicy runner = RunnerPolicy::kDefault;
   std::string first_cwd;  // as asked for at creation
   EnvPairs first_env;
   std::string cwd;

@@ -19,8 +19,6 @@ struct Caller {
   Role role = Role::kNone;
 };
 
-enum class RunnerPolicy { kDefault, kAuto, kNever, kRequire };
-
 struct CreateSession {
   std::string id;  // empty: make one up
   std::string backend;

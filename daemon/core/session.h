@@ -4,10 +4,13 @@
 // Every transition is written to the store before it is shown. Owned by the SessionTable; loop
 // thread only.
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "backends/backend.h"
@@ -37,14 +40,15 @@ class Session : public std::enable_shared_from_this<Session> {
     EngineFactory& engines;
     std::string spool_dir;
     uint32_t max_commands_per_session = 0;
-    // Called after every shown change, for watchers.
-    absl::AnyInvocable<void(const Session&) const>* on_change = nullptr;
+    std::function<void(const Session&)> on_change;  // after every shown change, for watchers
   };
 
   Session(Deps deps, SessionInfo info);
   ~Session();
 
   const SessionInfo& info() const { return info_; }
+  SessionInfo Shown() const;  // with what is counted, not stored
+  const absl::Status& open_error() const { return open_error_; }  // of a FAILED session
   Event& changed() { return changed_; }
   size_t running() const;
   int readers() const;
@@ -61,8 +65,9 @@ class Session : public std::enable_shared_from_this<Session> {
   Task<void> TakeUp(StoredCommand command);
 
   struct StartResult {
+    StartResult(std::shared_ptr<CommandRun> r, bool e) : run(std::move(r)), existing(e) {}
     std::shared_ptr<CommandRun> run;
-    bool existing = false;
+    bool existing = false;  // started by an earlier request with the same id
   };
   // At most one process for a run id. Returns when the command was handed to the engine (or is an
   // existing one).
@@ -86,29 +91,47 @@ class Session : public std::enable_shared_from_this<Session> {
 
  private:
   Task<absl::Status> EnsureEngine();
-  Task<absl::Status> SaveShown();
+  Task<absl::Status> OpenEngine();
+  Task<absl::Status> Save();
+  void SaveLater();
+  Task<void> SaveSoon(std::shared_ptr<Session> self);
   Task<absl::Status> SetState(SessionState state);
-  Task<absl::StatusOr<StartResult>> AttachToKnown(StartCommand request, CommandInfo known);
+  absl::Status Admit(const StartCommand& request) const;
+  CommandInfo NewCommandInfo(const StartCommand& request);
+  static absl::Status ReusedError(const std::string& run_id);
   Task<absl::StatusOr<StartResult>> StartFresh(StartCommand request,
                                                std::shared_ptr<CommandRun> run);
-  Task<void> RunCommand(std::shared_ptr<CommandRun> run, std::unique_ptr<Channel> channel);
+  Task<absl::StatusOr<StartResult>> AttachToKnown(StartCommand request, CommandInfo known);
+  Task<absl::StatusOr<std::shared_ptr<CommandRun>>> Restored(StoredCommand row);
+  Task<void> EndUnadopted(std::shared_ptr<CommandRun> run, bool same_place);
+  Task<void> RunCommand(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run,
+                        std::unique_ptr<Channel> channel);
+  void Track(std::shared_ptr<CommandRun> run);
+  Task<void> AfterEnd(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run);
   Task<void> FeedStdin(std::shared_ptr<CommandRun> run, std::string data);
-  std::string SpoolPrefix(const std::string& command_id) const;
+  Task<absl::Status> Release(Duration grace, absl::AnyInvocable<void(KilledCommand)> progress);
+  Task<void> KillOne(std::shared_ptr<CommandRun> run, Duration grace,
+                     absl::AnyInvocable<void(KilledCommand)>* progress);
+  void Drop(const std::shared_ptr<CommandRun>& run);
+  absl::Status Withdraw(const std::shared_ptr<CommandRun>& run, absl::Status why);
+  OutputLog::Options LogOptions(const CommandInfo& info) const;
+  std::unique_ptr<OutputLog> NewLog(const CommandInfo& info);
   CommandRun::Deps RunDeps();
-  void NoteOutcome(const Outcome& outcome);
   void NoteIncarnation(std::string incarnation, uint64_t generation);
-  absl::Status Admit(const StartCommand& request) const;
 
   Deps deps_;
   SessionInfo info_;
   std::string sudo_password_;
+  absl::Status open_error_;
   std::unique_ptr<Sandbox> sandbox_;
   std::unique_ptr<Engine> engine_;
   bool engine_opening_ = false;
+  bool save_pending_ = false;
+  bool closing_ = false;
+  bool abandoned_ = false;
   std::map<std::string, std::shared_ptr<CommandRun>> runs_;  // by command id: those not drained yet
-  std::map<std::string, std::weak_ptr<CommandRun>>
-      seen_runs_;                               // finished ones somebody still holds
-  std::map<std::string, std::string> run_ids_;  // run id -> command id, of runs_
+  std::map<std::string, std::weak_ptr<CommandRun>> seen_runs_;  // drained ones somebody still holds
+  std::map<std::string, std::string> run_ids_;                  // run id -> command id, of runs_
   Event changed_;
   SteadyTime last_active_;
   TaskGroup tasks_;

@@ -24,7 +24,8 @@ namespace hermes {
 struct StoredCommand {
   CommandInfo info;
   OutputLog::Saved output;
-  bool forgotten = false;  // the far side was told to drop its record
+  bool forgotten = false;       // the far side was told to drop its record
+  bool output_expired = false;  // only the knowledge is left that it existed
 };
 
 class SessionStore {
@@ -54,6 +55,9 @@ class SessionStore {
 
   // A known run id of any session within retention, ended and expired ones included.
   virtual Task<absl::StatusOr<std::optional<CommandInfo>>> FindRun(std::string run_id) = 0;
+
+  // Removes the row of a command that was certainly not started: its run id is free again.
+  virtual Task<absl::Status> DeleteCommand(std::string session_id, std::string id) = 0;
 
   // Replaces the command's row.
   virtual Task<absl::Status> PutCommand(StoredCommand command) = 0;

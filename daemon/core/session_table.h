@@ -4,6 +4,7 @@
 // caps, take-up after a restart, drain. One per daemon, owned by main; loop thread only.
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -49,7 +50,7 @@ class SessionTable {
   ~SessionTable();
 
   // First call: sessions from the store; live commands are taken up in the background.
-  Task<absl::Status> Load(SessionStore::Contents contents);
+  void Load(SessionStore::Contents contents);
 
   Task<absl::StatusOr<SessionInfo>> Create(CreateSession request);
 
@@ -94,17 +95,24 @@ class SessionTable {
   };
   Session::Deps SessionDeps();
   absl::Status AdmitSession(const CreateSession& request) const;
+  absl::StatusOr<std::shared_ptr<Session>> Earlier(const CreateSession& request) const;
+  SessionInfo NewSessionInfo(CreateSession request) const;
+  Task<absl::StatusOr<std::shared_ptr<Session>>> Make(CreateSession request);
+  Task<absl::Status> Forget(std::shared_ptr<Session> session);
+  void Erase(const std::string& id);
   void NoteChange(const std::string& id, bool removed);
-  Task<void> OpenInBackground(std::shared_ptr<Session> session, std::string sudo_password);
-  Task<void> TakeUp(std::shared_ptr<Session> session, std::vector<StoredCommand> commands);
-  Task<void> Sweep();
-  Task<void> ReapSession(std::shared_ptr<Session> session, std::string why);
+  Task<void> Opened(std::shared_ptr<Session> session, std::string sudo_password);
+  Task<void> TakenUp(std::shared_ptr<Session> session, StoredCommand command);
+  Task<void> Reap(std::shared_ptr<Session> session, std::string why);
+  Task<void> Expire();
+  void Sweep();
   void ArmSweep();
 
   Deps deps_;
-  absl::AnyInvocable<void(const Session&) const> on_change_;
   std::map<std::string, Entry> sessions_;
-  std::map<uint64_t, Change> changes_;  // newest change of each session, and tombstones (bounded)
+  std::map<std::string, std::string> request_ids_;  // of CreateSession -> session id
+  std::map<uint64_t, Change> changes_;              // the newest of each session, and tombstones
+  std::deque<uint64_t> tombstones_;
   uint64_t seq_ = 0;
   Event changed_;
   bool draining_ = false;

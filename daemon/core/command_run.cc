@@ -1,0 +1,224 @@
+#include "daemon/core/command_run.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+#include <variant>
+
+#include "daemon/runtime/check.h"
+#include "daemon/runtime/log.h"
+#include "daemon/runtime/status.h"
+
+namespace hermes {
+namespace {
+
+// While the store or the disk refuses, nothing can be acknowledged; try again at this pace.
+constexpr Duration kRetryPause = std::chrono::seconds(1);
+
+LogContext ContextOf(const CommandInfo& info) { return {info.session_id, info.id, info.run_id}; }
+
+}  // namespace
+
+CommandRun::CommandRun(Deps deps, CommandInfo info, std::unique_ptr<OutputLog> log)
+    : deps_(deps), info_(std::move(info)), log_(std::move(log)) {}
+
+CommandRun::~CommandRun() = default;
+
+Task<void> CommandRun::Pump(std::unique_ptr<Channel> channel) {
+  std::shared_ptr<CommandRun> self = shared_from_this();
+  // Kept until this object dies: stdin writers and kills may still be inside a call of it.
+  channel_ = std::move(channel);
+  if (info_.state == CommandState::kQueued) info_.state = CommandState::kLaunching;
+  changed().NotifyAll();
+  while (!drained()) {
+    absl::StatusOr<ChannelEvent> event = co_await channel_->Read();
+    if (!event.ok()) co_return;  // abandoned: the command goes on without us
+    if (auto* started = std::get_if<StartedEvent>(&*event)) {
+      info_.pid = started->pid;
+      info_.state = CommandState::kRunning;
+      if (!info_.start_time) info_.start_time = deps_.clock.NowWall();
+      changed().NotifyAll();
+    } else if (auto* data = std::get_if<DataEvent>(&*event)) {
+      co_await TakeData(std::move(*data));
+    } else if (auto* lost = std::get_if<LostEvent>(&*event)) {
+      log_->Skip(lost->stream, lost->to);
+    } else if (auto* end = std::get_if<EndedEvent>(&*event)) {
+      co_await TakeEnd(std::move(end->outcome));
+    } else {
+      co_await TakeDrained();
+    }
+  }
+}
+
+Task<void> CommandRun::TakeData(DataEvent data) {
+  deps_.stats.output_bytes += data.data.size();
+  std::string_view rest = data.data;
+  while (!rest.empty()) {
+    std::string_view piece = rest.substr(0, kMaxAppend);
+    if (info_.output.overflow != Overflow::kDropMiddle) {
+      co_await TakeWithinLimit(data.stream, data.offset, piece);
+    } else {
+      TakeOrDrop(data.stream, data.offset, piece);
+    }
+    rest.remove_prefix(piece.size());
+    data.offset += piece.size();
+  }
+  channel_->Ack(log_->on_disk(OutputStream::kStdout), log_->on_disk(OutputStream::kStderr));
+}
+
+void CommandRun::TakeOrDrop(OutputStream stream, uint64_t offset, std::string_view data) {
+  absl::Status status = log_->Append(stream, offset, data);
+  if (status.ok()) return;
+  // The policy says to drop rather than to hold the command; readers are told by a gap.
+  LogWarning("output dropped: " + std::string(status.message()), ContextOf(info_));
+  log_->Skip(stream, offset + data.size());
+}
+
+// BLOCK_PROCESS and KILL: the log takes what fits. What does not fit is never acknowledged, so
+// under BLOCK_PROCESS the far side's window fills and the command waits; room never grows again, so
+// these bytes need not be held here.
+Task<void> CommandRun::TakeWithinLimit(OutputStream stream, uint64_t offset,
+                                       std::string_view data) {
+  uint64_t end = log_->end(stream);
+  if (offset > end || offset + data.size() <= end)
+    co_return;  // follows what did not fit, or is here
+  uint64_t fresh = offset + data.size() - end;
+  uint64_t fits = std::min(fresh, log_->room(stream));
+  std::string_view wanted = data.substr(0, data.size() - (fresh - fits));
+  if (fits < fresh) refused_to_[static_cast<size_t>(stream)] = offset + data.size();
+  while (!log_->Append(stream, offset, wanted).ok()) {
+    co_await deps_.clock.SleepFor(kRetryPause);  // disk full: hold the command until there is room
+  }
+  if (fits < fresh && info_.output.overflow == Overflow::kKill && !limit_kill_sent_) {
+    limit_kill_sent_ = true;
+    LogInfo("killed at its output limit", ContextOf(info_));
+    (void)co_await channel_->Kill(info_.kill_grace, Cause::kOutputLimit);
+  }
+}
+
+CommandInfo CommandRun::Ended(Outcome outcome) const {
+  CommandInfo shown = info_;
+  shown.state = outcome.state;
+  shown.residual = outcome.residual;
+  shown.end_time = deps_.clock.NowWall();
+  for (size_t i = 0; i < kOutputStreams; ++i) {
+    shown.produced.offset[i] = log_->end(static_cast<OutputStream>(i));
+  }
+  shown.outcome = std::move(outcome);
+  return shown;
+}
+
+Task<void> CommandRun::TakeEnd(Outcome outcome) {
+  if (ended()) co_return;  // told again after a restart: the first one stands
+  for (size_t i = 0; i < kOutputStreams; ++i)
+    log_->Skip(static_cast<OutputStream>(i), refused_to_[i]);
+  co_await Commit(Ended(std::move(outcome)));
+  channel_->Ack(log_->end(OutputStream::kStdout), log_->end(OutputStream::kStderr));
+}
+
+Task<void> CommandRun::TakeDrained() {
+  bool was_residual = info_.residual;
+  log_->Finish();
+  if (was_residual) {
+    CommandInfo shown = info_;
+    shown.residual = false;
+    co_await Commit(std::move(shown));
+  }
+  channel_->Forget();
+}
+
+// Makes `shown` true: first in the store, then to everybody who asks. Does not return before it is
+// stored.
+Task<void> CommandRun::Commit(CommandInfo shown) {
+  StoredCommand row;
+  row.info = shown;
+  row.forgotten = shown.outcome.has_value() && !shown.residual;
+  row.output = log_->Save();
+  while (true) {
+    absl::Status status = co_await deps_.store.PutCommand(row);
+    if (status.ok()) break;
+    LogError("the end of a command cannot be stored yet: " + std::string(status.message()),
+             ContextOf(info_));
+    co_await deps_.clock.SleepFor(kRetryPause);
+  }
+  info_ = std::move(shown);
+  changed().NotifyAll();
+}
+
+void CommandRun::FailStart(absl::Status why) {
+  CHECK(!why.ok());
+  start_error_ = std::move(why);
+  log_->Finish();
+}
+
+Task<void> CommandRun::WaitStarted() {
+  std::shared_ptr<CommandRun> self = shared_from_this();
+  while (info_.state < CommandState::kRunning && start_error_.ok()) co_await changed().Wait();
+}
+
+Task<void> CommandRun::EndWith(Outcome outcome) {
+  std::shared_ptr<CommandRun> self = shared_from_this();
+  CommandInfo shown = ended() ? info_ : Ended(std::move(outcome));
+  shown.residual = false;
+  co_await Commit(std::move(shown));
+  log_->Finish();
+}
+
+Task<absl::Status> CommandRun::WriteStdin(uint64_t offset, std::string data, bool eof) {
+  std::shared_ptr<CommandRun> self = shared_from_this();
+  co_await WaitStarted();
+  if (ended() || channel_ == nullptr) {
+    co_return Error(Reason::k_STDIN_CLOSED, "stdin is closed: the command has ended",
+                    {{"field", "name"}});
+  }
+  co_return co_await channel_->WriteStdin(offset, std::move(data), eof);
+}
+
+uint64_t CommandRun::stdin_accepted() const {
+  return channel_ == nullptr ? 0 : channel_->stdin_accepted();
+}
+
+absl::Status CommandRun::Signal(int signal, int scope) {
+  if (channel_ == nullptr || drained()) {
+    return Error(Reason::k_BAD_FIELD, "the command is not running", {{"field", "name"}});
+  }
+  return channel_->Signal(signal, scope);
+}
+
+absl::Status CommandRun::Resize(uint16_t cols, uint16_t rows) {
+  if (!info_.has_pty) {
+    return Error(Reason::k_BAD_FIELD, "the command has no terminal to resize",
+                 {{"field", "resize"}});
+  }
+  if (channel_ == nullptr || ended())
+    return absl::OkStatus();  // a late resize is not worth an error
+  return channel_->Resize(cols, rows);
+}
+
+Task<absl::StatusOr<TreeReport>> CommandRun::Kill(Duration grace, Cause cause) {
+  std::shared_ptr<CommandRun> self = shared_from_this();
+  co_await WaitStarted();
+  if (!start_error_.ok()) co_return start_error_;
+  if (drained() || channel_ == nullptr) {
+    TreeReport nothing;
+    nothing.verified = true;
+    co_return info_.outcome&& info_.outcome->tree ? *info_.outcome->tree : nothing;
+  }
+  absl::StatusOr<TreeReport> report = co_await channel_->Kill(grace, cause);
+  if (!report.ok()) co_return report;
+  deps_.stats.kill_survivors += report->survivors;
+  while (!ended()) co_await changed().Wait();
+  co_return report;
+}
+
+Task<void> CommandRun::WaitEnded(SteadyTime deadline) {
+  std::shared_ptr<CommandRun> self = shared_from_this();
+  auto alarm = deps_.clock.At(deadline, [self] { self->changed().NotifyAll(); });
+  while (!ended() && start_error_.ok() && deps_.clock.Now() < deadline) co_await changed().Wait();
+}
+
+void CommandRun::Abandon() {
+  if (channel_ != nullptr) channel_->Abandon();
+}
+
+}  // namespace hermes

@@ -1,0 +1,135 @@
+#include "daemon/core/follow.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "daemon/runtime/status.h"
+
+namespace hermes {
+namespace {
+
+OutputStream StreamAt(int index) { return static_cast<OutputStream>(index); }
+
+}  // namespace
+
+Follower::Follower(Clock& clock, std::shared_ptr<CommandRun> run, Options options)
+    : clock_(clock), run_(std::move(run)), options_(std::move(options)), at_(options_.from) {
+  run_->AddReader();
+}
+
+Follower::~Follower() { run_->RemoveReader(); }
+
+void Follower::Cancel() {
+  cancelled_ = true;
+  run_->changed().NotifyAll();
+}
+
+void Follower::Drain() {
+  draining_ = true;
+  run_->changed().NotifyAll();
+}
+
+Task<absl::StatusOr<Follower::Result>> Follower::Run(EventSink& sink) {
+  co_await run_->WaitStarted();
+  if (!run_->start_error().ok()) co_return run_->start_error();
+  for (int i = 0; i < static_cast<int>(kOutputStreams); ++i) {
+    uint64_t end = run_->log().end(StreamAt(i));
+    if (at_.offset[i] <= end) continue;
+    co_return Error(Reason::k_OFFSET_BEYOND_END, "the cursor lies behind what was produced so far",
+                    {{"field", i == 0 ? "from.stdout_offset" : "from.stderr_offset"},
+                     {"end", std::to_string(end)}});
+  }
+  StartedInfo started;
+  started.command = run_->info();
+  started.attached_to_existing = options_.attached_to_existing;
+  started.start = at_;
+  last_sent_ = clock_.Now();
+  if (!co_await SendOne(sink, std::move(started))) co_return Result::kReaderGone;
+  co_return co_await Loop(sink);
+}
+
+Task<absl::StatusOr<Follower::Result>> Follower::Loop(EventSink& sink) {
+  while (true) {
+    if (cancelled_) co_return Result::kReaderGone;
+    if (draining_) {
+      PhaseInfo phase{.name = "draining", .detail = "attach again"};
+      co_await SendOne(sink, std::move(phase));
+      co_return Result::kDraining;
+    }
+    if (WorthSending()) {
+      absl::StatusOr<CommandEvent> piece = NextPiece();
+      if (!piece.ok()) co_return piece.status();
+      sent_output_ = true;
+      if (!co_await SendOne(sink, *std::move(piece))) co_return Result::kReaderGone;
+      continue;
+    }
+    if (run_->ended() && Reached(run_->info().produced)) {
+      FinishedInfo finished{.command = run_->info()};
+      co_return co_await SendOne(sink, std::move(finished)) ? Result::kFinished
+                                                            : Result::kReaderGone;
+    }
+    if (!options_.follow && Available() == 0) co_return Result::kCaughtUp;
+    if (options_.wait_until && clock_.Now() >= *options_.wait_until) co_return Result::kWaitOver;
+    if (clock_.Now() >= last_sent_ + kBeatInterval) {
+      BeatInfo beat{.produced = at_};
+      if (!co_await SendOne(sink, std::move(beat))) co_return Result::kReaderGone;
+      continue;
+    }
+    co_await WaitForChange();
+  }
+}
+
+Task<bool> Follower::SendOne(EventSink& sink, CommandEvent event) {
+  bool taken = co_await sink.Send(std::move(event));
+  last_sent_ = clock_.Now();
+  co_return taken && !cancelled_;
+}
+
+uint64_t Follower::Available() const {
+  uint64_t bytes = 0;
+  for (int i = 0; i < static_cast<int>(kOutputStreams); ++i)
+    bytes += run_->log().end(StreamAt(i)) - at_.offset[i];
+  return bytes;
+}
+
+bool Follower::Reached(const Cursor& cursor) const {
+  for (size_t i = 0; i < kOutputStreams; ++i) {
+    if (at_.offset[i] < cursor.offset[i]) return false;
+  }
+  return true;
+}
+
+// The first bytes go at once; later ones are held for company, but only as long as a person would
+// not notice.
+bool Follower::WorthSending() const {
+  uint64_t available = Available();
+  if (available == 0) return false;
+  if (run_->ended()) return !Reached(run_->info().produced) || !options_.follow;
+  return !sent_output_ || !options_.follow || available >= kCoalesceBytes ||
+         clock_.Now() >= last_sent_ + kCoalesceTime;
+}
+
+// From the stream that was not served last, so neither starves the other.
+absl::StatusOr<CommandEvent> Follower::NextPiece() {
+  int stream = next_stream_;
+  if (run_->log().end(StreamAt(stream)) == at_.offset[stream]) stream = 1 - stream;
+  next_stream_ = 1 - stream;
+  uint64_t from = at_.offset[stream];
+  ASSIGN_OR_RETURN(OutputLog::Piece piece, run_->log().ReadAt(StreamAt(stream), from, kEventBytes));
+  if (piece.gap_to > from) {
+    at_.offset[stream] = piece.gap_to;
+    return GapPiece{StreamAt(stream), from, piece.gap_to, piece.gap_reason};
+  }
+  at_.offset[stream] = from + piece.data.size();
+  return OutputPiece{StreamAt(stream), from, std::move(piece.data)};
+}
+
+Task<void> Follower::WaitForChange() {
+  SteadyTime until = last_sent_ + (Available() > 0 ? kCoalesceTime : kBeatInterval);
+  if (options_.wait_until) until = std::min(until, *options_.wait_until);
+  std::shared_ptr<CommandRun> run = run_;
+  auto alarm = clock_.At(until, [run] { run->changed().NotifyAll(); });
+  co_await run->changed().Wait();
+}
+
+}  // namespace hermes

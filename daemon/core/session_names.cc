@@ -1,0 +1,49 @@
+#include "daemon/core/session_names.h"
+
+#include <optional>
+
+#include "daemon/runtime/status.h"
+
+namespace hermes {
+
+std::string_view NameOf(SessionState state) {
+  switch (state) {
+    case SessionState::kOpening:
+      return "OPENING";
+    case SessionState::kReady:
+      return "READY";
+    case SessionState::kDegraded:
+      return "DEGRADED";
+    case SessionState::kClosing:
+      return "CLOSING";
+    case SessionState::kClosed:
+      return "CLOSED";
+    case SessionState::kFailed:
+      return "FAILED";
+    case SessionState::kLost:
+      return "LOST";
+  }
+  return "?";
+}
+
+std::string SessionName(std::string_view session_id) {
+  return "sessions/" + std::string(session_id);
+}
+
+std::string CommandName(std::string_view session_id, std::string_view command_id) {
+  return SessionName(session_id) + "/commands/" + std::string(command_id);
+}
+
+std::string SpoolPath(std::string_view spool_dir, std::string_view command) {
+  std::string path(spool_dir);
+  path += '/';
+  for (char c : command) path += c == '/' ? '+' : c;  // no id has a '+': the file name is unique
+  return path;
+}
+
+std::string ReasonName(const absl::Status& status) {
+  std::optional<Reason> reason = ReasonOf(status);
+  return std::string(InfoOf(reason.value_or(Reason::k_BUG)).name);
+}
+
+}  // namespace hermes

@@ -1,0 +1,23 @@
+#pragma once
+
+// Names as words: resource names and the states' names. Pure.
+
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "daemon/core/model.h"
+
+namespace hermes {
+
+std::string_view NameOf(SessionState state);  // "READY"
+std::string SessionName(std::string_view session_id);
+std::string CommandName(std::string_view session_id, std::string_view command_id);
+
+// Where the output files of a command ("session/command") are; a prefix for OutputLog.
+std::string SpoolPath(std::string_view spool_dir, std::string_view command);
+
+// The catalogue name of a status' reason; "BUG" for one without.
+std::string ReasonName(const absl::Status& status);
+
+}  // namespace hermes

@@ -1,0 +1,312 @@
+#include "daemon/core/session_table.h"
+
+#include <chrono>
+#include <utility>
+
+#include "daemon/core/session_names.h"
+#include "daemon/runtime/log.h"
+#include "daemon/runtime/status.h"
+
+namespace hermes {
+namespace {
+
+constexpr Duration kSweepInterval = std::chrono::seconds(1);
+constexpr Duration kExpireInterval = std::chrono::seconds(60);
+constexpr Duration kReapGrace = std::chrono::seconds(2);
+// Removed sessions that watchers can still be told of; a watcher further behind misses the removal.
+constexpr size_t kMaxTombstones = 10'000;
+
+absl::Status Draining() { return Error(Reason::k_DRAINING, "the daemon is shutting down"); }
+
+}  // namespace
+
+SessionTable::SessionTable(Deps deps)
+    : deps_(std::move(deps)),
+      changed_(deps_.loop),
+      next_expire_(deps_.clock.Now()),
+      tasks_(deps_.loop) {}
+
+SessionTable::~SessionTable() = default;
+
+Session::Deps SessionTable::SessionDeps() {
+  return {.loop = deps_.loop,
+          .clock = deps_.clock,
+          .random = deps_.random,
+          .store = deps_.store,
+          .stats = deps_.stats,
+          .engines = deps_.engines,
+          .spool_dir = deps_.spool_dir,
+          .max_commands_per_session = deps_.limits.max_commands_per_session,
+          .on_change = [this](const Session& session) { NoteChange(session.info().id, false); }};
+}
+
+void SessionTable::Load(SessionStore::Contents contents) {
+  for (SessionInfo& info : contents.sessions) {
+    auto session = std::make_shared<Session>(SessionDeps(), std::move(info));
+    const SessionInfo& loaded = session->info();
+    if (!loaded.request_id.empty()) request_ids_[loaded.request_id] = loaded.id;
+    sessions_[loaded.id].session = session;
+    NoteChange(loaded.id, false);
+    if (loaded.state == SessionState::kOpening) {
+      tasks_.Spawn("open " + loaded.id, Opened(session, {}));
+    } else if (loaded.state == SessionState::kClosing) {
+      tasks_.Spawn("close " + loaded.id, Reap(session, "its cleanup was under way"));
+    }
+  }
+  for (StoredCommand& command : contents.live_commands) {
+    auto it = sessions_.find(command.info.session_id);
+    if (it == sessions_.end()) continue;
+    tasks_.Spawn("take up " + command.info.id, TakenUp(it->second.session, std::move(command)));
+  }
+  deps_.stats.sessions = sessions_.size();
+  ArmSweep();
+}
+
+Task<void> SessionTable::Opened(std::shared_ptr<Session> session, std::string sudo_password) {
+  co_await session->Open(std::move(sudo_password));
+}
+
+Task<void> SessionTable::TakenUp(std::shared_ptr<Session> session, StoredCommand command) {
+  co_await session->TakeUp(std::move(command));
+}
+
+absl::Status SessionTable::AdmitSession(const CreateSession& request) const {
+  uint32_t live = 0;
+  uint32_t of_caller = 0;
+  for (const auto& [id, entry] : sessions_) {
+    if (!entry.session->live()) continue;
+    ++live;
+    if (entry.session->info().creator_uid == request.uid) ++of_caller;
+  }
+  if (live >= deps_.limits.max_sessions) {
+    return Error(
+        Reason::k_QUOTA_SESSIONS, "there are as many sessions as there may be",
+        {{"limit", std::to_string(deps_.limits.max_sessions)}, {"setting", "limits.max_sessions"}});
+  }
+  if (of_caller >= deps_.limits.max_sessions_per_uid) {
+    return Error(Reason::k_QUOTA_SESSIONS, "this account has as many sessions as it may",
+                 {{"limit", std::to_string(deps_.limits.max_sessions_per_uid)},
+                  {"setting", "limits.max_sessions_per_uid"}});
+  }
+  return deps_.engines.CheckBackend(request.backend);
+}
+
+// The session an earlier request with this id made, or null. A different body or a taken name is an
+// error.
+absl::StatusOr<std::shared_ptr<Session>> SessionTable::Earlier(const CreateSession& request) const {
+  auto known =
+      request.request_id.empty() ? request_ids_.end() : request_ids_.find(request.request_id);
+  if (known != request_ids_.end()) {
+    std::shared_ptr<Session> session = sessions_.at(known->second).session;
+    if (session->info().request_digest == request.digest) return session;
+    return Error(Reason::k_REQUEST_ID_REUSED,
+                 "this request id was used before with another request",
+                 {{"field", "request_id"}, {"request_id", request.request_id}});
+  }
+  auto it = sessions_.find(request.id);
+  if (it != sessions_.end() && it->second.session->live()) {
+    return Error(Reason::k_SESSION_ID_TAKEN, "there is a session '" + request.id + "' already",
+                 {{"session", request.id}});
+  }
+  return nullptr;
+}
+
+SessionInfo SessionTable::NewSessionInfo(CreateSession request) const {
+  SessionInfo info;
+  info.id = std::move(request.id);
+  info.backend = std::move(request.backend);
+  info.labels = std::move(request.labels);
+  info.create_time = deps_.clock.NowWall();
+  if (request.lease.count() > 0) info.expire_time = info.create_time + request.lease;
+  info.idle_ttl = request.idle_ttl;
+  info.first_cwd = std::move(request.cwd);
+  info.first_env = std::move(request.env);
+  info.runner = request.runner;
+  info.creator_uid = request.uid;
+  info.request_id = std::move(request.request_id);
+  info.request_digest = std::move(request.digest);
+  return info;
+}
+
+Task<absl::StatusOr<SessionInfo>> SessionTable::Create(CreateSession request) {
+  if (draining_) co_return Draining();
+  absl::StatusOr<std::shared_ptr<Session>> earlier = Earlier(request);
+  if (!earlier.ok()) co_return earlier.status();
+  bool wait = request.wait_ready;
+  std::shared_ptr<Session> session = *earlier;
+  if (session == nullptr) {
+    CO_RETURN_IF_ERROR(AdmitSession(request));
+    absl::StatusOr<std::shared_ptr<Session>> made = co_await Make(std::move(request));
+    if (!made.ok()) co_return made.status();
+    session = *made;
+  }
+  if (wait) co_await session->WaitOpened();
+  if (wait && !session->open_error().ok()) co_return session->open_error();
+  co_return session->Shown();
+}
+
+Task<absl::StatusOr<std::shared_ptr<Session>>> SessionTable::Make(CreateSession request) {
+  if (request.id.empty()) request.id = "s-" + deps_.random.Hex(6);
+  std::string id = request.id;
+  std::string sudo_password = std::move(request.sudo_password);
+  std::string request_id = request.request_id;
+  std::shared_ptr<Session> old;
+  if (auto it = sessions_.find(id); it != sessions_.end()) old = it->second.session;
+  // In the table before the first await, so that nobody else takes the name.
+  auto session = std::make_shared<Session>(SessionDeps(), NewSessionInfo(std::move(request)));
+  sessions_[id].session = session;
+  if (!request_id.empty()) request_ids_[request_id] = id;
+  absl::Status status;
+  if (old != nullptr) status = co_await Forget(old);
+  if (status.ok()) status = co_await deps_.store.PutSession(session->info());
+  if (!status.ok()) {
+    if (!request_id.empty()) request_ids_.erase(request_id);
+    Erase(id);
+    co_return status;
+  }
+  NoteChange(id, false);
+  deps_.stats.sessions = sessions_.size();
+  tasks_.Spawn("open " + id, Opened(session, std::move(sudo_password)));
+  co_return session;
+}
+
+// Removes what is kept of an ended session: rows and output files.
+Task<absl::Status> SessionTable::Forget(std::shared_ptr<Session> session) {
+  co_await session->Abandon();
+  if (!session->info().request_id.empty()) request_ids_.erase(session->info().request_id);
+  co_return co_await deps_.store.DeleteSession(session->info().id);
+}
+
+void SessionTable::Erase(const std::string& id) {
+  NoteChange(id, true);
+  sessions_.erase(id);
+  deps_.stats.sessions = sessions_.size();
+}
+
+absl::StatusOr<std::shared_ptr<Session>> SessionTable::Find(const std::string& id) const {
+  auto it = sessions_.find(id);
+  if (it != sessions_.end()) return it->second.session;
+  return Error(Reason::k_SESSION_UNKNOWN, "there is no session '" + id + "'",
+               {{"name", SessionName(id)}});
+}
+
+Task<absl::StatusOr<Session::StartResult>> SessionTable::Start(StartCommand request) {
+  if (draining_) co_return Draining();
+  absl::StatusOr<std::shared_ptr<Session>> session = Find(request.session_id);
+  if (!session.ok()) co_return session.status();
+  if (deps_.stats.running_commands >= deps_.limits.max_commands) {
+    co_return Error(
+        Reason::k_QUOTA_COMMANDS, "there run as many commands as may",
+        {{"limit", std::to_string(deps_.limits.max_commands)}, {"setting", "limits.max_commands"}});
+  }
+  co_return co_await (*session)->Start(std::move(request));
+}
+
+bool SessionTable::Filter::Matches(const SessionInfo& info) const {
+  if (state && info.state != *state) return false;
+  if (!backend.empty() && info.backend != backend) return false;
+  for (const auto& [key, value] : labels) {
+    auto it = info.labels.find(key);
+    if (it == info.labels.end() || it->second != value) return false;
+  }
+  return true;
+}
+
+std::vector<SessionInfo> SessionTable::List(const Filter& filter, const std::string& after,
+                                            size_t limit) const {
+  std::vector<SessionInfo> found;
+  for (auto it = sessions_.upper_bound(after); it != sessions_.end() && found.size() < limit;
+       ++it) {
+    if (filter.Matches(it->second.session->info())) found.push_back(it->second.session->Shown());
+  }
+  return found;
+}
+
+void SessionTable::NoteChange(const std::string& id, bool removed) {
+  auto it = sessions_.find(id);
+  if (it == sessions_.end()) return;
+  changes_.erase(it->second.seq);
+  it->second.seq = ++seq_;
+  changes_[seq_] = Change{seq_, id, removed};
+  if (removed) tombstones_.push_back(seq_);
+  if (tombstones_.size() > kMaxTombstones) {
+    changes_.erase(tombstones_.front());
+    tombstones_.pop_front();
+  }
+  changed_.NotifyAll();
+}
+
+std::optional<SessionTable::Change> SessionTable::NextChange(uint64_t seq) const {
+  auto it = changes_.upper_bound(seq);
+  if (it == changes_.end()) return std::nullopt;
+  return it->second;
+}
+
+void SessionTable::ArmSweep() {
+  sweep_alarm_ = deps_.clock.At(deps_.clock.Now() + kSweepInterval, [this] {
+    Sweep();
+    if (!draining_) ArmSweep();
+  });
+}
+
+void SessionTable::Sweep() {
+  SteadyTime now = deps_.clock.Now();
+  WallTime wall = deps_.clock.NowWall();
+  for (const auto& [id, entry] : sessions_) {
+    Session& session = *entry.session;
+    const SessionInfo& info = session.info();
+    if (info.state != SessionState::kReady || session.running() > 0 || session.readers() > 0)
+      continue;
+    bool lapsed = info.expire_time && *info.expire_time <= wall;
+    bool idle = info.idle_ttl.count() > 0 && session.last_active() + info.idle_ttl <= now;
+    if (!lapsed && !idle) continue;
+    tasks_.Spawn("reap " + id,
+                 Reap(entry.session, lapsed ? "its lease has ended" : "it was idle for its ttl"));
+  }
+  if (now < next_expire_) return;
+  next_expire_ = now + kExpireInterval;
+  tasks_.Spawn("expire", Expire());
+}
+
+Task<void> SessionTable::Reap(std::shared_ptr<Session> session, std::string why) {
+  LogInfo("session is closed: " + why, {.session = session->info().id});
+  absl::Status status = co_await session->Close(kReapGrace, nullptr);
+  if (!status.ok()) {
+    LogWarning("session not closed: " + std::string(status.message()),
+               {.session = session->info().id});
+  }
+}
+
+// Drops outputs, request ids and ended sessions that were kept long enough.
+Task<void> SessionTable::Expire() {
+  WallTime now = deps_.clock.NowWall();
+  absl::StatusOr<std::vector<std::string>> dropped = co_await deps_.store.Expire(
+      now - deps_.limits.result_retention, now - deps_.limits.request_id_retention);
+  if (!dropped.ok()) {
+    LogWarning("old results are not dropped: " + std::string(dropped.status().message()));
+    co_return;
+  }
+  for (const std::string& command : *dropped)
+    OutputLog::RemoveFiles(SpoolPath(deps_.spool_dir, command));
+  std::vector<std::shared_ptr<Session>> old;
+  for (const auto& [id, entry] : sessions_) {
+    bool kept =
+        entry.session->last_active() + deps_.limits.request_id_retention > deps_.clock.Now();
+    if (!entry.session->live() && !kept) old.push_back(entry.session);
+  }
+  for (const std::shared_ptr<Session>& session : old) {
+    std::string id = session->info().id;
+    if ((co_await Forget(session)).ok()) Erase(id);
+  }
+}
+
+Task<void> SessionTable::Drain() {
+  if (draining_) co_return;
+  draining_ = true;
+  sweep_alarm_.reset();
+  std::vector<std::shared_ptr<Session>> sessions;
+  for (const auto& [id, entry] : sessions_) sessions.push_back(entry.session);
+  for (const std::shared_ptr<Session>& session : sessions) co_await session->Abandon();
+}
+
+}  // namespace hermes

@@ -1,0 +1,297 @@
+#include "tests/fakes/fake_place.h"
+
+#include <algorithm>
+#include <chrono>
+#include <sstream>
+#include <utility>
+
+#include "daemon/runtime/status.h"
+
+namespace hermes {
+namespace {
+
+constexpr size_t kChunk = 64 << 10;
+
+std::string PatternBytes(const std::string& run_id, OutputStream stream, uint64_t from,
+                         uint64_t count) {
+  std::string bytes(count, '\0');
+  for (uint64_t i = 0; i < count; ++i) bytes[i] = PatternByte(run_id, stream, from + i);
+  return bytes;
+}
+
+class FakeChannel : public Channel {
+ public:
+  FakeChannel(Loop& loop, Clock& clock, Random& random, FakePlace& place,
+              std::shared_ptr<FakeCommand> command, uint64_t out, uint64_t err)
+      : clock_(clock),
+        random_(random),
+        place_(place),
+        command_(std::move(command)),
+        changed_(loop) {
+    at_[0] = out;
+    at_[1] = err;
+  }
+
+  Task<absl::StatusOr<ChannelEvent>> Read() override {
+    while (!abandoned_) {
+      std::optional<ChannelEvent> event = Next();
+      if (event) co_return *std::move(event);
+      std::optional<SteadyTime> next = command_->NextChange(clock_.Now());
+      std::unique_ptr<Clock::Alarm> alarm;
+      if (next) alarm = clock_.At(*next, [this] { changed_.NotifyAll(); });
+      co_await changed_.Wait();
+    }
+    co_return absl::CancelledError("abandoned");
+  }
+
+  void Abandon() override {
+    abandoned_ = true;
+    changed_.NotifyAll();
+  }
+
+  Task<absl::Status> WriteStdin(uint64_t offset, std::string data, bool eof) override {
+    uint64_t have = command_->stdin_bytes.size();
+    if (offset > have) {
+      co_return Error(Reason::k_STDIN_OFFSET_MISMATCH, "a gap in stdin",
+                      {{"accepted", std::to_string(have)}});
+    }
+    if (offset + data.size() > have) command_->stdin_bytes += data.substr(have - offset);
+    command_->stdin_eof = command_->stdin_eof || eof;
+    co_return absl::OkStatus();
+  }
+  uint64_t stdin_accepted() const override { return command_->stdin_bytes.size(); }
+  absl::Status Signal(int, int) override { return absl::OkStatus(); }
+  absl::Status Resize(uint16_t, uint16_t) override { return absl::OkStatus(); }
+
+  Task<absl::StatusOr<TreeReport>> Kill(Duration, Cause cause) override {
+    SteadyTime now = clock_.Now();
+    TreeReport report{.method = KillMethod::kSupervisor, .verified = true};
+    if (!command_->Ended(now)) {
+      report.signalled = 1;
+      std::erase_if(command_->writes, [now](const auto& write) { return write.when > now; });
+      command_->ends = now;
+      command_->outcome =
+          Outcome{.state = CommandState::kKilled, .cause = cause, .signalled = true, .value = 15};
+      command_->outcome.tree = report;
+      changed_.NotifyAll();
+    }
+    co_return report;
+  }
+
+  void Ack(uint64_t out, uint64_t err) override {
+    command_->acked[0] = std::max(command_->acked[0], out);
+    command_->acked[1] = std::max(command_->acked[1], err);
+  }
+  void Forget() override {
+    command_->forgotten = true;
+    place_.commands.erase(command_->run_id);
+    place_.poisoned[command_->run_id] = "ended";
+  }
+
+ private:
+  std::optional<ChannelEvent> Next() {
+    if (!std::exchange(told_start_, true)) return StartedEvent{.pid = 42};
+    SteadyTime now = clock_.Now();
+    for (int i = 0; i < 2; ++i) {
+      OutputStream stream = static_cast<OutputStream>(i);
+      if (at_[i] < command_->acked[i]) {
+        return LostEvent{stream, std::exchange(at_[i], command_->acked[i]), command_->acked[i]};
+      }
+      std::string produced = command_->Produced(stream, now);
+      if (produced.size() <= at_[i]) continue;
+      bool small = random_.Below(100) < static_cast<uint64_t>(place_.faults.small_chunks_percent);
+      DataEvent data{stream, at_[i],
+                     produced.substr(at_[i], small ? 1 + random_.Below(7) : kChunk)};
+      at_[i] += data.data.size();
+      return data;
+    }
+    if (!command_->Ended(now)) return std::nullopt;
+    if (!std::exchange(told_end_, true)) return EndedEvent{command_->outcome};
+    return DrainedEvent{};
+  }
+
+  Clock& clock_;
+  Random& random_;
+  FakePlace& place_;
+  std::shared_ptr<FakeCommand> command_;
+  Event changed_;
+  uint64_t at_[kOutputStreams];
+  bool told_start_ = false;
+  bool told_end_ = false;
+  bool abandoned_ = false;
+};
+
+class FakeEngine : public Engine {
+ public:
+  FakeEngine(Loop& loop, Clock& clock, Random& random, FakePlace& place)
+      : loop_(loop), clock_(clock), random_(random), place_(place) {
+    capabilities_.split_stderr = true;
+    capabilities_.survives_daemon = true;
+  }
+
+  const Capabilities& capabilities() const override { return capabilities_; }
+
+  Task<absl::StatusOr<SessionFacts>> Open(SessionSpec spec) override {
+    session_ = spec.session_id;
+    if (!place_.reachable) co_return Error(Reason::k_BACKEND_UNREACHABLE, "the fake place is away");
+    place_.cwd.try_emplace(session_, spec.cwd.empty() ? "/" : spec.cwd);
+    SessionFacts facts;
+    facts.cwd = place_.cwd[session_];
+    facts.generation = place_.generation[session_];
+    facts.incarnation = place_.incarnation;
+    facts.engine = "fake";
+    co_return facts;
+  }
+
+  Task<absl::StatusOr<std::unique_ptr<Channel>>> Start(CommandSpec spec) override {
+    bool refuse = random_.Below(100) < static_cast<uint64_t>(place_.faults.refuse_start_percent);
+    if (refuse || !place_.reachable)
+      co_return Error(Reason::k_BACKEND_UNREACHABLE, "the fake place is away");
+    if (place_.poisoned.contains(spec.run_id)) co_return Error(Reason::k_RECONNECTING, "poisoned");
+    auto& command = place_.commands[spec.run_id];
+    if (command == nullptr) {
+      command = FakePlace::Plan(spec, clock_.Now());
+      command->session = session_;
+      if (!command->new_cwd.empty()) {
+        command->outcome.cwd = command->new_cwd;
+        command->outcome.generation = ++place_.generation[session_];
+        place_.cwd[session_] = command->new_cwd;
+      }
+      ++place_.starts[spec.run_id];
+    }
+    co_return MakeChannel(command, 0, 0);
+  }
+
+  Task<absl::StatusOr<std::unique_ptr<Channel>>> Adopt(std::string run_id, uint64_t out,
+                                                       uint64_t err) override {
+    auto it = place_.commands.find(run_id);
+    if (it == place_.commands.end()) {
+      place_.poisoned[run_id] = "unknown";
+      co_return Error(Reason::k_COMMAND_UNKNOWN, "the fake place does not know it");
+    }
+    co_return MakeChannel(it->second, out, err);
+  }
+
+  void SetSudoPassword(std::string) override {}
+
+  Task<absl::StatusOr<TreeReport>> Close(Duration) override {
+    TreeReport report;
+    report.verified = true;
+    co_return report;
+  }
+
+ private:
+  std::unique_ptr<Channel> MakeChannel(std::shared_ptr<FakeCommand> command, uint64_t out,
+                                       uint64_t err) {
+    return std::make_unique<FakeChannel>(loop_, clock_, random_, place_, std::move(command), out,
+                                         err);
+  }
+
+  Loop& loop_;
+  Clock& clock_;
+  Random& random_;
+  FakePlace& place_;
+  std::string session_;
+  Capabilities capabilities_;
+};
+
+class FakeSandbox : public Sandbox {
+ public:
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string) override {
+    co_return Error(Reason::k_CAPABILITY_MISSING, "no streams here");
+  }
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
+    co_return Error(Reason::k_CAPABILITY_MISSING, "no streams here");
+  }
+  std::string place_key() const override { return "fake"; }
+  std::string handle() const override { return "fake:1"; }
+  Task<absl::Status> Close(bool) override { co_return absl::OkStatus(); }
+};
+
+}  // namespace
+
+char PatternByte(const std::string& run_id, OutputStream stream, uint64_t offset) {
+  uint64_t x = offset * 0x9e3779b97f4a7c15ull + static_cast<uint64_t>(stream) + run_id.size();
+  for (char c : run_id) x = (x ^ static_cast<uint8_t>(c)) * 0x100000001b3ull;
+  return static_cast<char>(x >> 33);
+}
+
+std::string FakeCommand::Produced(OutputStream stream, SteadyTime now) const {
+  std::string produced;
+  for (const Write& write : writes) {
+    if (write.when <= now && write.stream == stream) produced += write.bytes;
+  }
+  return produced;
+}
+
+std::optional<SteadyTime> FakeCommand::NextChange(SteadyTime now) const {
+  std::optional<SteadyTime> next;
+  if (ends && *ends > now) next = ends;
+  for (const Write& write : writes) {
+    if (write.when > now && (!next || write.when < *next)) next = write.when;
+  }
+  return next;
+}
+
+void FakePlace::KillRunner() {
+  for (auto& [run_id, command] : commands) {
+    command->outcome = Outcome{.state = CommandState::kUnknown, .cause = Cause::kRunnerDied};
+    command->writes.clear();
+    command->ends = SteadyTime{};
+  }
+  commands.clear();
+  poisoned.clear();
+  incarnation += "'";
+}
+
+std::shared_ptr<FakeCommand> FakePlace::Plan(const CommandSpec& spec, SteadyTime now) {
+  auto command = std::make_shared<FakeCommand>();
+  command->run_id = spec.run_id;
+  command->outcome = Outcome{.state = CommandState::kExited, .cause = Cause::kNatural};
+  command->outcome.state_committed = true;
+  command->ends = now;
+  uint64_t end[kOutputStreams] = {0, 0};
+  std::istringstream steps(spec.script);
+  for (std::string step; std::getline(steps, step, ';');) {
+    std::istringstream words(step);
+    std::string verb;
+    std::string rest;
+    words >> verb;
+    std::getline(words >> std::ws, rest);
+    OutputStream stream = verb.starts_with("err") ? OutputStream::kStderr : OutputStream::kStdout;
+    if (verb == "sleep") now += std::chrono::milliseconds(std::stoll(rest));
+    if (verb == "exit" || verb == "sig") command->outcome.value = std::stoi(rest);
+    if (verb == "sig") command->outcome.signalled = true;
+    if (verb == "cd") command->new_cwd = rest;
+    if (verb == "out" || verb == "err") command->writes.push_back({now, stream, rest});
+    if (verb == "outn" || verb == "errn") {
+      uint64_t& at = end[static_cast<size_t>(stream)];
+      command->writes.push_back(
+          {now, stream, PatternBytes(spec.run_id, stream, at, std::stoull(rest))});
+      at += std::stoull(rest);
+    }
+    if (verb == "hang") {
+      command->ends.reset();
+      return command;
+    }
+    command->ends = now;
+  }
+  return command;
+}
+
+absl::Status FakeEngineFactory::CheckBackend(const std::string& backend) const {
+  if (backend == "fake" || backend == "local") return absl::OkStatus();
+  return BadField("backend", "there is only 'fake'");
+}
+
+Task<absl::StatusOr<OpenPlace>> FakeEngineFactory::Open(Request request) {
+  bool refuse = random_.Below(100) < static_cast<uint64_t>(place_.faults.refuse_open_percent);
+  if (refuse || !place_.reachable)
+    co_return Error(Reason::k_BACKEND_UNREACHABLE, "the fake place is away");
+  OpenPlace opened;
+  opened.sandbox = std::make_unique<FakeSandbox>();
+  opened.engine = std::make_unique<FakeEngine>(loop_, clock_, random_, place_);
+  co_return opened;
+}
+
+}  // namespace hermes

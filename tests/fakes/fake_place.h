@@ -1,0 +1,95 @@
+#pragma once
+
+// FakePlace: a place with a runner, as the daemon sees it, without processes. It is passive: what a
+// command has written and whether it has ended is a function of its plan and of the clock, so a
+// place outlives any daemon (and its loop) that a test throws away. Engines and factories connect a
+// daemon to it. Loop thread of whoever calls.
+//
+// A command's script is its plan: steps joined by ';'
+//   out TEXT | err TEXT   writes           outn N | errn N   writes N bytes of Pattern(run id,
+//   offset) sleep MS              lets time pass   exit N | sig N    ends       hang   goes on
+//   until killed cd DIR                commits a new working directory at the end
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backends/backend.h"
+#include "daemon/core/engines.h"
+#include "daemon/runtime/clock.h"
+#include "daemon/runtime/event.h"
+#include "daemon/runtime/loop.h"
+#include "daemon/runtime/random.h"
+
+namespace hermes {
+
+// The byte at `offset` of a stream written by outn or errn: tests can check any range of it.
+char PatternByte(const std::string& run_id, OutputStream stream, uint64_t offset);
+
+struct FakeCommand {
+  struct Write {
+    SteadyTime when;
+    OutputStream stream;
+    std::string bytes;
+  };
+  std::string run_id;
+  std::string session;
+  std::string new_cwd;
+  std::vector<Write> writes;       // in time order
+  std::optional<SteadyTime> ends;  // nullopt: never by itself
+  Outcome outcome;                 // at `ends`
+  uint64_t acked[kOutputStreams] = {0, 0};
+  std::string stdin_bytes;
+  bool stdin_eof = false;
+  bool forgotten = false;
+
+  std::string Produced(OutputStream stream, SteadyTime now) const;
+  bool Ended(SteadyTime now) const { return ends && *ends <= now; }
+  std::optional<SteadyTime> NextChange(SteadyTime now) const;
+};
+
+class FakePlace {
+ public:
+  // What may go wrong, each drawn per call from the daemon's seeded Random; 0 is never, 100 always.
+  struct Faults {
+    int refuse_open_percent = 0;
+    int refuse_start_percent = 0;
+    int small_chunks_percent = 0;  // a read returns few bytes
+  };
+
+  std::string incarnation = "place-1";
+  bool reachable = true;
+  Faults faults;
+
+  std::map<std::string, std::shared_ptr<FakeCommand>> commands;  // by run id
+  std::map<std::string, int> starts;            // by run id: how many processes ever
+  std::map<std::string, std::string> poisoned;  // run ids that must never start
+  std::map<std::string, std::string> cwd;       // by session
+  std::map<std::string, uint64_t> generation;
+
+  // Every process dies, every record is gone, the next runner is another one.
+  void KillRunner();
+
+  // The plan of a script, from `now` on.
+  static std::shared_ptr<FakeCommand> Plan(const CommandSpec& spec, SteadyTime now);
+};
+
+class FakeEngineFactory : public EngineFactory {
+ public:
+  FakeEngineFactory(Loop& loop, Clock& clock, Random& random, FakePlace& place)
+      : loop_(loop), clock_(clock), random_(random), place_(place) {}
+
+  absl::Status CheckBackend(const std::string& backend) const override;
+  std::vector<Backend*> backends() const override { return {}; }
+  Task<absl::StatusOr<OpenPlace>> Open(Request request) override;
+
+ private:
+  Loop& loop_;
+  Clock& clock_;
+  Random& random_;
+  FakePlace& place_;
+};
+
+}  // namespace hermes

@@ -1,0 +1,120 @@
+#pragma once
+
+// MemoryStore: a SessionStore whose rows live in a Disk that outlives it, so a test can throw a
+// daemon away between any two steps and start the next one on what was "committed". `gate` is asked
+// before each write takes effect: false makes the write fail as a full disk does; it may also
+// record or crash. Loop thread.
+
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "daemon/core/session_store.h"
+#include "daemon/runtime/status.h"
+
+namespace hermes {
+
+class MemoryStore : public SessionStore {
+ public:
+  struct Disk {
+    std::map<std::string, SessionInfo> sessions;
+    std::map<std::pair<std::string, std::string>, StoredCommand> commands;  // by session and id
+    std::map<std::pair<std::string, std::string>, std::string> run_ids;     // by session and run id
+  };
+  explicit MemoryStore(Disk& disk, std::function<bool(const char*)> gate = nullptr)
+      : disk_(disk), gate_(std::move(gate)) {}
+
+  Task<absl::StatusOr<Contents>> Load() override {
+    Contents contents;
+    contents.daemon_id = "memory";
+    for (const auto& [id, session] : disk_.sessions) contents.sessions.push_back(session);
+    for (const auto& [key, command] : disk_.commands) {
+      if (!command.forgotten) contents.live_commands.push_back(command);
+    }
+    co_return contents;
+  }
+
+  Task<absl::Status> PutSession(SessionInfo session) override {
+    CO_RETURN_IF_ERROR(Gate("PutSession"));
+    disk_.sessions[session.id] = session;
+    co_return absl::OkStatus();
+  }
+
+  Task<absl::Status> DeleteSession(std::string id) override {
+    CO_RETURN_IF_ERROR(Gate("DeleteSession"));
+    disk_.sessions.erase(id);
+    std::erase_if(disk_.commands, [&id](const auto& row) { return row.first.first == id; });
+    std::erase_if(disk_.run_ids, [&id](const auto& row) { return row.first.first == id; });
+    co_return absl::OkStatus();
+  }
+
+  Task<absl::StatusOr<Accepted>> AcceptCommand(CommandInfo command) override {
+    auto known = disk_.run_ids.find({command.session_id, command.run_id});
+    if (known != disk_.run_ids.end()) {
+      co_return Accepted{false, disk_.commands.at({command.session_id, known->second}).info};
+    }
+    CO_RETURN_IF_ERROR(Gate("AcceptCommand"));
+    disk_.run_ids[{command.session_id, command.run_id}] = command.id;
+    StoredCommand row;
+    row.info = command;
+    disk_.commands[{command.session_id, command.id}] = row;
+    co_return Accepted{true, {}};
+  }
+
+  Task<absl::StatusOr<std::optional<CommandInfo>>> FindRun(std::string run_id) override {
+    for (const auto& [key, id] : disk_.run_ids) {
+      if (key.second == run_id) co_return disk_.commands.at({key.first, id}).info;
+    }
+    co_return std::optional<CommandInfo>();
+  }
+
+  Task<absl::Status> DeleteCommand(std::string session, std::string id) override {
+    CO_RETURN_IF_ERROR(Gate("DeleteCommand"));
+    disk_.commands.erase({session, id});
+    std::erase_if(disk_.run_ids,
+                  [&](const auto& row) { return row.first.first == session && row.second == id; });
+    co_return absl::OkStatus();
+  }
+
+  Task<absl::Status> PutCommand(StoredCommand command) override {
+    CO_RETURN_IF_ERROR(Gate("PutCommand"));
+    disk_.commands[{command.info.session_id, command.info.id}] = command;
+    co_return absl::OkStatus();
+  }
+
+  Task<absl::StatusOr<std::optional<StoredCommand>>> GetCommand(std::string session,
+                                                                std::string id) override {
+    auto it = disk_.commands.find({session, id});
+    if (it == disk_.commands.end()) co_return std::optional<StoredCommand>();
+    co_return std::optional<StoredCommand>(it->second);
+  }
+
+  Task<absl::StatusOr<std::vector<CommandInfo>>> ListCommands(std::string session,
+                                                              std::string before,
+                                                              size_t limit) override {
+    std::vector<CommandInfo> found;
+    for (const auto& [key, row] : disk_.commands) {
+      bool wanted = session.empty() || key.first == session;
+      if (wanted && (before.empty() || key.second < before) && found.size() < limit)
+        found.push_back(row.info);
+    }
+    co_return found;
+  }
+
+  Task<absl::StatusOr<std::vector<std::string>>> Expire(WallTime, WallTime) override {
+    co_return std::vector<std::string>();
+  }
+
+ private:
+  absl::Status Gate(const char* step) {
+    if (gate_ == nullptr || gate_(step)) return absl::OkStatus();
+    return Error(Reason::k_DISK_FULL, "the disk of the test is full");
+  }
+
+  Disk& disk_;
+  std::function<bool(const char*)> gate_;
+};
+
+}  // namespace hermes
