@@ -1,0 +1,131 @@
+#include "backends/engine/runner_engine.h"
+
+#include <utility>
+
+#include "backends/engine/runner_wire.h"
+
+namespace hermes {
+namespace {
+
+class RunnerChannel : public Channel {
+ public:
+  explicit RunnerChannel(RunnerCommand::Ptr command) : command_(std::move(command)) {}
+  ~RunnerChannel() override { command_->Drop(false); }
+
+  Task<absl::StatusOr<ChannelEvent>> Read() override { return RunnerCommand::Read(command_); }
+  void Abandon() override { command_->Abandon(); }
+  Task<absl::Status> WriteStdin(uint64_t offset, std::string data, bool eof) override {
+    return RunnerCommand::WriteStdin(command_, offset, std::move(data), eof);
+  }
+  uint64_t stdin_accepted() const override { return command_->stdin_accepted(); }
+  absl::Status Signal(int signal, int scope) override { return command_->Signal(signal, scope); }
+  absl::Status Resize(uint16_t cols, uint16_t rows) override {
+    return command_->Resize(cols, rows);
+  }
+  Task<absl::StatusOr<TreeReport>> Kill(Duration grace, Cause cause) override {
+    return RunnerCommand::Kill(command_, grace, cause);
+  }
+  void Ack(uint64_t stdout_offset, uint64_t stderr_offset) override {
+    command_->Ack({{stdout_offset, stderr_offset}});
+  }
+  void Forget() override { command_->Drop(true); }
+
+ private:
+  RunnerCommand::Ptr command_;
+};
+
+class RunnerEngine : public Engine {
+ public:
+  RunnerEngine(RunnerLinks& links, RunnerEngineOptions options)
+      : capabilities_(options.capabilities),
+        reason_(std::move(options.reason)),
+        link_(links.For(options.sandbox->place_key())),
+        session_(std::make_shared<RunnerSession>()) {
+    session_->sandbox = std::move(options.sandbox);
+    session_->lease = options.lease;
+    session_->changed = std::move(options.changed);
+  }
+  ~RunnerEngine() override {
+    session_->changed = nullptr;
+    link_->Unregister(session_);
+  }
+
+  const Capabilities& capabilities() const override { return capabilities_; }
+
+  Task<absl::StatusOr<SessionFacts>> Open(SessionSpec spec) override {
+    session_->spec = std::move(spec);
+    absl::Status opened = co_await RunnerLink::Open(link_, session_);
+    if (!opened.ok()) co_return opened;
+    capabilities_.shell_functions = session_->facts.shell == kBash;
+    SessionFacts facts;
+    facts.generation = session_->facts.generation;
+    facts.cwd = session_->facts.cwd;
+    facts.incarnation = link_->start_token();
+    facts.engine = "runner";
+    facts.engine_reason = reason_;
+    co_return facts;
+  }
+
+  Task<absl::StatusOr<std::unique_ptr<Channel>>> Start(CommandSpec spec) override {
+    return Handle(RunnerLink::Start(link_, session_, std::move(spec)));
+  }
+
+  Task<absl::StatusOr<std::unique_ptr<Channel>>> Adopt(std::string run_id, uint64_t stdout_offset,
+                                                       uint64_t stderr_offset) override {
+    return Handle(
+        RunnerLink::Adopt(link_, session_, std::move(run_id), {{stdout_offset, stderr_offset}}));
+  }
+
+  void SetSudoPassword(std::string password) override {
+    session_->spec.sudo_password = std::move(password);
+    link_->SendSecret(session_);
+  }
+
+  Task<absl::StatusOr<TreeReport>> Close(Duration grace) override {
+    return RunnerLink::Close(link_, session_, grace);
+  }
+
+ private:
+  static constexpr uint8_t kBash = 1;  // of frames::Opened.shell
+
+  static Task<absl::StatusOr<std::unique_ptr<Channel>>> Handle(
+      Task<absl::StatusOr<RunnerCommand::Ptr>> task) {
+    absl::StatusOr<RunnerCommand::Ptr> command = co_await std::move(task);
+    if (!command.ok()) co_return command.status();
+    co_return std::make_unique<RunnerChannel>(*std::move(command));
+  }
+
+  Capabilities capabilities_;
+  std::string reason_;
+  std::shared_ptr<RunnerLink> link_;
+  std::shared_ptr<RunnerSession> session_;
+};
+
+class SharedSandbox : public Sandbox {
+ public:
+  explicit SharedSandbox(std::shared_ptr<Sandbox> sandbox) : sandbox_(std::move(sandbox)) {}
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line) override {
+    return sandbox_->OpenStream(std::move(boot_line));
+  }
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
+    return sandbox_->ConnectRunner();
+  }
+  std::string place_key() const override { return sandbox_->place_key(); }
+  std::string handle() const override { return sandbox_->handle(); }
+  Task<absl::Status> Close(bool destroy) override { return sandbox_->Close(destroy); }
+
+ private:
+  std::shared_ptr<Sandbox> sandbox_;
+};
+
+}  // namespace
+
+std::unique_ptr<Engine> MakeRunnerEngine(RunnerLinks& links, RunnerEngineOptions options) {
+  return std::make_unique<RunnerEngine>(links, std::move(options));
+}
+
+std::unique_ptr<Sandbox> ShareSandbox(std::shared_ptr<Sandbox> sandbox) {
+  return std::make_unique<SharedSandbox>(std::move(sandbox));
+}
+
+}  // namespace hermes

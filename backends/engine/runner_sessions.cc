@@ -1,0 +1,276 @@
+// The half of RunnerLink that sessions and their engines call.
+
+#include <algorithm>
+#include <utility>
+
+#include "backends/engine/runner_link.h"
+#include "backends/engine/runner_wire.h"
+#include "daemon/runtime/log.h"
+#include "daemon/runtime/status.h"
+
+namespace hermes {
+
+using frames::Type;
+
+// ---- being connected
+
+// A connection, or the error of an attempt that was made for this call.
+Task<absl::Status> RunnerLink::EnsureUp(Ptr self) {
+  if (self->stopped_) co_return Error(Reason::k_DRAINING, "the daemon is stopping");
+  if (self->usable()) co_return absl::OkStatus();
+  if (!std::exchange(self->running_, true)) self->deps_.tasks.Spawn("runner link", Run(self));
+  self->kicked_ = true;
+  self->WakeAll();
+  // The end of an older connection is no answer to this call.
+  while (self->breaking() && !self->stopped_) co_await self->changed_.Wait();
+  const uint64_t failures = self->failures_;
+  while (!self->up_ && !self->stopped_ && failures == self->failures_) {
+    co_await self->changed_.Wait();
+  }
+  if (self->up_) co_return absl::OkStatus();
+  if (self->stopped_) co_return Error(Reason::k_DRAINING, "the daemon is stopping");
+  co_return self->last_error_;
+}
+
+Task<void> RunnerLink::Room() {
+  std::shared_ptr<RunnerConnection> connection = connection_;
+  if (connection) co_await RunnerConnection::Room(connection);
+}
+
+// ---- questions and answers
+
+RunnerLink::AnswerPtr RunnerLink::Expect(uint32_t tag) {
+  return answers_[tag] = std::make_shared<Answer>();
+}
+
+void RunnerLink::OnAnswer(const frames::Frame& frame) {
+  auto found = answers_.find(frame.command);
+  if (found == answers_.end()) return;
+  AnswerPtr answer = found->second;
+  answers_.erase(found);
+  answer->done = true;
+  answer->type = frame.type;
+  answer->payload = std::string(frame.payload);
+  if (frame.type == Type::kRefused) {
+    frames::Reader reader(frame.payload);
+    std::string_view reason = reader.Str();
+    answer->status = RefusedStatus(reason, reader.Str());
+  }
+  WakeAll();
+}
+
+Task<absl::Status> RunnerLink::Await(Ptr self, uint32_t tag, AnswerPtr answer) {
+  while (!answer->done && !self->stopped_) co_await self->changed_.Wait();
+  self->answers_.erase(tag);
+  if (!answer->done) co_return Error(Reason::k_DRAINING, "the daemon is stopping");
+  co_return answer->status;
+}
+
+// ---- sessions
+
+Task<absl::Status> RunnerLink::Open(Ptr self, SessionPtr session) {
+  for (const SessionPtr& other : self->sessions_) {
+    if (other->spec.session_id == session->spec.session_id) {
+      co_return Error(Reason::k_SESSION_ID_TAKEN, "the session is open at this place already");
+    }
+  }
+  self->sessions_.push_back(session);
+  absl::Status status = co_await EnsureOpen(self, session);
+  if (!status.ok()) self->Unregister(session);
+  co_return status;
+}
+
+Task<absl::Status> RunnerLink::EnsureOpen(Ptr self, SessionPtr session) {
+  while (true) {
+    CO_RETURN_IF_ERROR(co_await EnsureUp(self));
+    if (session->open) co_return absl::OkStatus();
+    if (session->opening) {
+      co_await self->changed_.Wait();
+      continue;
+    }
+    CO_RETURN_IF_ERROR(co_await OpenNow(self, session));
+  }
+}
+
+Task<absl::Status> RunnerLink::OpenNow(Ptr self, SessionPtr session) {
+  frames::Open open;
+  open.session = session->spec.session_id;
+  open.cwd = session->spec.cwd;
+  open.env = session->spec.env;
+  open.resume = session->spec.resume || session->was_open ? 1 : 0;
+  const uint32_t tag = self->next_number_++;
+  frames::Encode(self->connection_->queue(), tag, open);
+  self->Flush();
+  session->opening = true;
+  AnswerPtr answer = self->Expect(tag);
+  absl::Status answered = co_await Await(self, tag, answer);
+  session->opening = false;
+  self->WakeAll();
+  CO_RETURN_IF_ERROR(answered);
+  std::optional<frames::Opened> opened = frames::Decode<frames::Opened>(answer->payload);
+  if (answer->type != Type::kOpened || !opened) {
+    co_return Error(Reason::k_BACKEND_UNREACHABLE, "the runner sent a bad OPENED");
+  }
+  if (!self->up_) co_return Error(Reason::k_RECONNECTING, "the connection broke");
+  session->open = true;
+  session->facts = *std::move(opened);
+  self->SendLease(*session);
+  if (!session->spec.sudo_password.empty()) self->SendSecret(session);
+  const bool again = std::exchange(session->was_open, true);
+  if (again && session->changed) session->changed(self->start_token_, session->facts.generation);
+  co_return absl::OkStatus();
+}
+
+Task<void> RunnerLink::Reopen(Ptr self, SessionPtr session) {
+  if (!self->up_ || session->open || session->opening) co_return;
+  absl::Status status = co_await OpenNow(self, session);
+  if (!status.ok()) {
+    LogWarning("the session could not be opened anew: " + std::string(status.message()),
+               {.session = session->spec.session_id});
+  }
+}
+
+Task<absl::StatusOr<TreeReport>> RunnerLink::Close(Ptr self, SessionPtr session, Duration grace) {
+  while (true) {
+    CO_RETURN_IF_ERROR(co_await EnsureUp(self));
+    const uint32_t tag = self->next_number_++;
+    frames::Writer writer(self->connection_->queue());
+    writer.Begin(Type::kClose, tag);
+    writer.Str(session->spec.session_id);
+    writer.U32(static_cast<uint32_t>(std::min<uint64_t>(ToMillis(grace), UINT32_MAX)));
+    writer.End();
+    self->Flush();
+    AnswerPtr answer = self->Expect(tag);
+    absl::Status answered = co_await Await(self, tag, answer);
+    if (answer->broke) continue;  // CLOSE can be said again
+    CO_RETURN_IF_ERROR(answered);
+    std::optional<frames::TreeReport> report = frames::Decode<frames::TreeReport>(answer->payload);
+    if (answer->type != Type::kClosed || !report) {
+      co_return Error(Reason::k_BACKEND_UNREACHABLE, "the runner sent a bad CLOSED");
+    }
+    self->Unregister(session);
+    co_return FromWire(*report);
+  }
+}
+
+void RunnerLink::Unregister(const SessionPtr& session) {
+  std::erase(sessions_, session);
+  session->open = false;
+  if (!sessions_.empty()) return;
+  let_go_ = running_;
+  if (connection_) connection_->Break(Error(Reason::k_BACKEND_UNREACHABLE, "no longer needed"));
+  for (const auto& [number, command] : commands_) command->Abandon();
+  WakeAll();
+}
+
+// ---- commands
+
+Task<absl::StatusOr<RunnerCommand::Ptr>> RunnerLink::Start(Ptr self, SessionPtr session,
+                                                           CommandSpec spec) {
+  const bool stdin_open = spec.stdin_open;
+  std::string run_id = spec.run_id;
+  frames::Start start = ToWire(session->spec.session_id, std::move(spec));
+  std::string frame;
+  CO_RETURN_IF_ERROR(co_await EnsureOpen(self, session));
+  while (self->queued() > kMaxQueuedBytes) {
+    co_await self->Room();
+    CO_RETURN_IF_ERROR(co_await EnsureOpen(self, session));
+  }
+  const uint32_t number = self->next_number_++;
+  frames::Encode(frame, number, start);
+  if (frame.size() > frames::kMaxFrameBytes) {
+    co_return BadField("env", "script, arguments and environment together exceed " +
+                                  std::to_string(frames::kMaxFrameBytes) + " bytes");
+  }
+  self->connection_->queue().append(frame);
+  self->Flush();
+  auto command = std::make_shared<RunnerCommand>(
+      self->deps_.loop, self,
+      RunnerCommand::Init{number, std::move(run_id), std::move(frame), stdin_open, {}});
+  self->commands_.emplace(number, command);
+  co_return command;
+}
+
+Task<void> RunnerLink::RefreshList(Ptr self) {
+  if (!std::exchange(self->list_asked_, true)) {
+    frames::Writer writer(self->connection_->queue());
+    writer.Begin(Type::kList, 0);
+    writer.End();
+    self->Flush();
+  }
+  const uint64_t done = self->lists_done_;
+  while (done == self->lists_done_ && self->up_) co_await self->changed_.Wait();
+}
+
+Task<absl::StatusOr<RunnerCommand::Ptr>> RunnerLink::Adopt(Ptr self, SessionPtr session,
+                                                           std::string run_id,
+                                                           RunnerCommand::Offsets from) {
+  CO_RETURN_IF_ERROR(co_await EnsureOpen(self, session));
+  if (!self->known_.contains(run_id)) co_await RefreshList(self);
+  CO_RETURN_IF_ERROR(co_await EnsureOpen(self, session));
+  auto known = self->known_.find(run_id);
+  if (known == self->known_.end()) {
+    self->SendForgetRun(run_id);
+    co_return Error(Reason::k_COMMAND_UNKNOWN, "the place does not know this command");
+  }
+  if (self->commands_.contains(known->second.number)) {
+    co_return Error(Reason::k_BUG, "the command has a channel already");
+  }
+  const Listing listing = std::move(known->second);
+  self->known_.erase(known);
+  auto command = std::make_shared<RunnerCommand>(
+      self->deps_.loop, self,
+      RunnerCommand::Init{listing.number, std::move(run_id), "", false, from});
+  self->commands_.emplace(listing.number, command);
+  command->OnAttached(&listing.listed);
+  co_return command;
+}
+
+void RunnerLink::Drop(uint32_t number, bool forget) {
+  commands_.erase(number);
+  if (!forget) return;
+  forgotten_.push_back({number, next_ping_});
+  SendForget(number);
+}
+
+// ---- small frames
+
+void RunnerLink::SendForget(uint32_t number) {
+  if (!usable()) return;  // said again when the link is up
+  frames::Writer writer(connection_->queue());
+  writer.Begin(Type::kForget, number);
+  writer.End();
+  Flush();
+}
+
+void RunnerLink::SendForgetRun(const std::string& run_id) {
+  if (!usable()) return;
+  frames::Writer writer(connection_->queue());
+  writer.Begin(Type::kForgetRun, 0);
+  writer.Str(run_id);
+  writer.End();
+  Flush();
+}
+
+void RunnerLink::SendLease(RunnerSession& session) {
+  if (!usable() || session.lease <= Duration::zero()) return;
+  session.lease_renewed = deps_.clock.Now();
+  frames::Writer writer(connection_->queue());
+  writer.Begin(Type::kLease, 0);
+  writer.Str(session.spec.session_id);
+  writer.U32(static_cast<uint32_t>(std::max<uint64_t>(1, ToMillis(session.lease) / 1000)));
+  writer.End();
+  Flush();
+}
+
+void RunnerLink::SendSecret(const SessionPtr& session) {
+  if (!usable() || !session->open) return;  // said when the session is opened
+  frames::Writer writer(connection_->queue());
+  writer.Begin(Type::kSecret, 0);
+  writer.Str(session->spec.session_id);
+  writer.Str(session->spec.sudo_password);
+  writer.End();
+  Flush();
+}
+
+}  // namespace hermes
