@@ -52,7 +52,10 @@ def main():
     except (FileNotFoundError, ValueError):
         known = set()
     commands = entries(tree, arguments.build_dir)
-    checks = tree.text(".clang-tidy")
+    unknown = [path for path in arguments.files if path not in commands]
+    if unknown:
+        parser.error(f"not part of this build, or not since it was configured: {', '.join(unknown)}")
+    checks = (tree.text(".clang-tidy"), tree.text("tests/.clang-tidy"))
     work = {path: built.digest(tree, path, (commands[path], checks)) for path in arguments.files or sorted(commands)}
     bad = 0
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
