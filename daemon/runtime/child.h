@@ -25,7 +25,7 @@ absl::Status RaiseFileLimit();
 struct ChildSpec {
   std::vector<std::string> argv;  // argv[0] is the path, looked up in PATH if it has no slash
   std::vector<std::string> environment;  // "NAME=value", the whole of it
-  std::string cwd;                       // empty: ours
+  std::string cwd = {};                  // empty: ours
 };
 
 class Child {

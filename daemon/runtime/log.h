@@ -12,9 +12,9 @@ enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
 // What a line is about; empty parts are left out.
 struct LogContext {
-  std::string session;
-  std::string command;
-  std::string request_id;
+  std::string session = {};
+  std::string command = {};
+  std::string request_id = {};
 };
 
 // Once, from main. `journal`: lines carry a <N> priority prefix for systemd instead of a time.
