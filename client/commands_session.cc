@@ -1,0 +1,248 @@
+// Sub-commands on sessions.
+
+#include <chrono>
+
+#include "client/commands.h"
+#include "client/error.h"
+#include "client/outcome.h"
+#include "client/parse.h"
+#include "client/render.h"
+#include "client/terminal.h"
+#include "client/text.h"
+
+namespace hermes::client {
+namespace {
+
+constexpr int kPageSize = 1000;
+
+absl::StatusOr<v1::RunnerPolicy> ParseRunner(const std::string& text) {
+  if (text == "auto") return v1::RUNNER_AUTO;
+  if (text == "never") return v1::RUNNER_NEVER;
+  if (text == "require") return v1::RUNNER_REQUIRE;
+  return absl::InvalidArgumentError("--runner '" + text + "' is not one of auto, never, require");
+}
+
+absl::StatusOr<std::string> SudoPassword() {
+  std::string password;
+  if (!ReadSecretLine("sudo password: ", &password) || password.empty()) {
+    return absl::InvalidArgumentError("no password came on stdin");
+  }
+  return password;
+}
+
+absl::StatusOr<v1::CreateSessionRequest> BuildCreate(const SessionCreateArgs& args) {
+  v1::CreateSessionRequest request;
+  CLIENT_TRY(*request.mutable_request_id(), RequestId(args.request_id));
+  if (!args.name.empty()) {
+    CLIENT_TRY(std::string name, ParseSession(args.name));
+    request.set_session_id(ShortName(name));
+  }
+  request.set_backend(args.backend);
+  if (args.cwd) request.set_cwd(*args.cwd);
+  if (args.ttl) {
+    CLIENT_TRY(*request.mutable_idle_ttl(), ParseDuration(*args.ttl));
+  }
+  if (args.lease) {
+    CLIENT_TRY(*request.mutable_lease(), ParseDuration(*args.lease));
+  }
+  if (args.runner) {
+    CLIENT_TRY(v1::RunnerPolicy runner, ParseRunner(*args.runner));
+    request.set_runner(runner);
+  }
+  if (absl::Status s = FillPairs(args.env, "--env", request.mutable_env()); !s.ok()) return s;
+  if (absl::Status s = FillPairs(args.labels, "--label", request.mutable_labels()); !s.ok())
+    return s;
+  if (args.sudo_password_stdin) {
+    CLIENT_TRY(*request.mutable_sudo_password(), SudoPassword());
+  }
+  request.set_wait_ready(!args.no_wait);
+  return request;
+}
+
+// A session that could not be opened is an answer, not an error, on the wire; here it is a failure.
+int ReportFailedSession(const v1::Session& session) {
+  std::string text = "session " + ShortName(session.name()) + " could not be opened";
+  for (const v1::Condition& condition : session.conditions()) {
+    if (condition.status()) text += "; " + condition.reason() + ": " + condition.message();
+  }
+  Say(ForTerminal(text));
+  return kExitHermes;
+}
+
+absl::StatusOr<v1::UpdateSessionRequest> BuildUpdate(const SessionUpdateArgs& args) {
+  v1::UpdateSessionRequest request;
+  v1::Session& session = *request.mutable_session();
+  CLIENT_TRY(*session.mutable_name(), ParseSession(args.session));
+  auto& mask = *request.mutable_update_mask();
+  if (!args.labels.empty()) {
+    absl::Status filled = FillPairs(args.labels, "--label", session.mutable_labels());
+    if (!filled.ok()) return filled;
+    mask.add_paths("labels");
+  }
+  if (args.ttl) {
+    if (*args.ttl != "none") {
+      CLIENT_TRY(*session.mutable_idle_ttl(), ParseDuration(*args.ttl));
+    }
+    mask.add_paths("idle_ttl");
+  }
+  if (args.sudo_password_stdin) {
+    CLIENT_TRY(*request.mutable_sudo_password(), SudoPassword());
+  }
+  if (args.sudo_password_stdin || args.forget_sudo_password) mask.add_paths("sudo_password");
+  if (mask.paths_size() == 0) {
+    return absl::InvalidArgumentError(
+        "nothing to change: give --label, --ttl, --sudo-password-stdin or --forget-sudo-password");
+  }
+  return request;
+}
+
+int PrintSession(Context& context, const absl::StatusOr<v1::Session>& session) {
+  if (!session.ok()) return Fail(session.status());
+  View view{NowSeconds(), context.colour};
+  return Print(Formatted(context, *session, RenderSession(*session, view)));
+}
+
+int PrintEvent(const Context& context, const v1::SessionEvent& event) {
+  if (context.format == Format::kTable) return Print(RenderSessionEvent(event));
+  return Print(ToJson(event, JsonStyle::kOneLine));
+}
+
+void SayKilled(const v1::CommandKilled& killed) {
+  if (killed.tree().survivors() == 0) return;
+  v1::Command command;
+  command.set_name(killed.name());
+  command.set_state(v1::Command::KILLED);
+  *command.mutable_exit()->mutable_tree() = killed.tree();
+  Say(ForTerminal(DescribeEnd(command)));
+}
+
+// One attempt to follow one cleanup to its end.
+absl::StatusOr<v1::Session> CleanupOnce(Connection& connection, const v1::CleanupRequest& request) {
+  auto stream = connection.Cleanup(request);
+  if (!stream.ok()) return stream.status();
+  v1::CleanupEvent event;
+  absl::StatusOr<v1::Session> finished =
+      absl::UnavailableError("the stream ended before the cleanup");
+  while ((*stream)->Next(&event)) {
+    if (event.has_killed()) SayKilled(event.killed());
+    if (event.has_finished()) finished = event.finished();
+  }
+  absl::Status status = (*stream)->Finish();
+  if (finished.ok() || status.ok()) return finished;
+  return status;
+}
+
+absl::StatusOr<v1::Session> CleanupToTheEnd(Context& context, const v1::CleanupRequest& request) {
+  Backoff backoff(context.connection.options().patience);
+  while (true) {
+    absl::StatusOr<v1::Session> session = CleanupOnce(context.connection, request);
+    bool lost = context.connection.was_connected() &&
+                (IsLostContact(session.status()) || absl::IsUnavailable(session.status()));
+    if (session.ok() || !lost) return session;
+    auto pause = backoff.Next();
+    if (pause.count() == 0 || !context.connection.Pause(pause)) return session;
+  }
+}
+
+}  // namespace
+
+int SessionCreate(Context& context, const SessionCreateArgs& args) {
+  absl::StatusOr<v1::CreateSessionRequest> request = BuildCreate(args);
+  if (!request.ok()) return Fail(request.status());
+  absl::StatusOr<v1::Session> session = context.connection.CreateSession(*request);
+  if (!session.ok()) return Fail(session.status());
+  if (session->state() == v1::Session::FAILED) return ReportFailedSession(*session);
+  return Print(Formatted(context, *session, ShortName(session->name()) + "\n"));
+}
+
+int SessionList(Context& context, const SessionListArgs& args) {
+  v1::ListSessionsRequest request;
+  request.set_page_size(kPageSize);
+  request.set_filter(Filter(args.state, args.backend, args.labels));
+  std::vector<v1::Session> sessions;
+  do {
+    absl::StatusOr<v1::ListSessionsResponse> page = context.connection.ListSessions(request);
+    if (!page.ok()) return Fail(page.status());
+    for (v1::Session& session : *page->mutable_sessions()) sessions.push_back(std::move(session));
+    request.set_page_token(page->next_page_token());
+  } while (!request.page_token().empty());
+  if (context.format == Format::kTable) {
+    return Print(RenderSessions(sessions, View{NowSeconds(), context.colour}));
+  }
+  std::vector<const google::protobuf::Message*> messages;
+  for (const v1::Session& session : sessions) messages.push_back(&session);
+  bool lines = context.format == Format::kJsonLines;
+  return Print(ToJson(messages, lines ? JsonStyle::kOneLine : JsonStyle::kIndented));
+}
+
+int SessionShow(Context& context, const std::string& session) {
+  absl::StatusOr<std::string> name = ParseSession(session);
+  if (!name.ok()) return Fail(name.status());
+  v1::GetSessionRequest request;
+  request.set_name(*name);
+  return PrintSession(context, context.connection.GetSession(request));
+}
+
+int SessionWatch(Context& context, const SessionListArgs& args) {
+  v1::WatchSessionsRequest request;
+  request.set_filter(Filter(args.state, args.backend, args.labels));
+  Backoff backoff(context.connection.options().patience);
+  while (true) {
+    auto stream = context.connection.WatchSessions(request);
+    absl::Status status = stream.status();
+    if (stream.ok()) {
+      v1::SessionEvent event;
+      while ((*stream)->Next(&event)) {
+        backoff.Reset();
+        if (int code = PrintEvent(context, event); code != 0) return code;
+      }
+      status = (*stream)->Finish();
+    }
+    bool lost = context.connection.was_connected() &&
+                (status.ok() || IsLostContact(status) || absl::IsUnavailable(status));
+    auto pause = lost ? backoff.Next() : std::chrono::milliseconds::zero();
+    if (pause.count() == 0 || !context.connection.Pause(pause)) {
+      return Fail(status.ok() ? absl::UnavailableError("the daemon ended the watch") : status);
+    }
+  }
+}
+
+int SessionUpdate(Context& context, const SessionUpdateArgs& args) {
+  absl::StatusOr<v1::UpdateSessionRequest> request = BuildUpdate(args);
+  if (!request.ok()) return Fail(request.status());
+  return PrintSession(context, context.connection.UpdateSession(*request));
+}
+
+int SessionRenew(Context& context, const std::string& session, const std::string& extend) {
+  absl::StatusOr<std::string> name = ParseSession(session);
+  if (!name.ok()) return Fail(name.status());
+  absl::StatusOr<google::protobuf::Duration> time = ParseDuration(extend);
+  if (!time.ok()) return Fail(time.status());
+  v1::RenewSessionRequest request;
+  request.set_name(*name);
+  *request.mutable_extend() = *time;
+  return PrintSession(context, context.connection.RenewSession(request));
+}
+
+int Cleanup(Context& context, const CleanupArgs& args) {
+  int code = 0;
+  for (const std::string& session : args.sessions) {
+    v1::CleanupRequest request;
+    request.set_request_id(NewRequestId());
+    request.set_discard(args.discard);
+    absl::StatusOr<std::string> name = ParseSession(session);
+    if (!name.ok()) return Fail(name.status());
+    request.set_name(*name);
+    if (args.grace) {
+      absl::StatusOr<google::protobuf::Duration> grace = ParseDuration(*args.grace);
+      if (!grace.ok()) return Fail(grace.status());
+      *request.mutable_grace() = *grace;
+    }
+    absl::StatusOr<v1::Session> closed = CleanupToTheEnd(context, request);
+    int one = closed.ok() ? Print(Formatted(context, *closed, "")) : Fail(closed.status());
+    if (one != 0) code = one;
+  }
+  return code;
+}
+
+}  // namespace hermes::client
