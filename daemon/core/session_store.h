@@ -41,7 +41,7 @@ class SessionStore {
   // Everything that a starting daemon needs. First call; takes over from a dead daemon (epoch + 1).
   virtual Task<absl::StatusOr<Contents>> Load() = 0;
 
-  // Inserts or replaces.
+  // Inserts or replaces. `owner` and `epoch` are the store's to fill in.
   virtual Task<absl::Status> PutSession(SessionInfo session) = 0;
   virtual Task<absl::Status> DeleteSession(std::string session_id) = 0;  // with its commands
 
@@ -59,26 +59,29 @@ class SessionStore {
   // Removes the row of a command that was certainly not started: its run id is free again.
   virtual Task<absl::Status> DeleteCommand(std::string session_id, std::string id) = 0;
 
-  // Replaces the command's row.
+  // Replaces the command's row. One that is gone (its session was deleted) stays gone: OK.
   virtual Task<absl::Status> PutCommand(StoredCommand command) = 0;
 
   virtual Task<absl::StatusOr<std::optional<StoredCommand>>> GetCommand(std::string session_id,
                                                                         std::string id) = 0;
 
-  // Newest first, after `before` (exclusive; empty: from the newest), at most `limit`. Empty
-  // session: all sessions.
+  // Newest first, after `before` (a command id, exclusive; empty: from the newest), at most
+  // `limit`. Empty session: all sessions, and `before` is "session/id". BAD_FIELD when `before` is
+  // gone.
   virtual Task<absl::StatusOr<std::vector<CommandInfo>>> ListCommands(std::string session_id,
                                                                       std::string before,
                                                                       size_t limit) = 0;
 
   // Drops outputs of commands that ended before `results_before` (their rows stay, so that
-  // RESULT_EXPIRED can be told), and whole rows older than `requests_before`. Returns the prefixes
-  // (session/id) whose files may go.
+  // RESULT_EXPIRED can be told), and whole rows of those that ended before `requests_before`; what
+  // is still to be taken up stays. Returns the prefixes (session/id) whose files may go.
   virtual Task<absl::StatusOr<std::vector<std::string>>> Expire(WallTime results_before,
                                                                 WallTime requests_before) = 0;
 };
 
-// Opens (or makes) the database file. Blocking; before the loop runs.
+// Opens (or makes) the database file, 0600, and keeps an flock on "<path>.lock". Blocking; before
+// the loop runs. Fails with a plain message for people when another daemon holds the lock or a
+// newer program made the file, with STORE_CORRUPT when it is no database.
 absl::StatusOr<std::unique_ptr<SessionStore>> OpenSqliteStore(Loop& loop, const std::string& path);
 
 }  // namespace hermes

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <random>
@@ -18,6 +17,7 @@
 #include <asio/detached.hpp>
 
 #include "daemon/runtime/status.h"
+#include "tests/fakes/temp_dir.h"
 
 namespace hermes {
 namespace {
@@ -36,12 +36,6 @@ std::string Bytes(uint64_t from, uint64_t to) {
 
 class OutputLogTest : public ::testing::Test {
  protected:
-  OutputLogTest() {
-    std::string name = ::testing::TempDir() + "output_log_XXXXXX";
-    folder_ = mkdtemp(name.data());
-  }
-  ~OutputLogTest() override { std::filesystem::remove_all(folder_); }
-
   OutputLog::Options Limit(uint64_t limit) const {
     OutputLog::Options options;
     options.path_prefix = folder_ + "/log";
@@ -104,7 +98,8 @@ class OutputLogTest : public ::testing::Test {
   }
 
   Loop loop_;
-  std::string folder_;
+  TempDir temp_;
+  const std::string folder_ = temp_.path();
 };
 
 using Gaps = std::vector<std::string>;

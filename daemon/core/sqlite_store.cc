@@ -1,0 +1,225 @@
+#include "daemon/core/sqlite_store.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include "daemon/runtime/pending.h"
+#include "daemon/runtime/status.h"
+
+namespace hermes {
+namespace {
+
+// Calls that share one commit; at the limit the rest takes the next one. Bounds how long the first
+// of them waits.
+constexpr size_t kMaxBatch = 64;
+
+const absl::Status& StatusOf(const absl::Status& status) { return status; }
+template <typename T>
+const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
+  return result.status();
+}
+
+template <typename T>
+Task<T> Answer(Pending<T> pending) {
+  co_return co_await pending.Take();
+}
+
+}  // namespace
+
+// One call: done on the store's thread, perhaps twice, answered once.
+class SqliteStore::Job {
+ public:
+  virtual ~Job() = default;
+  virtual absl::Status Do(SqliteRows& rows) = 0;
+  virtual void Answer(const absl::Status& transaction) = 0;
+};
+
+template <typename T>
+class SqliteStore::TypedJob : public Job {
+ public:
+  TypedJob(absl::AnyInvocable<T(SqliteRows&)> work, Pending<T> pending)
+      : work_(std::move(work)), pending_(std::move(pending)) {}
+
+  absl::Status Do(SqliteRows& rows) override {
+    result_.emplace(work_(rows));
+    return StatusOf(*result_);
+  }
+  void Answer(const absl::Status& transaction) override {
+    pending_.Set(transaction.ok() ? *std::move(result_) : T(transaction));
+  }
+
+ private:
+  absl::AnyInvocable<T(SqliteRows&)> work_;
+  std::optional<T> result_;
+  Pending<T> pending_;
+};
+
+class SqliteStore::LockFile {
+ public:
+  explicit LockFile(int fd) : fd_(fd) {}
+  ~LockFile() { close(fd_); }
+  LockFile(const LockFile&) = delete;
+  LockFile& operator=(const LockFile&) = delete;
+
+  static absl::StatusOr<std::unique_ptr<LockFile>> Take(const std::string& path) {
+    const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) return ErrnoStatus(errno, path);
+    auto lock = std::make_unique<LockFile>(fd);
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) return lock;
+    if (errno != EWOULDBLOCK) return ErrnoStatus(errno, path);
+    return absl::FailedPreconditionError("another hermesd uses this store: " + path +
+                                         " is locked; stop it, or take another state_dir");
+  }
+
+ private:
+  const int fd_;
+};
+
+absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(Loop& loop,
+                                                               const std::string& path) {
+  ASSIGN_OR_RETURN(std::unique_ptr<LockFile> lock, LockFile::Take(path + ".lock"));
+  ASSIGN_OR_RETURN(std::unique_ptr<SqliteDb> db, SqliteDb::Open(path));
+  auto rows = std::make_unique<SqliteRows>(*db);
+  RETURN_IF_ERROR(rows->Migrate());
+  return std::unique_ptr<SqliteStore>(
+      new SqliteStore(loop, std::move(lock), std::move(db), std::move(rows)));
+}
+
+SqliteStore::SqliteStore(Loop& loop, std::unique_ptr<LockFile> lock, std::unique_ptr<SqliteDb> db,
+                         std::unique_ptr<SqliteRows> rows)
+    : loop_(loop),
+      lock_(std::move(lock)),
+      db_(std::move(db)),
+      rows_(std::move(rows)),
+      thread_([this] { ThreadMain(); }) {}
+
+SqliteStore::~SqliteStore() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.NotifyOne();
+  thread_.join();
+}
+
+template <typename T>
+Task<T> SqliteStore::Submit(absl::AnyInvocable<T(SqliteRows&)> work) {
+  Pending<T> pending(loop_);
+  {
+    MutexLock lock(mutex_);
+    queue_.push_back(std::make_unique<TypedJob<T>>(std::move(work), pending));
+  }
+  wake_.NotifyOne();
+  return Answer(std::move(pending));
+}
+
+void SqliteStore::ThreadMain() {
+  while (true) {
+    Batch batch = NextBatch();
+    if (batch.empty()) return;
+    Do(std::move(batch));
+  }
+}
+
+SqliteStore::Batch SqliteStore::NextBatch() {
+  MutexLock lock(mutex_);
+  while (queue_.empty() && !stopping_) wake_.Wait(mutex_);
+  Batch batch;
+  while (!queue_.empty() && batch.size() < kMaxBatch) {
+    batch.push_back(std::move(queue_.front()));
+    queue_.pop_front();
+  }
+  return batch;
+}
+
+void SqliteStore::Do(Batch batch) {
+  const std::span<const std::unique_ptr<Job>> jobs(batch);
+  if (Transaction(jobs).ok()) {
+    for (const auto& job : jobs) job->Answer(absl::OkStatus());
+    return;
+  }
+  for (size_t i = 0; i < jobs.size(); ++i) jobs[i]->Answer(Transaction(jobs.subspan(i, 1)));
+}
+
+absl::Status SqliteStore::Transaction(std::span<const std::unique_ptr<Job>> jobs) {
+  absl::Status status = db_->Exec("BEGIN");
+  for (auto job = jobs.begin(); job != jobs.end() && status.ok(); ++job)
+    status = (*job)->Do(*rows_);
+  if (status.ok()) status = db_->Exec("COMMIT");
+  if (!status.ok()) db_->Rollback();
+  return status;
+}
+
+Task<absl::StatusOr<SessionStore::Contents>> SqliteStore::Load() {
+  return Submit<absl::StatusOr<Contents>>([](SqliteRows& rows) { return rows.Load(); });
+}
+
+Task<absl::Status> SqliteStore::PutSession(SessionInfo session) {
+  return Submit<absl::Status>(
+      [session = std::move(session)](SqliteRows& rows) { return rows.PutSession(session); });
+}
+
+Task<absl::Status> SqliteStore::DeleteSession(std::string session_id) {
+  return Submit<absl::Status>([session_id = std::move(session_id)](SqliteRows& rows) {
+    return rows.DeleteSession(session_id);
+  });
+}
+
+Task<absl::StatusOr<SessionStore::Accepted>> SqliteStore::AcceptCommand(CommandInfo command) {
+  return Submit<absl::StatusOr<Accepted>>(
+      [command = std::move(command)](SqliteRows& rows) { return rows.AcceptCommand(command); });
+}
+
+Task<absl::StatusOr<std::optional<CommandInfo>>> SqliteStore::FindRun(std::string run_id) {
+  return Submit<absl::StatusOr<std::optional<CommandInfo>>>(
+      [run_id = std::move(run_id)](SqliteRows& rows) { return rows.FindRun(run_id); });
+}
+
+Task<absl::Status> SqliteStore::DeleteCommand(std::string session_id, std::string id) {
+  return Submit<absl::Status>([session_id = std::move(session_id), id = std::move(id)](
+                                  SqliteRows& rows) { return rows.DeleteCommand(session_id, id); });
+}
+
+Task<absl::Status> SqliteStore::PutCommand(StoredCommand command) {
+  return Submit<absl::Status>(
+      [command = std::move(command)](SqliteRows& rows) { return rows.PutCommand(command); });
+}
+
+Task<absl::StatusOr<std::optional<StoredCommand>>> SqliteStore::GetCommand(std::string session_id,
+                                                                           std::string id) {
+  return Submit<absl::StatusOr<std::optional<StoredCommand>>>(
+      [session_id = std::move(session_id), id = std::move(id)](SqliteRows& rows) {
+        return rows.GetCommand(session_id, id);
+      });
+}
+
+Task<absl::StatusOr<std::vector<CommandInfo>>> SqliteStore::ListCommands(std::string session_id,
+                                                                         std::string before,
+                                                                         size_t limit) {
+  return Submit<absl::StatusOr<std::vector<CommandInfo>>>(
+      [session_id = std::move(session_id), before = std::move(before), limit](SqliteRows& rows) {
+        return rows.ListCommands(session_id, before, limit);
+      });
+}
+
+Task<absl::StatusOr<std::vector<std::string>>> SqliteStore::Expire(WallTime results_before,
+                                                                   WallTime requests_before) {
+  return Submit<absl::StatusOr<std::vector<std::string>>>(
+      [results_before, requests_before](SqliteRows& rows) {
+        return rows.Expire(results_before, requests_before);
+      });
+}
+
+absl::StatusOr<std::unique_ptr<SessionStore>> OpenSqliteStore(Loop& loop, const std::string& path) {
+  ASSIGN_OR_RETURN(std::unique_ptr<SessionStore> store, SqliteStore::Open(loop, path));
+  return store;
+}
+
+}  // namespace hermes
