@@ -87,7 +87,7 @@ OutputLog::StreamLog::StreamLog(const Options& options, const char* suffix)
     : path_(options.path_prefix + suffix),
       tag_(options.tag.substr(0, OutputFile::kTagBytes)),
       limit_(std::clamp<uint64_t>(options.limit_bytes, 1, kMaxOffset)),
-      head_(limit_ / 2),
+      head_(options.drop_middle ? limit_ / 2 : limit_),
       tail_(limit_ - head_),
       ring_(tail_ + kMaxAppend),
       drop_middle_(options.drop_middle) {}

@@ -264,8 +264,12 @@ Task<absl::StatusOr<Session::StartResult>> Session::StartFresh(StartCommand requ
                                                                std::shared_ptr<CommandRun> run) {
   absl::Status status = co_await EnsureEngine();
   if (status.ok() && info_.state != SessionState::kReady) status = NotReady(info_);
-  absl::StatusOr<std::unique_ptr<Channel>> channel(status);
-  if (status.ok()) channel = co_await engine_->Start(std::move(request.spec));
+  absl::StatusOr<std::unique_ptr<Channel>> channel = NotReady(info_);
+  if (status.ok()) {
+    channel = co_await engine_->Start(std::move(request.spec));
+  } else {
+    channel = status;
+  }
   if (!channel.ok()) {
     // Certainly not started: the id is free for the retry. If even that cannot be stored, the row
     // ends at restart.
@@ -389,7 +393,7 @@ Task<void> Session::TakeUp(StoredCommand row) {
   runs_[info.id] = run;
   run_ids_[info.run_id] = info.id;
   Track(run);
-  absl::StatusOr<std::unique_ptr<Channel>> channel(engine);
+  absl::StatusOr<std::unique_ptr<Channel>> channel = NotReady(info_);
   if (engine.ok()) {
     channel = co_await engine_->Adopt(info.run_id, run->log().end(OutputStream::kStdout),
                                       run->log().end(OutputStream::kStderr));

@@ -1,0 +1,346 @@
+#include "daemon/core/session.h"
+
+#include <chrono>
+
+#include <gtest/gtest.h>
+
+#include "daemon/runtime/status.h"
+#include "tests/fakes/fake_daemon.h"
+#include "tests/fakes/temp_dir.h"
+
+namespace hermes {
+namespace {
+
+using std::chrono::minutes;
+using std::chrono::seconds;
+
+class SessionTest : public testing::Test {
+ protected:
+  SessionTest() {
+    host_.spool_dir = dir_.path();
+    Restart();
+  }
+  ~SessionTest() override { FakeDaemon::Crash(std::move(daemon_)); }
+
+  void Restart(TableLimits limits = {}) {
+    if (daemon_ != nullptr) FakeDaemon::Crash(std::move(daemon_));
+    daemon_ = std::make_unique<FakeDaemon>(host_, ++seed_, limits,
+                                           [this](const char*) { return !disk_full_; });
+  }
+
+  // Starts, follows to the end, returns what the reader saw.
+  std::shared_ptr<FakeDaemon::Reader> RunToEnd(const std::string& script,
+                                               const std::string& run_id = "") {
+    auto started = daemon_->Start("s", script, run_id);
+    EXPECT_TRUE(started.ok()) << started.status();
+    auto reader = daemon_->Follow(started->run);
+    daemon_->RunUntil([&] { return reader->result.has_value(); });
+    return reader;
+  }
+
+  Reason ReasonOfStart(const std::string& script, const std::string& run_id = "") {
+    auto started = daemon_->Start("s", script, run_id);
+    EXPECT_FALSE(started.ok());
+    return ReasonOf(started.status()).value_or(Reason::k_BUG);
+  }
+
+  TempDir dir_;
+  FakeHost host_;
+  bool disk_full_ = false;
+  uint64_t seed_ = 0;
+  std::unique_ptr<FakeDaemon> daemon_;
+};
+
+TEST_F(SessionTest, RunsACommandAndTellsItsEndOnce) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  auto reader = RunToEnd("out hello;err bad;exit 37");
+  EXPECT_EQ(reader->sink->Text(OutputStream::kStdout), "hello");
+  EXPECT_EQ(reader->sink->Text(OutputStream::kStderr), "bad");
+  ASSERT_NE(reader->sink->finished(), nullptr);
+  EXPECT_EQ(reader->sink->finished()->outcome->value, 37);
+  EXPECT_EQ(**reader->result, Follower::Result::kFinished);
+}
+
+TEST_F(SessionTest, SameRequestIdAttachesWhileRunningAndAfterTheEndAndAfterARestart) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  auto first = daemon_->Start("s", "out a;sleep 1000;out b", "id-1");
+  auto second = daemon_->Start("s", "out a;sleep 1000;out b", "id-1");
+  EXPECT_FALSE(first->existing);
+  EXPECT_TRUE(second->existing);
+  EXPECT_EQ(first->run, second->run);
+  EXPECT_EQ(RunToEnd("out a;sleep 1000;out b", "id-1")->sink->Text(OutputStream::kStdout), "ab");
+  first->run.reset();
+  second->run.reset();
+  EXPECT_EQ(RunToEnd("out a;sleep 1000;out b", "id-1")->sink->Text(OutputStream::kStdout), "ab");
+  Restart();
+  EXPECT_EQ(RunToEnd("out a;sleep 1000;out b", "id-1")->sink->Text(OutputStream::kStdout), "ab");
+  EXPECT_EQ(host_.place.starts["id-1"], 1);
+}
+
+TEST_F(SessionTest, SameRequestIdWithAnotherBodyIsRefusedAlwaysAndNeverStarts) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  ASSERT_TRUE(daemon_->Start("s", "sleep 50", "id-1").ok());
+  EXPECT_EQ(ReasonOfStart("out other", "id-1"), Reason::k_REQUEST_ID_REUSED);
+  daemon_->Pass(seconds(1));
+  EXPECT_EQ(ReasonOfStart("out other", "id-1"), Reason::k_REQUEST_ID_REUSED);
+  Restart();
+  EXPECT_EQ(ReasonOfStart("out other", "id-1"), Reason::k_REQUEST_ID_REUSED);
+  EXPECT_EQ(host_.place.starts["id-1"], 1);
+}
+
+TEST_F(SessionTest, RunningCommandIsAdoptedAfterACrashWithExactOffsets) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  auto started =
+      daemon_->Start("s", "outn 100000;sleep 2000;outn 100000;sleep 2000;outn 7", "id-1");
+  auto early = daemon_->Follow(started->run);
+  daemon_->Pass(seconds(1));
+  std::string before = early->sink->Text(OutputStream::kStdout);
+  EXPECT_EQ(before.size(), 100000u);
+  Restart();
+  std::string all = RunToEnd("outn 100000;sleep 2000;outn 100000;sleep 2000;outn 7", "id-1")
+                        ->sink->Text(OutputStream::kStdout);
+  ASSERT_EQ(all.size(), 200007u);
+  for (size_t i = 0; i < all.size(); ++i)
+    ASSERT_EQ(all[i], PatternByte("id-1", OutputStream::kStdout, i)) << i;
+  EXPECT_EQ(host_.place.starts["id-1"], 1);
+}
+
+TEST_F(SessionTest, AcceptedButNeverSentIsNeverStartedAfterARestart) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  CommandInfo info;
+  info.session_id = "s";
+  info.id = "c1";
+  info.run_id = "id-1";
+  info.request_digest = "out x";
+  info.incarnation = host_.place.incarnation;
+  ASSERT_TRUE(daemon_->Await(daemon_->store.AcceptCommand(info))->fresh);
+  Restart();
+  auto reader = RunToEnd("out x", "id-1");
+  EXPECT_EQ(reader->sink->finished()->state, CommandState::kNeverStarted);
+  EXPECT_EQ(reader->sink->finished()->outcome->cause, Cause::kDaemonRestarted);
+  EXPECT_EQ(host_.place.starts["id-1"], 0);
+  EXPECT_TRUE(host_.place.poisoned.contains("id-1"));
+}
+
+TEST_F(SessionTest, CommandOfAReplacedPlaceEndsUnknownAndIsNotRunAgain) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  ASSERT_TRUE(daemon_->Start("s", "hang", "id-1").ok());
+  daemon_->Pass(seconds(1));
+  host_.place.KillRunner();
+  Restart();
+  auto reader = RunToEnd("hang", "id-1");
+  EXPECT_EQ(reader->sink->finished()->state, CommandState::kUnknown);
+  EXPECT_EQ(host_.place.starts["id-1"], 1);
+}
+
+TEST_F(SessionTest, FailedStartLeavesTheRequestIdFree) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  host_.place.faults.refuse_start_percent = 100;
+  EXPECT_EQ(ReasonOfStart("out x", "id-1"), Reason::k_BACKEND_UNREACHABLE);
+  host_.place.faults.refuse_start_percent = 0;
+  EXPECT_EQ(RunToEnd("out x", "id-1")->sink->Text(OutputStream::kStdout), "x");
+}
+
+TEST_F(SessionTest, FullDiskRefusesTheStartAndForgetsNothing) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  auto running = daemon_->Start("s", "out a;sleep 100;exit 3", "id-1");
+  disk_full_ = true;
+  EXPECT_EQ(ReasonOfStart("out x"), Reason::k_DISK_FULL);
+  auto reader = daemon_->Follow(running->run);
+  daemon_->Pass(seconds(10));
+  EXPECT_EQ(reader->sink->finished(), nullptr) << "an end that is not stored was told";
+  disk_full_ = false;
+  daemon_->RunUntil([&] { return reader->result.has_value(); });
+  EXPECT_EQ(reader->sink->finished()->outcome->value, 3);
+}
+
+TEST_F(SessionTest, CancelEndsTheCommandAsCancelled) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  auto started = daemon_->Start("s", "out a;hang");
+  auto report = daemon_->Await(started->run->Kill(seconds(1), Cause::kCancelled));
+  ASSERT_TRUE(report.ok());
+  EXPECT_TRUE(report->verified);
+  EXPECT_EQ(started->run->info().state, CommandState::kKilled);
+  EXPECT_EQ(started->run->info().outcome->cause, Cause::kCancelled);
+}
+
+TEST_F(SessionTest, OutputLimitWithKillPolicyEndsTheCommandTyped) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  StartCommand request = MakeStart("s", "outn 400000;hang", "id-1");
+  request.output = {.limit_bytes = 256 << 10, .overflow = Overflow::kKill};
+  auto started = daemon_->Await(daemon_->table.Start(std::move(request)));
+  auto reader = daemon_->Follow(started->run);
+  daemon_->RunUntil([&] { return reader->result.has_value(); });
+  EXPECT_EQ(reader->sink->finished()->outcome->cause, Cause::kOutputLimit);
+  std::string text = reader->sink->Text(OutputStream::kStdout);
+  EXPECT_EQ(text.size(), (256u << 10) + 5) << "the first 256 KiB, then [GAP]";
+}
+
+TEST_F(SessionTest, DroppedMiddleIsAGapWithBothEnds) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  StartCommand request = MakeStart("s", "outn 1000000", "id-1");
+  request.output.limit_bytes = 256 << 10;
+  auto started = daemon_->Await(daemon_->table.Start(std::move(request)));
+  daemon_->RunUntil([&] { return started->run->ended(); });
+  auto reader = daemon_->Follow(started->run);
+  daemon_->RunUntil([&] { return reader->result.has_value(); });
+  uint64_t at = 0;
+  int gaps = 0;
+  for (const CommandEvent& event : reader->sink->events) {
+    if (const auto* gap = std::get_if<GapPiece>(&event)) {
+      EXPECT_EQ(gap->from, at);
+      at = gap->to;
+      ++gaps;
+    } else if (const auto* piece = std::get_if<OutputPiece>(&event)) {
+      ASSERT_EQ(piece->offset, at);
+      for (char c : piece->data) ASSERT_EQ(c, PatternByte("id-1", OutputStream::kStdout, at++));
+    }
+  }
+  EXPECT_EQ(at, 1000000u);
+  EXPECT_EQ(gaps, 1);
+}
+
+TEST_F(SessionTest, SlowReaderDelaysNeitherTheCommandNorAnotherReader) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  auto started = daemon_->Start("s", "outn 500000;sleep 10;outn 500000");
+  auto slow = daemon_->Follow(started->run, {}, minutes(1));
+  auto fast = daemon_->Follow(started->run);
+  daemon_->RunUntil([&] { return fast->result.has_value(); }, seconds(5));
+  EXPECT_EQ(fast->sink->Text(OutputStream::kStdout).size(), 1000000u);
+  EXPECT_FALSE(slow->result.has_value());
+  daemon_->RunUntil([&] { return slow->result.has_value(); });
+  EXPECT_EQ(slow->sink->Text(OutputStream::kStdout).size(), 1000000u);
+}
+
+TEST_F(SessionTest, CursorBeyondTheEndIsRefusedByName) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  auto started = daemon_->Start("s", "out abc");
+  daemon_->RunUntil([&] { return started->run->ended(); });
+  auto reader = daemon_->Follow(started->run, Cursor{{4, 0}});
+  daemon_->RunUntil([&] { return reader->result.has_value(); });
+  EXPECT_EQ(ReasonOf(reader->result->status()), Reason::k_OFFSET_BEYOND_END);
+  EXPECT_EQ(MetadataOf(reader->result->status())["end"], "3");
+}
+
+TEST_F(SessionTest, BeatsProveThatASilentStreamLives) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  auto started = daemon_->Start("s", "sleep 100000");
+  auto reader = daemon_->Follow(started->run);
+  daemon_->RunUntil([&] { return reader->result.has_value(); });
+  int beats = 0;
+  for (const CommandEvent& event : reader->sink->events)
+    beats += std::holds_alternative<BeatInfo>(event) ? 1 : 0;
+  EXPECT_EQ(beats, 6);
+}
+
+TEST_F(SessionTest, CwdAndGenerationMoveWithTheEnd) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  RunToEnd("cd /usr;exit 0");
+  daemon_->Pass(seconds(1));
+  auto session = daemon_->table.Find("s");
+  EXPECT_EQ((*session)->info().cwd, "/usr");
+  EXPECT_EQ((*session)->info().generation, 1u);
+  Restart();
+  EXPECT_EQ((*daemon_->table.Find("s"))->info().cwd, "/usr");
+}
+
+TEST_F(SessionTest, TakenNamesAreRefusedUntilTheSessionHasEnded) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  EXPECT_EQ(ReasonOf(daemon_->Create("s").status()), Reason::k_SESSION_ID_TAKEN);
+  ASSERT_TRUE(daemon_->Await((*daemon_->table.Find("s"))->Close(seconds(1), nullptr)).ok());
+  EXPECT_EQ((*daemon_->table.Find("s"))->info().state, SessionState::kClosed);
+  EXPECT_EQ(ReasonOfStart("out x"), Reason::k_SESSION_NOT_READY);
+  EXPECT_TRUE(daemon_->Create("s").ok());
+  EXPECT_EQ(RunToEnd("out x")->sink->Text(OutputStream::kStdout), "x");
+}
+
+TEST_F(SessionTest, CreateIsIdempotentByRequestId) {
+  CreateSession request;
+  request.backend = "fake";
+  request.request_id = "r-1";
+  request.digest = "body";
+  request.wait_ready = true;
+  auto first = daemon_->Await(daemon_->table.Create(request));
+  auto second = daemon_->Await(daemon_->table.Create(request));
+  ASSERT_TRUE(first.ok() && second.ok());
+  EXPECT_EQ(first->id, second->id);
+  Restart();
+  EXPECT_EQ(daemon_->Await(daemon_->table.Create(request))->id, first->id);
+  request.digest = "other";
+  EXPECT_EQ(ReasonOf(daemon_->Await(daemon_->table.Create(request)).status()),
+            Reason::k_REQUEST_ID_REUSED);
+}
+
+TEST_F(SessionTest, ReaperClosesIdleSessionsButNoneThatRunsOrIsRead) {
+  CreateSession request;
+  request.backend = "fake";
+  request.idle_ttl = minutes(1);
+  for (const char* id : {"idle", "busy", "read"}) {
+    request.id = id;
+    ASSERT_TRUE(daemon_->Await(daemon_->table.Create(request)).ok());
+  }
+  ASSERT_TRUE(daemon_->Start("busy", "hang").ok());
+  auto ended = daemon_->Start("read", "out x");
+  daemon_->RunUntil([&] { return ended->run->drained(); });
+  auto reader = daemon_->Follow(ended->run, {}, minutes(10));
+  daemon_->Pass(minutes(5));
+  EXPECT_EQ((*daemon_->table.Find("idle"))->info().state, SessionState::kClosed);
+  EXPECT_EQ((*daemon_->table.Find("busy"))->info().state, SessionState::kReady);
+  EXPECT_EQ((*daemon_->table.Find("read"))->info().state, SessionState::kReady);
+}
+
+TEST_F(SessionTest, LeaseEndsTheSessionUnlessRenewedAndRenewingNeverShortens) {
+  CreateSession request;
+  request.backend = "fake";
+  request.id = "leased";
+  request.lease = minutes(10);
+  ASSERT_TRUE(daemon_->Await(daemon_->table.Create(request)).ok());
+  auto session = *daemon_->table.Find("leased");
+  WallTime first = *session->info().expire_time;
+  EXPECT_EQ(*daemon_->Await(session->Renew(seconds(5)))->expire_time, first);
+  daemon_->Pass(minutes(8));
+  EXPECT_GT(*daemon_->Await(session->Renew(minutes(10)))->expire_time, first);
+  daemon_->Pass(minutes(9));
+  EXPECT_EQ(session->info().state, SessionState::kReady);
+  daemon_->Pass(minutes(2));
+  EXPECT_EQ(session->info().state, SessionState::kClosed);
+}
+
+TEST_F(SessionTest, CapsAreTypedAndNameTheSetting) {
+  Restart(TableLimits{.max_sessions = 1, .max_commands_per_session = 2});
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  absl::Status second = daemon_->Create("t").status();
+  EXPECT_EQ(ReasonOf(second), Reason::k_QUOTA_SESSIONS);
+  EXPECT_EQ(MetadataOf(second)["setting"], "limits.max_sessions");
+  ASSERT_TRUE(daemon_->Start("s", "hang").ok());
+  ASSERT_TRUE(daemon_->Start("s", "hang").ok());
+  EXPECT_EQ(ReasonOfStart("hang"), Reason::k_QUOTA_COMMANDS);
+}
+
+TEST_F(SessionTest, WatchersSeeEachSessionsNewestVersionAndItsRemoval) {
+  uint64_t seen = daemon_->table.last_seq();
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  auto change = daemon_->table.NextChange(seen);
+  ASSERT_TRUE(change.has_value());
+  EXPECT_EQ(change->id, "s");
+  EXPECT_FALSE(daemon_->table.NextChange(change->seq).has_value()) << "older versions are not kept";
+}
+
+TEST_F(SessionTest, DrainLetsGoOfRunningCommandsForTheNextDaemon) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  auto started = daemon_->Start("s", "out a;sleep 5000;out b", "id-1");
+  auto reader = daemon_->Follow(started->run);
+  daemon_->Pass(seconds(1));
+  reader->follower->Drain();
+  bool drained = false;
+  asio::co_spawn(daemon_->loop.executor(), daemon_->table.Drain(),
+                 [&](std::exception_ptr) { drained = true; });
+  daemon_->RunUntil([&] { return drained && reader->result.has_value(); }, seconds(1));
+  EXPECT_EQ(**reader->result, Follower::Result::kDraining);
+  EXPECT_EQ(ReasonOfStart("out x"), Reason::k_DRAINING);
+  Restart();
+  EXPECT_EQ(RunToEnd("out a;sleep 5000;out b", "id-1")->sink->Text(OutputStream::kStdout), "ab");
+}
+
+}  // namespace
+}  // namespace hermes
