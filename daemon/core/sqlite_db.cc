@@ -29,10 +29,11 @@ absl::Status MakePrivate(const std::string& path) {
   return failed == 0 ? absl::OkStatus() : ErrnoStatus(failed, path);
 }
 
-bool DiskFull(int code, int system_errno) {
-  if ((code & 0xff) == SQLITE_FULL) return true;
-  return (code & 0xff) == SQLITE_IOERR &&
-         (system_errno == ENOSPC || system_errno == EDQUOT || system_errno == EFBIG);
+// A disk that takes no more writes, for whichever reason: quota and file size limits come as I/O
+// errors of writing, not as SQLITE_FULL.
+bool DiskFull(int code) {
+  return (code & 0xff) == SQLITE_FULL || code == SQLITE_IOERR_WRITE ||
+         code == SQLITE_IOERR_SHMSIZE || code == SQLITE_IOERR_FSYNC;
 }
 
 }  // namespace
@@ -53,9 +54,8 @@ absl::StatusOr<std::unique_ptr<SqliteDb>> SqliteDb::Open(const std::string& path
 SqliteDb::~SqliteDb() { sqlite3_close(db_); }
 
 absl::Status SqliteDb::Failure(int code, std::string_view doing) const {
-  const int system_errno = sqlite3_system_errno(db_);
   Reason reason = Reason::k_BUG;
-  if (DiskFull(code, system_errno)) {
+  if (DiskFull(code)) {
     reason = Reason::k_DISK_FULL;
   } else if (int kind = code & 0xff; kind == SQLITE_CORRUPT || kind == SQLITE_NOTADB ||
                                      kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN) {

@@ -20,10 +20,10 @@ namespace {
 // of them waits.
 constexpr size_t kMaxBatch = 64;
 
-const absl::Status& StatusOf(const absl::Status& status) { return status; }
+bool Ok(const absl::Status& status) { return status.ok(); }
 template <typename T>
-const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
-  return result.status();
+bool Ok(const absl::StatusOr<T>& result) {
+  return result.ok();
 }
 
 template <typename T>
@@ -33,12 +33,13 @@ Task<T> Answer(Pending<T> pending) {
 
 }  // namespace
 
-// One call: done on the store's thread, perhaps twice, answered once.
+// One call: done on the store's thread, perhaps twice, answered once. A status is moved to the
+// loop, never shared with it.
 class SqliteStore::Job {
  public:
   virtual ~Job() = default;
-  virtual absl::Status Do(SqliteRows& rows) = 0;
-  virtual void Answer(const absl::Status& transaction) = 0;
+  virtual bool Do(SqliteRows& rows) = 0;                  // false: it failed, the answer says how
+  virtual void Answer(absl::Status begin_or_commit) = 0;  // an error outweighs what Do returned
 };
 
 template <typename T>
@@ -47,12 +48,14 @@ class SqliteStore::TypedJob : public Job {
   TypedJob(absl::AnyInvocable<T(SqliteRows&)> work, Pending<T> pending)
       : work_(std::move(work)), pending_(std::move(pending)) {}
 
-  absl::Status Do(SqliteRows& rows) override {
+  bool Do(SqliteRows& rows) override {
     result_.emplace(work_(rows));
-    return StatusOf(*result_);
+    return Ok(*result_);
   }
-  void Answer(const absl::Status& transaction) override {
-    pending_.Set(transaction.ok() ? *std::move(result_) : T(transaction));
+  void Answer(absl::Status begin_or_commit) override {
+    if (!begin_or_commit.ok()) result_.emplace(std::move(begin_or_commit));
+    pending_.Set(*std::move(result_));
+    result_.reset();
   }
 
  private:
@@ -140,21 +143,25 @@ SqliteStore::Batch SqliteStore::NextBatch() {
 }
 
 void SqliteStore::Do(Batch batch) {
-  const std::span<const std::unique_ptr<Job>> jobs(batch);
-  if (Transaction(jobs).ok()) {
+  const Jobs jobs(batch);
+  if (jobs.size() > 1 && Commit(jobs).all_done) {
     for (const auto& job : jobs) job->Answer(absl::OkStatus());
     return;
   }
-  for (size_t i = 0; i < jobs.size(); ++i) jobs[i]->Answer(Transaction(jobs.subspan(i, 1)));
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    jobs[i]->Answer(std::move(Commit(jobs.subspan(i, 1)).begin_or_commit));
+  }
 }
 
-absl::Status SqliteStore::Transaction(std::span<const std::unique_ptr<Job>> jobs) {
-  absl::Status status = db_->Exec("BEGIN");
-  for (auto job = jobs.begin(); job != jobs.end() && status.ok(); ++job)
-    status = (*job)->Do(*rows_);
-  if (status.ok()) status = db_->Exec("COMMIT");
-  if (!status.ok()) db_->Rollback();
-  return status;
+SqliteStore::Transaction SqliteStore::Commit(Jobs jobs) {
+  Transaction transaction = {false, db_->Exec("BEGIN")};
+  if (!transaction.begin_or_commit.ok()) return transaction;
+  const bool all_done =
+      std::all_of(jobs.begin(), jobs.end(), [this](const auto& job) { return job->Do(*rows_); });
+  if (all_done) transaction.begin_or_commit = db_->Exec("COMMIT");
+  transaction.all_done = all_done && transaction.begin_or_commit.ok();
+  if (!transaction.all_done) db_->Rollback();
+  return transaction;
 }
 
 Task<absl::StatusOr<SessionStore::Contents>> SqliteStore::Load() {

@@ -48,6 +48,11 @@ class SqliteStore : public SessionStore {
   class TypedJob;
   class LockFile;
   using Batch = std::vector<std::unique_ptr<Job>>;
+  using Jobs = std::span<const std::unique_ptr<Job>>;
+  struct Transaction {
+    bool all_done = false;
+    absl::Status begin_or_commit;
+  };
 
   SqliteStore(Loop& loop, std::unique_ptr<LockFile> lock, std::unique_ptr<SqliteDb> db,
               std::unique_ptr<SqliteRows> rows);
@@ -59,7 +64,7 @@ class SqliteStore : public SessionStore {
   void ThreadMain();
   Batch NextBatch();  // empty: the end
   void Do(Batch batch);
-  absl::Status Transaction(std::span<const std::unique_ptr<Job>> jobs);
+  Transaction Commit(Jobs jobs);  // all of them, or it rolls back
 
   Loop& loop_;
   const std::unique_ptr<LockFile> lock_;
