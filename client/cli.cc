@@ -1,7 +1,7 @@
 #include "client/cli.h"
 
 #include <CLI/CLI.hpp>
-#include <iostream>
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <string_view>
@@ -54,6 +54,10 @@ void AddList(CLI::App* sub, const std::string& name, std::vector<std::string>& l
 void AddText(CLI::App* sub, const std::string& name, Text& text, const std::string& what,
              const std::string& type = "TEXT") {
   sub->add_option(name, text, what)->type_name(type);
+}
+
+void AddOffset(CLI::App* sub, const std::string& name, uint64_t& offset, const std::string& what) {
+  sub->add_option(name, offset, what)->check(CLI::NonNegativeNumber)->type_name("N");
 }
 
 void AddSessionCreate(CLI::App& parent, Wiring& wiring) {
@@ -210,10 +214,8 @@ void AddAttach(CLI::App& app, Wiring& wiring) {
                       "  hermesctl attach box/c1 --from-stdout 4096 --from-stderr 0");
   auto args = Bind(sub, wiring, Attach);
   sub->add_option("name", args->command, "Command")->required()->type_name("NAME/COMMAND");
-  sub->add_option("--from-stdout", args->from_stdout, "First byte of stdout wanted")
-      ->type_name("N");
-  sub->add_option("--from-stderr", args->from_stderr, "First byte of stderr wanted")
-      ->type_name("N");
+  AddOffset(sub, "--from-stdout", args->from_stdout, "First byte of stdout wanted");
+  AddOffset(sub, "--from-stderr", args->from_stderr, "First byte of stderr wanted");
   sub->add_flag("-i,--interactive", args->interactive, "Give our stdin to the command");
   sub->add_flag("-t,--tty", args->tty, "The command runs on a terminal; ours becomes raw");
 }
@@ -229,7 +231,7 @@ void AddLogs(CLI::App& app, Wiring& wiring) {
   AddText(sub, "--head", args->head, "Only the first bytes", "SIZE");
   AddText(sub, "--tail", args->tail, "Only the last bytes", "SIZE");
   AddText(sub, "--grep", args->grep, "Only lines that match", "RE2");
-  sub->add_option("--since-offset", args->since_offset, "First byte wanted")->type_name("N");
+  AddOffset(sub, "--since-offset", args->since_offset, "First byte wanted");
 }
 
 void AddPs(CLI::App& app, Wiring& wiring) {
@@ -333,6 +335,8 @@ std::variant<CommandLine, int> ParseCommandLine(int argc, const char* const* arg
   } catch (const CLI::Success& success) {
     app.exit(success);  // help or version, to stdout
     return 0;
+  } catch (const CLI::ExtrasError& error) {
+    return Refuse(std::string(error.what()) + " (a command to run stands after --)");
   } catch (const CLI::ParseError& error) {
     return Refuse(std::string(error.what()) + " (see hermesctl --help)");
   }

@@ -1,0 +1,330 @@
+#include "tests/client/scripted_daemon.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+#include "hermes/v1/error.pb.h"
+#include "hermes/v1/exec.grpc.pb.h"
+#include "tests/fakes/temp_dir.h"
+
+namespace hermes::client {
+namespace {
+
+constexpr std::chrono::seconds kPatience(10);
+
+grpc::Status WithReason(grpc::StatusCode code, const std::string& message,
+                        const std::string& reason, const std::string& next) {
+  v1::ErrorInfo info;
+  info.set_reason(reason);
+  info.set_domain("hermes.v1");
+  (*info.mutable_metadata())["next"] = next;
+  v1::ErrorStatus status;
+  status.set_code(code);
+  auto* any = status.add_details();
+  any->set_type_url("type.googleapis.com/google.rpc.ErrorInfo");
+  any->set_value(info.SerializeAsString());
+  return grpc::Status(code, message, status.SerializeAsString());
+}
+
+std::string At(const v1::Cursor& cursor) {
+  return " @" + std::to_string(cursor.stdout_offset()) + "," +
+         std::to_string(cursor.stderr_offset());
+}
+
+v1::CommandEvent OutputEvent(v1::Channel channel, uint64_t offset, const std::string& data) {
+  v1::CommandEvent event;
+  event.mutable_output()->set_channel(channel);
+  event.mutable_output()->set_offset(offset);
+  event.mutable_output()->set_data(data);
+  return event;
+}
+
+}  // namespace
+
+v1::CommandEvent Started(const std::string& name) {
+  v1::CommandEvent event;
+  event.mutable_started()->set_name(name);
+  return event;
+}
+
+v1::CommandEvent Out(uint64_t offset, const std::string& data) {
+  return OutputEvent(v1::STDOUT, offset, data);
+}
+
+v1::CommandEvent Err(uint64_t offset, const std::string& data) {
+  return OutputEvent(v1::STDERR, offset, data);
+}
+
+v1::CommandEvent GapEvent(uint64_t from, uint64_t to, const std::string& reason) {
+  v1::CommandEvent event;
+  event.mutable_gap()->set_channel(v1::STDOUT);
+  event.mutable_gap()->set_from_offset(from);
+  event.mutable_gap()->set_to_offset(to);
+  event.mutable_gap()->set_reason(reason);
+  return event;
+}
+
+v1::CommandEvent Exited(int code) {
+  v1::CommandEvent event;
+  v1::Command& command = *event.mutable_finished();
+  command.set_name("sessions/box/commands/c1");
+  command.set_state(v1::Command::EXITED);
+  command.mutable_exit()->set_code(code);
+  command.mutable_exit()->set_shell_code(code);
+  command.mutable_exit()->set_cause(v1::Exit::NATURAL);
+  return event;
+}
+
+v1::CommandEvent Cancelled() {
+  v1::CommandEvent event;
+  v1::Command& command = *event.mutable_finished();
+  command.set_name("sessions/box/commands/c1");
+  command.set_state(v1::Command::KILLED);
+  command.mutable_exit()->set_signal(15);
+  command.mutable_exit()->set_shell_code(130);
+  command.mutable_exit()->set_cause(v1::Exit::CANCELLED);
+  command.mutable_exit()->mutable_tree()->set_verified(true);
+  return event;
+}
+
+class ScriptedDaemon::Impl final : public v1::ExecService::Service {
+ public:
+  Impl() {
+    socket = directory_.path() + "/hermes.sock";
+    Start();
+  }
+
+  ~Impl() override { Stop(); }
+
+  void Start() {
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("unix:" + socket, grpc::InsecureServerCredentials());
+    builder.RegisterService(this);
+    std::lock_guard lock(mutex_);
+    stopping_ = false;
+    server_ = builder.BuildAndStart();
+  }
+
+  void Stop() {
+    std::unique_lock lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
+    std::unique_ptr<grpc::Server> server = std::move(server_);
+    lock.unlock();
+    if (server != nullptr) server->Shutdown(gpr_inf_past(GPR_CLOCK_MONOTONIC));
+    if (stopper_.joinable()) stopper_.join();
+  }
+
+  grpc::Status Execute(grpc::ServerContext* context, const v1::ExecuteRequest* request,
+                       grpc::ServerWriter<v1::CommandEvent>* writer) override {
+    Note("Execute " + request->request_id() + " " + request->shell() + At(request->from()));
+    return Play(context, [writer](const v1::CommandEvent& event) { writer->Write(event); });
+  }
+
+  grpc::Status Attach(grpc::ServerContext* context, const v1::AttachRequest* request,
+                      grpc::ServerWriter<v1::CommandEvent>* writer) override {
+    Note("Attach " + request->name() + At(request->from()));
+    return Play(context, [writer](const v1::CommandEvent& event) { writer->Write(event); });
+  }
+
+  grpc::Status Interact(
+      grpc::ServerContext* context,
+      grpc::ServerReaderWriter<v1::CommandEvent, v1::InteractRequest>* stream) override {
+    std::thread reader([this, stream] {
+      v1::InteractRequest request;
+      while (stream->Read(&request)) NoteInteract(request);
+    });
+    grpc::Status status =
+        Play(context, [stream](const v1::CommandEvent& event) { stream->Write(event); });
+    context->TryCancel();
+    reader.join();
+    return status;
+  }
+
+  grpc::Status WriteStdin(grpc::ServerContext*, const v1::WriteStdinRequest* request,
+                          v1::WriteStdinResponse* response) override {
+    std::lock_guard lock(mutex_);
+    const v1::StdinChunk& chunk = request->chunk();
+    if (chunk.offset() > stdin_.size()) {
+      return WithReason(grpc::StatusCode::OUT_OF_RANGE, "gap", "STDIN_OFFSET_MISMATCH", "");
+    }
+    size_t skip = std::min(stdin_.size() - chunk.offset(), chunk.data().size());
+    size_t take = chunk.data().size() - skip;
+    if (awkward_bytes_ != 0) take = std::min(take, awkward_bytes_);
+    stdin_.append(chunk.data(), skip, take);
+    bool all = skip + take == chunk.data().size();
+    if (chunk.eof() && all) stdin_closed_ = released_ = true;
+    changed_.notify_all();
+    if (awkward_bytes_ != 0 && ++stdin_calls_ % 2 == 0) {
+      return grpc::Status(grpc::StatusCode::UNAVAILABLE, "torn");
+    }
+    response->set_accepted_offset(stdin_.size());
+    return grpc::Status::OK;
+  }
+
+  grpc::Status CancelCommand(grpc::ServerContext*, const v1::CancelCommandRequest* request,
+                             v1::Command* response) override {
+    Note("Cancel " + request->name());
+    *response = Cancelled().finished();
+    std::lock_guard lock(mutex_);
+    released_ = true;
+    changed_.notify_all();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Signal(grpc::ServerContext*, const v1::SignalRequest* request,
+                      v1::SignalResponse*) override {
+    Note("Signal " + std::to_string(request->signal()) + " " + request->name());
+    return grpc::Status::OK;
+  }
+
+  grpc::Status StartCommand(grpc::ServerContext*, const v1::ExecuteRequest* request,
+                            v1::Command* response) override {
+    Note("Start " + request->shell());
+    response->set_name(request->session() + "/commands/c1");
+    response->set_state(v1::Command::RUNNING);
+    return grpc::Status::OK;
+  }
+
+  void Note(const std::string& call) {
+    std::lock_guard lock(mutex_);
+    calls_.push_back(call);
+    changed_.notify_all();
+  }
+
+  bool WaitForCall(const std::string& prefix) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, kPatience, [&] {
+      return std::any_of(calls_.begin(), calls_.end(),
+                         [&](const std::string& call) { return call.starts_with(prefix); });
+    });
+  }
+
+  std::string socket;
+
+ private:
+  friend class ScriptedDaemon;
+
+  void NoteInteract(const v1::InteractRequest& request) {
+    if (request.has_start()) {
+      const v1::Pty& pty = request.start().pty();
+      Note("Interact start " + std::to_string(pty.cols()) + "x" + std::to_string(pty.rows()));
+    } else if (request.has_attach()) {
+      Note("Interact attach " + request.attach().name() + At(request.attach().from()));
+    } else if (request.has_resize()) {
+      Note("Resize " + std::to_string(request.resize().cols()) + "x" +
+           std::to_string(request.resize().rows()));
+    }
+  }
+
+  Reply TakeReply() {
+    std::lock_guard lock(mutex_);
+    if (replies_.empty()) return Reply{{}, End::kTorn, {}};
+    Reply reply = std::move(replies_.front());
+    replies_.pop_front();
+    return reply;
+  }
+
+  // Until the client goes away, or is answered.
+  void Hang(grpc::ServerContext* context) {
+    std::unique_lock lock(mutex_);
+    while (!released_ && !stopping_ && !context->IsCancelled()) {
+      changed_.wait_for(lock, std::chrono::milliseconds(20));
+    }
+  }
+
+  template <class Write>
+  grpc::Status Play(grpc::ServerContext* context, Write write) {
+    Reply reply = TakeReply();
+    for (const v1::CommandEvent& event : reply.events) write(event);
+    switch (reply.end) {
+      case End::kOk:
+        return grpc::Status::OK;
+      case End::kUnavailable:
+        return WithReason(grpc::StatusCode::UNAVAILABLE, "the daemon drains", "DRAINING", "Retry.");
+      case End::kTorn:
+        return grpc::Status(grpc::StatusCode::UNAVAILABLE, "torn");
+      case End::kRefused:
+        return WithReason(grpc::StatusCode::FAILED_PRECONDITION, "session box is FAILED",
+                          "SESSION_NOT_READY", "Create a new one.");
+      case End::kHang:
+        Hang(context);
+        for (const v1::CommandEvent& event : reply.then) write(event);
+        return grpc::Status::OK;
+      case End::kStop:
+        stopper_ = std::thread([this] {
+          std::unique_lock lock(mutex_);
+          stopping_ = true;
+          std::unique_ptr<grpc::Server> server = std::move(server_);
+          lock.unlock();
+          server->Shutdown(gpr_inf_past(GPR_CLOCK_MONOTONIC));
+          server.reset();
+          Note("Stopped");
+        });
+        Hang(context);
+        return grpc::Status(grpc::StatusCode::UNAVAILABLE, "gone");
+    }
+    return grpc::Status::OK;
+  }
+
+  TempDir directory_;
+  std::unique_ptr<grpc::Server> server_;
+  std::thread stopper_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Reply> replies_;
+  std::vector<std::string> calls_;
+  std::string stdin_;
+  size_t awkward_bytes_ = 0;
+  int stdin_calls_ = 0;
+  bool stdin_closed_ = false;
+  bool released_ = false;
+  bool stopping_ = false;
+};
+
+ScriptedDaemon::ScriptedDaemon() : impl_(std::make_unique<Impl>()) {}
+ScriptedDaemon::~ScriptedDaemon() = default;
+
+const std::string& ScriptedDaemon::socket() const { return impl_->socket; }
+
+void ScriptedDaemon::Script(std::vector<Reply> replies) {
+  std::lock_guard lock(impl_->mutex_);
+  for (Reply& reply : replies) impl_->replies_.push_back(std::move(reply));
+}
+
+void ScriptedDaemon::MakeStdinAwkward(size_t bytes_each) {
+  std::lock_guard lock(impl_->mutex_);
+  impl_->awkward_bytes_ = bytes_each;
+}
+
+void ScriptedDaemon::Stop() { impl_->Stop(); }
+void ScriptedDaemon::Start() { impl_->Start(); }
+
+std::vector<std::string> ScriptedDaemon::calls() {
+  std::lock_guard lock(impl_->mutex_);
+  return impl_->calls_;
+}
+
+bool ScriptedDaemon::WaitForCall(const std::string& prefix) { return impl_->WaitForCall(prefix); }
+
+bool ScriptedDaemon::WaitForStdin(const std::string& bytes) {
+  std::unique_lock lock(impl_->mutex_);
+  return impl_->changed_.wait_for(lock, kPatience, [&] { return impl_->stdin_ == bytes; });
+}
+
+std::string ScriptedDaemon::stdin_bytes() {
+  std::lock_guard lock(impl_->mutex_);
+  return impl_->stdin_;
+}
+
+bool ScriptedDaemon::stdin_closed() {
+  std::lock_guard lock(impl_->mutex_);
+  return impl_->stdin_closed_;
+}
+
+}  // namespace hermes::client
