@@ -1,0 +1,83 @@
+# bash completion for hermesctl. Names of sessions and commands are asked from the daemon, briefly.
+
+_hermesctl_names() {
+  local kind=$1
+  shift
+  if [ "$kind" = sessions ]; then
+    hermesctl --patience 0s "$@" session ls 2>/dev/null | awk 'NR > 1 { print $1 }'
+  else
+    hermesctl --patience 0s "$@" ps 2>/dev/null | awk 'NR > 1 { print $1 }'
+  fi
+}
+
+_hermesctl_options() {
+  case "$1" in
+    'session create') echo '--backend --cwd --env --label --ttl --lease --runner --request-id
+      --sudo-password-stdin --no-wait' ;;
+    'session ls' | 'session watch') echo '--state --backend --label' ;;
+    'session update') echo '--label --ttl --sudo-password-stdin --forget-sudo-password' ;;
+    'session rm' | cleanup) echo '--discard --grace' ;;
+    exec) echo '--argv --timeout --kill-grace --cwd --env --secret-env --label --merge --request-id
+      --interactive --state --on-disconnect --output-limit --overflow --no-sync --tty --detach' ;;
+    start) echo '--argv --timeout --kill-grace --cwd --env --secret-env --label --merge --request-id
+      --interactive --state --output-limit --overflow --no-sync' ;;
+    attach) echo '--from-stdout --from-stderr --interactive --tty' ;;
+    logs) echo '--follow --stderr --head --tail --grep --since-offset' ;;
+    ps) echo '--state --label' ;;
+    kill) echo '--signal --scope --grace' ;;
+    wait) echo '--timeout' ;;
+  esac
+}
+
+_hermesctl() {
+  local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+  local i command='' socket=()
+  COMPREPLY=()
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    case "${COMP_WORDS[i]}" in
+      --) return ;;
+      --socket) socket=(--socket "${COMP_WORDS[++i]}") ;;
+      -o | --output | --patience) ((i++)) ;;
+      -*) ;;
+      *)
+        if [ -z "$command" ]; then
+          command=${COMP_WORDS[i]}
+        elif [ "$command" = session ]; then
+          command="session ${COMP_WORDS[i]}"
+        fi
+        ;;
+    esac
+  done
+  case "$previous" in
+    --socket | --cwd)
+      compopt -o filenames
+      mapfile -t COMPREPLY < <(compgen -f -- "$word")
+      return
+      ;;
+    -o | --output) set -- table json jsonl ;;
+    --runner) set -- auto never require ;;
+    --on-disconnect) set -- detach cancel cancel-after-grace ;;
+    --overflow) set -- drop block kill ;;
+    --scope) set -- tree leader foreground ;;
+    --signal) set -- TERM KILL INT HUP QUIT USR1 USR2 STOP CONT ;;
+    --secret-env) set -- $(compgen -e) ;;
+    *)
+      if [[ $word == -* ]]; then
+        set -- --help --socket --output --patience $(_hermesctl_options "$command")
+      else
+        case "$command" in
+          '') set -- session exec start attach logs ps kill wait shell cleanup info capabilities drain ;;
+          session) set -- create ls show rm watch update renew ;;
+          exec | start | ps | shell | cleanup | session\ show | session\ rm | session\ update | session\ renew)
+            set -- $(_hermesctl_names sessions "${socket[@]}")
+            ;;
+          attach | logs | kill | wait) set -- $(_hermesctl_names commands "${socket[@]}") ;;
+          *) set -- ;;
+        esac
+      fi
+      ;;
+  esac
+  mapfile -t COMPREPLY < <(compgen -W "$*" -- "$word")
+}
+
+complete -F _hermesctl hermesctl
