@@ -1,0 +1,209 @@
+#include "backends/runner/command.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "backends/runner/terminal.h"
+
+namespace hermes::runner {
+namespace {
+using frames::Cause;
+using frames::LaunchStage;
+
+// After the shell's end, while somebody still holds a pipe: the command has ended when no byte came
+// for kQuietUs, and at the latest after kLongestWaitUs.
+constexpr int64_t kQuietUs = 5'000;
+constexpr int64_t kLongestWaitUs = 50'000;
+
+std::string_view ReasonOf(Cause cause) {
+  if (cause == Cause::kRunTimeout) return "timeout";
+  if (cause == Cause::kCancelled) return "cancelled";
+  return "killed";
+}
+}  // namespace
+
+Command::Command(const World& world, Session& session, uint32_t number, std::string run_id)
+    : world_(world),
+      session_(session),
+      number_(number),
+      run_id_(std::move(run_id)),
+      supervised_(world.loop, world.supervisors, *this),
+      out_(world.loop, *this, number, frames::Type::kOut),
+      err_(world.loop, *this, number, frames::Type::kErr),
+      stdin_(world.loop, *this),
+      quiet_(world.loop, *this) {}
+
+void Command::Start(const frames::Start& start, Link* link) {
+  SetLink(link);
+  attached_ = true;
+  prepared_ = Prepare(start, world_.sessions, session_, world_.place);
+  is_terminal_ = start.pty != 0;
+  if (prepared_.failure.stage != LaunchStage::kNone) return OnFailed(prepared_.failure);
+  bool started = supervised_.Start(prepared_.launch);
+  int error = errno;
+  for (Fd& fd : prepared_.theirs) fd.Reset();
+  prepared_.launch = {};
+  if (!started) return OnFailed({.stage = LaunchStage::kResources, .error = error});
+  if (prepared_.in.valid()) {
+    int eof_byte = is_terminal_ ? EofByte(prepared_.in.get()) : -1;
+    stdin_.Open(std::move(prepared_.in), eof_byte);
+    if (is_terminal_ && start.stdin_kind == frames::StdinKind::kNull) stdin_.SetEnd(0);
+  }
+}
+
+void Command::OnNotice(const Notice& notice) {
+  switch (notice.kind) {
+    case Notice::kLaunched:
+      return OnLaunched(notice);
+    case Notice::kFailed:
+      return OnFailed({.stage = notice.stage, .error = notice.error});
+    case Notice::kEnded:
+      return OnEnded(notice);
+    case Notice::kKilled:
+      return AnswerKill(Unpack(notice.tree));
+    case Notice::kEmpty:
+      tree_empty_ = true;
+      AnswerKill(NothingLeft());
+      return CheckEnd();
+  }
+}
+
+void Command::OnLaunched(const Notice& notice) {
+  pid_ = notice.pid;
+  SendStarted(false);
+  if (attached_) out_.SendFrom(0);
+  if (attached_) err_.SendFrom(0);
+  out_.Open(std::move(prepared_.out));
+  if (prepared_.err.valid()) err_.Open(std::move(prepared_.err));
+}
+
+void Command::OnFailed(LaunchFailure failure) {
+  prepared_.out.Reset();
+  prepared_.err.Reset();
+  exit_.cause = Cause::kLaunchFailed;
+  exit_.stage = failure.stage;
+  exit_.launch_errno = failure.error;
+  exit_.value = failure.stage == LaunchStage::kNotFound ? 127 : 126;
+  exit_.state_reason = "not started";
+  tree_empty_ = true;
+  AnswerKill(NothingLeft());
+  ShellGone();
+}
+
+void Command::OnEnded(const Notice& notice) {
+  exit_.cause = notice.cause;
+  exit_.signalled = WIFSIGNALED(notice.status) ? 1 : 0;
+  exit_.value = exit_.signalled ? WTERMSIG(notice.status) : WEXITSTATUS(notice.status);
+  exit_.user_us = notice.user_us;
+  exit_.system_us = notice.system_us;
+  exit_.max_rss_kb = notice.max_rss_kb;
+  exit_.has_tree = notice.has_tree;
+  if (notice.has_tree != 0) exit_.tree = Unpack(notice.tree);
+  CommitState(exit_.signalled != 0 || notice.cause != Cause::kNatural);
+  ShellGone();
+}
+
+void Command::CommitState(bool killed) {
+  Committed committed{.done = false, .reason = std::string(ReasonOf(exit_.cause))};
+  if (!killed)
+    committed = Commit(world_.sessions, session_, world_.place.shell, prepared_.capture);
+  else if (prepared_.capture.path.empty())
+    committed.reason = prepared_.capture.why_not;
+  exit_.state_committed = committed.done ? 1 : 0;
+  exit_.state_reason = committed.reason;
+}
+
+void Command::ShellGone() {
+  if (!prepared_.capture.path.empty()) unlink(prepared_.capture.path.c_str());
+  prepared_.capture = {};
+  if (Shared<shell::State> state = world_.sessions.Current(session_)) exit_.cwd = state->cwd;
+  exit_.generation = session_.generation;
+  shell_gone_ = true;
+  shell_gone_us_ = last_output_us_ = NowUs();
+  out_due_ = out_.end() + out_.Pending();
+  err_due_ = err_.end() + err_.Pending();
+  out_.Read();
+  err_.Read();
+  CheckEnd();
+}
+
+void Command::OnOutput(Output&) {
+  if (!shell_gone_) return;
+  last_output_us_ = NowUs();
+  CheckEnd();
+}
+
+void Command::CheckEnd() {
+  if (!shell_gone_) return;
+  if (!ended_) {
+    bool dry = (out_.eof() || out_.end() >= out_due_) && (err_.eof() || err_.end() >= err_due_);
+    int64_t until_us = std::min(last_output_us_ + kQuietUs, shell_gone_us_ + kLongestWaitUs);
+    if (!EndOfOutput() && (!dry || NowUs() < until_us)) {
+      if (dry) quiet_.ArmAt(until_us);
+      return;  // not dry: the next bytes bring us here again
+    }
+    quiet_.Cancel();
+    ended_ = true;
+    exit_.out = out_.end();
+    exit_.err = err_.end();
+    exit_.residual = tree_empty_ && EndOfOutput() ? 0 : 1;
+  }
+  CheckDrained();
+  SendEnd();
+}
+
+void Command::CheckDrained() {
+  if (drained_ || !ended_ || !tree_empty_ || !EndOfOutput()) return;
+  drained_ = true;
+  stdin_.Close();
+  world_.host.OnDrained(*this);
+}
+
+void Command::SendEnd() {
+  if (link_ == nullptr || !attached_ || !ended_) return;
+  if (!end_sent_ && out_.sent() >= exit_.out && err_.sent() >= exit_.err) {
+    frames::Encode(link_->control(), number_, exit_);
+    end_sent_ = true;
+  }
+  bool all_sent = out_.sent() == out_.end() && err_.sent() == err_.end();
+  if (!end_sent_ || drained_sent_ || !drained_ || !all_sent) return;
+  frames::Writer writer(link_->control());
+  writer.Begin(frames::Type::kDrained, number_);
+  writer.End();
+  drained_sent_ = true;
+}
+
+void Command::SendEndNow() {
+  if (link_ == nullptr || !attached_ || end_sent_ || !shell_gone_) return;
+  exit_.out = out_.end();
+  exit_.err = err_.end();
+  frames::Encode(link_->control(), number_, exit_);
+  end_sent_ = true;
+}
+
+void Command::AnswerKill(const frames::TreeReport& report) {
+  if (!kill_pending_) return;
+  kill_pending_ = false;
+  world_.host.OnKilled(*this, report);
+}
+
+void Command::OrphansGone(const frames::TreeReport& report) {
+  tree_empty_ = true;
+  AnswerKill(report);
+  if (shell_gone_) return CheckEnd();
+  exit_.cause = Cause::kSupervisorDied;
+  exit_.signalled = 1;
+  exit_.value = SIGKILL;
+  exit_.has_tree = 1;
+  exit_.tree = report;
+  exit_.state_reason = "killed";
+  if (pid_ == 0) OnLaunched({});
+  ShellGone();
+}
+
+}  // namespace hermes::runner

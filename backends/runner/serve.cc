@@ -1,0 +1,165 @@
+#include "backends/runner/serve.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "backends/runner/launch.h"
+#include "backends/runner/lock.h"
+#include "backends/runner/runner.h"
+#include "backends/runner/sys.h"
+
+namespace hermes::runner {
+namespace {
+
+constexpr int kListenFd = 3;  // where systemd puts the first socket
+
+struct Inherited {
+  int ready = -1;  // both get a byte when the directory is served
+  int status = -1;
+  int listening = -1;
+};
+
+bool IsSocketActivated() {
+  const char* pid = getenv("LISTEN_PID");
+  const char* count = getenv("LISTEN_FDS");
+  return pid != nullptr && count != nullptr && std::string_view(count) == "1" &&
+         ParseDecimal(pid) == static_cast<uint64_t>(getpid());
+}
+
+// Moves what is kept out of the low numbers, closes everything else, and blocks the low numbers.
+void SettleDescriptors(Inherited& kept) {
+  std::vector<int> numbers;
+  for (int* fd : {&kept.ready, &kept.status, &kept.listening}) {
+    if (*fd < 0) continue;
+    *fd = fcntl(*fd, F_DUPFD_CLOEXEC, kFirstFreeFd);
+    if (*fd >= 0) numbers.push_back(*fd);
+  }
+  std::sort(numbers.begin(), numbers.end(), [](int a, int b) { return a < b; });
+  int from = 3;
+  for (int fd : numbers) {
+    CloseRange(from, fd - 1);
+    from = fd + 1;
+  }
+  CloseRange(from, kLastFd);
+  int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  for (int fd : {0, 1, 2}) dup2(null, fd);
+  while (null >= 0 && null < kFirstFreeFd - 1) null = open("/dev/null", O_RDWR | O_CLOEXEC);
+}
+
+void Tell(const Inherited& kept, bool served) {
+  for (int fd : {kept.ready, kept.status}) {
+    if (fd < 0) continue;
+    if (served) WriteAll(fd, "R");
+    close(fd);
+  }
+}
+
+void RemoveLeftovers(const std::string& directory) {
+  DIR* entries = opendir(directory.c_str());
+  if (entries == nullptr) return;
+  while (dirent* entry = readdir(entries)) unlinkat(dirfd(entries), entry->d_name, 0);
+  closedir(entries);
+}
+
+bool MakeDirectories(const std::string& directory) {
+  for (const char* below : {"", "/run", "/state", "/state/.first"}) {
+    std::string path = directory + below;
+    if (!MakePrivateDirectory(path) || chmod(path.c_str(), 0700) != 0) return false;
+  }
+  return true;
+}
+
+void LinkAskpass(const Place& place) {
+  char self[4096];
+  ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+  if (n <= 0) return;
+  self[n] = '\0';
+  unlink(place.askpass_path().c_str());
+  if (symlink(self, place.askpass_path().c_str()) != 0) return;
+}
+
+void SetProcessTraits() {
+  prctl(PR_SET_DUMPABLE, 0);
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  signal(SIGPIPE, SIG_IGN);
+  signal(SIGHUP, SIG_IGN);
+}
+
+rlimit RaiseOpenFiles() {
+  rlimit before{};
+  if (getrlimit(RLIMIT_NOFILE, &before) != 0) return {};
+  rlimit raised = before;
+  raised.rlim_cur = raised.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &raised);
+  return before;
+}
+
+int Serve(const std::string& directory, Inherited kept) {
+  SettleDescriptors(kept);
+  Fd lock;
+  LockResult result = MakeDirectories(directory) && chdir("/") == 0
+                          ? LockDirectory(directory, &lock)
+                          : LockResult::kFailed;
+  if (result != LockResult::kOurs) {
+    Tell(kept, result == LockResult::kServed);
+    return result == LockResult::kServed ? 0 : 1;
+  }
+  SetProcessTraits();
+  rlimit open_files = RaiseOpenFiles();
+  Place place = FindPlace(directory);
+  place.open_files = open_files;
+  RemoveLeftovers(place.run_directory);
+  LinkAskpass(place);
+  Runner runner(std::move(place));
+  if (kept.listening >= 0) {
+    runner.Adopt(Fd(kept.listening));
+  } else if (!runner.Bind()) {
+    Tell(kept, false);
+    return 1;
+  }
+  Tell(kept, true);
+  runner.Run();
+  return 0;
+}
+
+}  // namespace
+
+int ServeMain(const std::string& directory, int ready_fd) {
+  std::string path = directory;
+  if (path.substr(0, 1) != "/") {
+    char here[4096];
+    if (getcwd(here, sizeof here) == nullptr) return 1;
+    path = std::string(here) + "/" + path;
+  }
+  if (IsSocketActivated())
+    return Serve(path, {.ready = ready_fd, .status = -1, .listening = kListenFd});
+  Fd told, tell;
+  if (!MakePipe(&told, &tell)) return 1;
+  pid_t child = fork();
+  if (child < 0) return 1;
+  if (child != 0) {
+    tell.Reset();
+    char byte;
+    ssize_t n;
+    do n = read(told.get(), &byte, 1);
+    while (n < 0 && errno == EINTR);
+    return n == 1 ? 0 : 1;
+  }
+  setsid();
+  pid_t grandchild = fork();
+  if (grandchild != 0) _exit(grandchild < 0 ? 1 : 0);
+  _exit(Serve(path, {.ready = ready_fd, .status = tell.get(), .listening = -1}));
+}
+
+}  // namespace hermes::runner
