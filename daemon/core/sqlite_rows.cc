@@ -29,7 +29,7 @@ CREATE TABLE commands(
 CREATE UNIQUE INDEX commands_by_id ON commands(session_id, id);
 CREATE UNIQUE INDEX commands_by_run ON commands(run_id, session_id);
 CREATE INDEX commands_by_order ON commands(session_id, seq);
-CREATE INDEX commands_by_end ON commands(end_time);
+CREATE INDEX commands_by_end ON commands(expired, end_time) WHERE end_time IS NOT NULL;
 CREATE INDEX commands_live ON commands(seq) WHERE live = 1;
 )sql";
 
@@ -110,11 +110,11 @@ SqliteRows::SqliteRows(SqliteDb& db)
                     "ORDER BY seq DESC LIMIT ?"),
       expiring_(db,
                 "SELECT session_id, id FROM commands "
-                "WHERE end_time < ? AND live = 0 AND expired = 0 ORDER BY seq"),
+                "WHERE end_time < ? AND live = 0 AND expired = 0 ORDER BY end_time"),
       expire_(db,
               "UPDATE commands SET expired = 1, out = NULL, err = NULL "
               "WHERE end_time < ? AND live = 0 AND expired = 0"),
-      delete_expired_(db, "DELETE FROM commands WHERE end_time < ? AND live = 0") {}
+      delete_expired_(db, "DELETE FROM commands WHERE end_time < ? AND live = 0 AND expired = 1") {}
 
 absl::Status SqliteRows::Migrate() {
   const int64_t latest = std::size(kMigrations);
