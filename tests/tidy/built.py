@@ -77,8 +77,20 @@ def compile_alone(tree, path, flags):
     return (errors or [done.stderr.strip()])[0]
 
 
+def has_own_source(tree, path, ninja):
+    """Its .cc includes it first: the build has shown that it compiles alone."""
+    own = path.removesuffix(".h") + ".cc"
+    return own in ninja and [name for _, name, _ in tree.includes(own)][:1] == [path]
+
+
+def read_ninja(build):
+    with open(os.path.join(build, "build.ninja"), encoding="utf-8") as file:
+        return file.read()
+
+
 def check_headers(tree, build, jobs):
     commands = load_commands(tree, build)
+    ninja = read_ninja(build)
     cache_path = os.path.join(build, CACHE)
     try:
         with open(cache_path, encoding="utf-8") as file:
@@ -87,7 +99,7 @@ def check_headers(tree, build, jobs):
         known = set()
     # The runner is compiled by its own recipe, outside compile_commands; so are its headers.
     headers = [path for path in tree.files if path.endswith(".h")
-               and not path.startswith("backends/runner/")]
+               and not path.startswith("backends/runner/") and not has_own_source(tree, path, ninja)]
     work = {path: digest(tree, path, flags_for(path, commands)) for path in headers}
     good = {value for value in work.values() if value in known}
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
@@ -105,8 +117,7 @@ def check_headers(tree, build, jobs):
 
 
 def check_dead_sources(tree, build):
-    with open(os.path.join(build, "build.ninja"), encoding="utf-8") as file:
-        ninja = file.read()
+    ninja = read_ninja(build)
     for path in tree.files:
         if path.endswith(".cc") and path not in ninja:
             yield Finding(path, 0, "dead", "no target compiles this file")

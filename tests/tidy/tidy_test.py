@@ -250,6 +250,14 @@ class BuildTest(TidyTest):
         self.expect(check, {**files, "sync/low.h": "#pragma once\n"}, "sync/high.h:0 T")
         self.assertEqual(sorted(compiled), ["sync/high.h", "sync/low.h"])
 
+    def test_a_header_that_its_own_source_includes_first_is_left_to_the_build(self):
+        build = self.build()
+        broken = "#pragma once\nstd::string F();\n"
+        check = lambda tree: built.check_headers(tree, build, 2)  # noqa: E731
+        self.expect(check, {"sync/a.h": broken, "sync/a.cc": '#include "sync/a.h"\n'})
+        self.expect(check, {"sync/a.h": broken, "sync/a.cc": '#include <string>\n#include "sync/a.h"\n'},
+                    "sync/a.h:0 std")
+
     def test_a_source_of_no_target_is_dead(self):
         build = self.build()
         self.expect(lambda tree: built.check_dead_sources(tree, build), self.FILES, "sync/lost.cc:0 no target")
