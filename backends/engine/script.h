@@ -1,12 +1,18 @@
 #pragma once
 
-// The text that a shell on the far side runs for one command. Pure: strings in, strings out; fuzzed; shared by the
-// daemon (plain engine) and the runner.
+// The text that a shell on the far side runs for one command. Pure: strings in, strings out;
+// fuzzed; shared by the daemon (plain engine) and the runner.
 //
-// The far end starts `bash --norc --noprofile -c kBoot` (or sh) with two readable descriptors: 9 holds the prelude
-// (functions, aliases), 8 the command text. Exported variables travel in the process environment, not in text.
-// Both texts close their descriptor first, so nothing of ours is inherited by what the user runs. A shell may be
-// started ahead of time: it sources 9 at once and blocks reading 8 until the command comes.
+// The far end starts `bash --norc --noprofile -c Boot` (or `sh -c Boot`) in the session's directory
+// with PWD naming it, the session's variables in its environment, and two descriptors that
+// /dev/fd/N can open again (a memfd, a file, a pipe or a FIFO; not a socket): 9 holds the prelude
+// (functions, aliases), 8 the command text. The boot sources both, closes both, then runs what the
+// command text assigned. So a shell may be started ahead of time: it sources 9 at once and blocks
+// on 8, a pipe, until the command text and its end of file come.
+//
+// Differences from `bash -c` that a script can see: expand_aliases is on; an EXIT trap is set while
+// it has none of its own (`set -v` prints it at an early exit); a trace line begins with "+++" for
+// "+"; a syntax error is reported by "eval" for "-c"; a script cannot be too long for an argument.
 
 #include <string>
 #include <string_view>
@@ -23,26 +29,35 @@ inline constexpr int kPreludeFd = 9;
 // The constant argument of -c: the same for every command, so `ps` shows nothing of the user's.
 std::string_view Boot(Kind kind);
 
-// Functions and aliases of `state`, for descriptor 9. Safe whatever names and values the state holds: malformed ones
-// are left out, values are quoted, never expanded. A function called `builtin` is never restored.
+// Functions and aliases of `state`, for descriptor 9. Safe whatever names and values the state
+// holds: malformed ones are left out, values are quoted, never expanded. A function called
+// `builtin` is never restored.
 std::string Prelude(Kind kind, const State& state, bool sudo_askpass);
 
 struct Command {
-  std::string_view script;
-  std::string_view cwd;  // where it runs; a failing cd ends the shell with kBadCwdExit before the script starts
-  std::vector<std::pair<std::string, std::string>> env;  // exported here as text: only for a shell started ahead
-  std::string_view capture_path;  // where the hook writes the state; empty: state is not captured
-  std::string_view nonce;         // unguessable; begins and ends the capture
+  std::string_view script;  // without NUL
+  // Where it runs; empty: where the shell is. A failing cd ends the shell silently with kBadCwdExit
+  // before the script starts. OLDPWD is not touched.
+  std::string_view cwd;
+  // Exported here as text: only for a shell started ahead. Bad names are left out.
+  std::vector<std::pair<std::string, std::string>> env;
+  // Where the hook writes the state, a private regular file (created before, 0600) or a FIFO;
+  // opened only at that moment, overwritten. Empty: state is not captured.
+  std::string_view capture_path;
+  std::string_view nonce;  // unguessable; begins and ends the capture; not empty, without NUL
 };
 
 inline constexpr int kBadCwdExit = 126;
 
-// The command text for descriptor 8: close it, cd, run the script as `bash -c` would (line numbers from 1, $0 = the
-// shell's name, aliases expanded, no -e from us), capture inline at its end, by an EXIT hook when it ends early; exit
-// with the script's status. xtrace is off during the hook and leaves no trace line of ours.
+// The command text for descriptor 8: cd, run the script as `bash -c` would (line numbers from 1, $0
+// = the shell's name, no -e from us), capture inline at its end, by an EXIT hook when it ends
+// early; exit with the script's status, whatever becomes of the capture. Nothing is captured when
+// the script becomes another program (exec) or an EXIT trap of its own ends it early. The hook
+// forks nothing and leaves no trace line of ours (but one in a BASH_XTRACEFD file above 2).
 std::string CommandText(Kind kind, const Command& command);
 
-// For the login environment of a new session: run by a login shell, writes one capture to `capture_path`.
+// For the login environment of a new session: run by a login shell, writes one capture to
+// `capture_path`.
 std::string LoginCaptureText(Kind kind, std::string_view capture_path, std::string_view nonce);
 
 }  // namespace hermes::shell
