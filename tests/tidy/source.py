@@ -78,5 +78,13 @@ def blank(text):
     return _LEXEME.sub(lambda match: re.sub(r"[^\n]", " ", match.group()), text)
 
 
+def without_raw_strings(text):
+    """The text with the content of raw strings gone: they hold what a test needs, tabs included."""
+    def keep(match):
+        whole = match.group()
+        return 'R"' + "\n" * whole.count("\n") + '"' if whole.startswith('R"') else whole
+    return _LEXEME.sub(keep, text)
+
+
 def line_of(text, position):
     return text.count("\n", 0, position) + 1

@@ -170,6 +170,10 @@ class BannedTest(TidyTest):
         self.expect_lines(style.check_banned, "daemon/core/a.cc", ["clock_.Now();", "time(&x);"], bad)
         self.expect(style.check_banned, {"daemon/runtime/a.cc": "\n".join(bad)})
 
+    def test_tests_of_real_processes_may_measure_but_not_by_the_wall(self):
+        self.expect_lines(style.check_banned, "tests/engine/a_test.cc", ["auto t = std::chrono::steady_clock::now();"],
+                          ["auto t = std::chrono::system_clock::now();"])
+
     def test_only_runtime_makes_randomness(self):
         self.expect_lines(style.check_banned, "sync/a.cc", ["random.Next();", "Brand();"],
                           ["int x = rand();", "std::random_device d;", "srand(1);"])
@@ -181,7 +185,7 @@ class BannedTest(TidyTest):
 
     def test_other_habits(self):
         self.expect_lines(style.check_banned, "sync/a.cc",
-                          ["using std::string;", "std::rethrow_exception(e);", "#ifndef NDEBUG"],
+                          ["using std::string;", "using namespace std::chrono_literals;", "std::rethrow_exception(e);", "#ifndef NDEBUG"],
                           ["using namespace std;", "#include <asio/experimental/awaitable_operators.hpp>",
                            "absl::Mutex m;", "absl::Notification n;", "throw x;", "#ifndef SYNC_A_H_"])
         self.expect(style.check_banned, {"daemon/rpc/a.cc": "absl::Mutex m;\n"})
@@ -197,6 +201,9 @@ class TextTest(TidyTest):
         self.expect_lines(style.check_text, "sync/a.h", ["x", "a" * 100, "see /usr/bin, ~/work/x, $D/root/x"],
                           ["a" * 101, "\tx", "x;  x ", f"// {marker}: later", '"/ho' + 'me/someone/x"', '"/wo' + 'rk/x"'])
         self.expect(style.check_text, {"sync/a.h": "x"}, "sync/a.h:1 newline")
+
+    def test_raw_strings_may_hold_anything(self):
+        self.expect(style.check_text, {"tests/a_test.cc": 'x = R"sh(\n\tx \n)sh";\n\ty\n'}, "tests/a_test.cc:4 tab")
 
     def test_documents_may_have_long_lines_and_corpora_anything(self):
         self.expect(style.check_text, {"README.md": "a" * 300 + "\n", "proto/a.proto": "a" * 120 + "\n",
