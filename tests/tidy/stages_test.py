@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""tests/run counts what ctest reports, and cannot be green by accident."""
+
+import contextlib
+import io
+import os
+import sys
+import tempfile
+import unittest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+import stages  # noqa: E402
+
+JUNIT = """<?xml version="1.0" encoding="UTF-8"?>
+<testsuite name="x" tests="5">
+<testcase name="A.Passes" status="run"><system-out>odd byte: \x01</system-out></testcase>
+<testcase name="A.Skips" status="notrun"><skipped message="SKIP_REGULAR_EXPRESSION_MATCHED"/><system-out>[ RUN ] A.Skips
+a_test.cc:3: Skipped
+no pty here
+[  SKIPPED ] A.Skips
+</system-out></testcase>
+<testcase name="script" status="notrun"><skipped message="SKIP_RETURN_CODE=77"/><system-out>no systemd
+</system-out></testcase>
+<testcase name="A.Off" status="disabled"><system-out>Disabled</system-out></testcase>
+<testcase name="A.Fails" status="fail"><failure message=""/><system-out>boo</system-out></testcase>
+</testsuite>
+"""
+
+
+class StagesTest(unittest.TestCase):
+    def setUp(self):
+        self.run_ = stages.Run(deep=False, filter_by=None)
+        self.run_.stage = "test"
+        real = dict(stages.STAGES)
+        self.addCleanup(lambda: (stages.STAGES.clear(), stages.STAGES.update(real)))
+
+    def outcome(self, *stage_functions, keep_going=False, limit=30):
+        """(last line, whole output) of a run of these stages."""
+        stages.STAGES.clear()
+        names = [f"s{number}" for number in range(len(stage_functions))]
+        for name, function in zip(names, stage_functions):
+            stages.STAGES[name] = (function, "normal", "a stage of a test")
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            rows = stages.execute(self.run_, names, keep_going)
+            stages.report(self.run_, rows, names, limit)
+        return output.getvalue().rstrip("\n").split("\n")[-1], output.getvalue()
+
+    def test_junit_is_counted_with_reasons(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".xml", encoding="utf-8") as file:
+            file.write(JUNIT)
+            file.flush()
+            self.assertEqual(self.run_.count(file.name), 1)
+        self.assertEqual(self.run_.passed, 1)
+        self.assertEqual(self.run_.failed, ["test: A.Fails"])
+        self.assertEqual(self.run_.skipped, [("test: A.Skips", "no pty here"), ("test: script", "no systemd"),
+                                             ("test: A.Off", "disabled in the source")])
+
+    def test_the_last_line_holds_the_totals(self):
+        last, _ = self.outcome(lambda run: run.one("x", True), lambda run: run.one("y", True))
+        self.assertEqual(last, "2 passed, 0 failed, 0 skipped")
+
+    def test_a_failed_stage_ends_the_run_unless_told_otherwise(self):
+        last, output = self.outcome(lambda run: run.one("x", False), lambda run: run.one("y", True))
+        self.assertEqual(last, "0 passed, 1 failed, 0 skipped")
+        self.assertIn("s1       not run", output)
+
+    def test_keep_going_runs_the_rest(self):
+        last, _ = self.outcome(lambda run: run.one("x", False), lambda run: run.one("y", True), keep_going=True)
+        self.assertEqual(last, "1 passed, 1 failed, 0 skipped")
+
+    def test_a_command_that_fails_and_a_fault_of_a_stage_both_count(self):
+        def wrong(run):
+            raise ValueError("a fault")
+        last, output = self.outcome(lambda run: run.must(["false"]), wrong, keep_going=True)
+        self.assertEqual(last, "0 passed, 2 failed, 0 skipped")
+        self.assertIn("FAILED   s0: false", output)
+
+    def test_nothing_is_not_success(self):
+        last, _ = self.outcome(lambda run: None)
+        self.assertEqual(last, "0 passed, 1 failed, 0 skipped")
+
+    def test_too_slow_is_a_failure(self):
+        last, output = self.outcome(lambda run: run.one("x", True), limit=1e-12)
+        self.assertEqual(last, "1 passed, 1 failed, 0 skipped")
+        self.assertIn("time budget", output)
+
+    def test_tests_do_not_see_the_callers_daemon(self):
+        os.environ["HERMESD_SOCKET"] = "/somewhere"
+        self.addCleanup(os.environ.pop, "HERMESD_SOCKET")
+        self.assertNotIn("HERMESD_SOCKET", stages.environment(deep=False))
+        self.assertEqual(stages.environment(deep=True)["HERMES_DEEP"], "1")
+
+
+if __name__ == "__main__":
+    unittest.main()
