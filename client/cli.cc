@@ -151,6 +151,7 @@ void AddExecOptions(CLI::App* sub, ExecArgs& args) {
   sub->add_option("name", args.session, "Session")->required()->type_name("NAME");
   sub->add_flag("--argv", args.argv,
                 "The words after -- are a program and its arguments, no shell");
+  AddText(sub, "-f,--file", args.file, "The script is in this file; - is stdin", "FILE");
   AddText(sub, "--timeout", args.timeout, "Kill the command's whole tree after this long",
           "DURATION");
   AddText(sub, "--kill-grace", args.kill_grace, "Time between TERM and KILL (default 2s)",
@@ -195,6 +196,7 @@ void AddExec(CLI::App& app, Wiring& wiring) {
                       "  hermesctl exec box -- 'make && ls -l | wc -l'\n"
                       "  hermesctl exec box --timeout 5s --env A=1 -- ./test.sh\n"
                       "  hermesctl exec box --argv -- printf '%s\\n' 'a b'\n"
+                      "  hermesctl exec box -f script.sh\n"
                       "  tar c . | hermesctl exec box -i -- tar x\n"
                       "  hermesctl exec box -o json -- uname -a");
   auto args = BindExec(sub, wiring);

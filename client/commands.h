@@ -68,6 +68,7 @@ struct ExecArgs {
   bool tty = false;
   bool detach = false;
   bool no_sync = false;
+  Text file;  // holds the script; "-" is stdin
   Text timeout, cwd, kill_grace, request_id, on_disconnect, state, output_limit, overflow;
   std::vector<std::string> env, secret_env, labels;
 };

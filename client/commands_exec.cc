@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <fstream>
+#include <iostream>
+
 #include "client/commands.h"
 #include "client/error.h"
 #include "client/foreground.h"
@@ -42,7 +45,37 @@ absl::StatusOr<v1::OutputPolicy::Overflow> ParseOverflow(const std::string& text
   return NotOneOf("--overflow", text, "drop, block, kill");
 }
 
+// A script may be longer than what the kernel lets through as one argument (128 KiB).
+absl::StatusOr<std::string> ReadScript(const std::string& file) {
+  constexpr size_t kMostBytes = 4 << 20;  // of the API; longer is refused here
+  std::ifstream stream;
+  if (file != "-") stream.open(file, std::ios::binary);
+  std::istream& in = file == "-" ? std::cin : stream;
+  std::string script(kMostBytes + 1, '\0');
+  in.read(script.data(), static_cast<std::streamsize>(script.size()));
+  script.resize(static_cast<size_t>(in.gcount()));
+  if (in.bad() || (file != "-" && !stream.is_open())) {
+    return absl::InvalidArgumentError("--file " + file + " cannot be read");
+  }
+  if (script.size() > kMostBytes) {
+    return absl::InvalidArgumentError("--file " + file + " is longer than 4 MiB");
+  }
+  return script;
+}
+
+absl::Status FillScriptFile(const ExecArgs& args, v1::ExecuteRequest* request) {
+  if (!args.words.empty() || args.argv) {
+    return absl::InvalidArgumentError("--file does not go with words after -- or --argv");
+  }
+  if (*args.file == "-" && (args.interactive || args.tty)) {
+    return absl::InvalidArgumentError("--file - takes stdin; it does not go with -i or --tty");
+  }
+  CLIENT_TRY(*request->mutable_shell(), ReadScript(*args.file));
+  return absl::OkStatus();
+}
+
 absl::Status FillProgram(const ExecArgs& args, v1::ExecuteRequest* request) {
+  if (args.file) return FillScriptFile(args, request);
   if (args.words.empty()) {
     return absl::InvalidArgumentError(
         "nothing to run: put a shell script after --, or with --argv a program and its arguments");

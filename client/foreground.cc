@@ -109,6 +109,9 @@ int RunForeground(Connection& connection, Foreground foreground) {
                         [&](int signal) { OnSignal(signal, foreground, follower, canceller); });
   std::optional<RawMode> raw;
   if (foreground.tty && foreground.interactive) raw.emplace();
+  // A new command gets its size with its start; one that runs already must be told.
+  v1::Pty size = CurrentTerminal();
+  if (foreground.tty && !foreground.target.name.empty() && size.cols() > 0) follower.Resize(size);
   std::optional<StdinPump> stdin_pump;
   if (foreground.interactive) {
     stdin_pump.emplace(connection, follower, foreground.target.name.empty());

@@ -17,9 +17,9 @@ _hermesctl_options() {
     'session ls' | 'session watch') echo '--state --backend --label' ;;
     'session update') echo '--label --ttl --sudo-password-stdin --forget-sudo-password' ;;
     'session rm' | cleanup) echo '--discard --grace' ;;
-    exec) echo '--argv --timeout --kill-grace --cwd --env --secret-env --label --merge --request-id
+    exec) echo '--argv --file --timeout --kill-grace --cwd --env --secret-env --label --merge --request-id
       --interactive --state --on-disconnect --output-limit --overflow --no-sync --tty --detach' ;;
-    start) echo '--argv --timeout --kill-grace --cwd --env --secret-env --label --merge --request-id
+    start) echo '--argv --file --timeout --kill-grace --cwd --env --secret-env --label --merge --request-id
       --interactive --state --output-limit --overflow --no-sync' ;;
     attach) echo '--from-stdout --from-stderr --interactive --tty' ;;
     logs) echo '--follow --stderr --head --tail --grep --since-offset' ;;
@@ -29,6 +29,7 @@ _hermesctl_options() {
   esac
 }
 
+# shellcheck disable=SC2046  # lists of words on purpose
 _hermesctl() {
   local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
   local i command='' socket=()
@@ -49,7 +50,7 @@ _hermesctl() {
     esac
   done
   case "$previous" in
-    --socket | --cwd)
+    --socket | --cwd | -f | --file)
       compopt -o filenames
       mapfile -t COMPREPLY < <(compgen -f -- "$word")
       return

@@ -3,6 +3,10 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <fstream>
+
+#include "tests/fakes/temp_dir.h"
+
 namespace hermes::client {
 namespace {
 
@@ -109,6 +113,28 @@ TEST(BuildExecuteTest, SecretsComeFromOurEnvironment) {
   ASSERT_TRUE(request.ok());
   EXPECT_EQ(request->secret_env().at("CLIENT_TEST_SECRET"), "s3cret");
   args.secret_env = {"CLIENT_TEST_NOT_SET"};
+  EXPECT_FALSE(BuildExecute(args).ok());
+}
+
+TEST(BuildExecuteTest, LongScriptsComeFromAFile) {
+  TempDir dir;
+  std::string script(1 << 20, '#');
+  std::ofstream(dir.path() + "/s") << script;
+  ExecArgs args;
+  args.session = "box";
+  args.file = dir.path() + "/s";
+  auto request = BuildExecute(args);
+  ASSERT_TRUE(request.ok());
+  EXPECT_EQ(request->shell(), script);
+  args.file = dir.path() + "/none";
+  EXPECT_FALSE(BuildExecute(args).ok());
+  args.file = dir.path();
+  EXPECT_FALSE(BuildExecute(args).ok()) << "a folder";
+  args.file = dir.path() + "/s";
+  args.words = {"true"};
+  EXPECT_FALSE(BuildExecute(args).ok());
+  std::ofstream(dir.path() + "/s") << std::string((4 << 20) + 1, '#');
+  args.words.clear();
   EXPECT_FALSE(BuildExecute(args).ok());
 }
 

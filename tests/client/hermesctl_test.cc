@@ -256,6 +256,16 @@ TEST_F(HermesctlTest, TerminalIsRawPassesKeysAndSizesAndIsRestored) {
   EXPECT_FALSE(IsRaw(child.terminal()));
 }
 
+TEST_F(HermesctlTest, AttachToATerminalTellsItOurSize) {
+  daemon_.Script({{{Started(kName), Out(0, "prompt")}, End::kHang, {Exited(0)}}});
+  Child child(Words({"attach", "box/c1", "--tty"}), Child::Streams::kTerminal);
+  SetSize(child.terminal(), 99, 33);
+  EXPECT_TRUE(child.WaitForStdout("prompt"));
+  EXPECT_TRUE(daemon_.WaitForCall("Resize 99x33"));
+  EXPECT_EQ(Child(Words({"kill", "box/c1"})).Wait(), 0);
+  EXPECT_EQ(child.Wait(), 0);
+}
+
 TEST_F(HermesctlTest, TerminalIsRestoredWhenWeAreTerminated) {
   daemon_.Script({{{Started(kName), Out(0, "prompt")}, End::kHang}});
   Child child(Words({"exec", "box", "--tty", "--", "sh"}), Child::Streams::kTerminal);
