@@ -96,10 +96,12 @@ class UnitsTest(unittest.TestCase):
                     self.assertNotIn(key, unit(folder + name)["Unit"])
             needs = unit(folder + "hermesd.service")["Unit"]
             self.assertEqual(needs["Wants"], ["hermes-runner.socket"])
-            # What hermesd's stop removes must not hold the runner's socket.
+            # What hermesd's stop or a reboot removes must not hold the runner's folder; and the runner serves the
+            # folder that its socket lies in.
             listens, = unit(folder + "hermes-runner.socket")["Socket"]["ListenStream"]
-            self.assertNotIn("/hermesd/", listens)
-            self.assertLess(len(listens), 100)
+            self.assertNotRegex(listens, r"/hermesd/|^/run/|^%t/")
+            served = unit(folder + "hermes-runner.service")["Service"]["ExecStart"][0].split()[-1]
+            self.assertEqual(listens, f"{served}/s")
 
     def test_commands_are_not_sandboxed(self):
         for folder in ("", "user/"):
@@ -127,7 +129,7 @@ class UnitsTest(unittest.TestCase):
         done = run("systemd-tmpfiles", "--create", f"--root={self.folder}",
                    os.path.join(DEPLOY, "tmpfiles.d", "hermesd.conf"))
         self.assertEqual(done.returncode, 0, done.stderr)
-        made = os.stat(os.path.join(self.folder, "run/hermesd-runner"))
+        made = os.stat(os.path.join(self.folder, "var/lib/hermesd-runner"))
         self.assertEqual(made.st_mode & 0o777, 0o700)
         self.assertNotEqual(made.st_uid, 0)
 
