@@ -40,6 +40,10 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   bool ended() const { return info_.outcome.has_value(); }
   bool drained() const { return log_->finished(); }
 
+  // Taken up after a restart, while it had not ended: the log may still be behind what clients saw.
+  bool restored() const { return restored_; }
+  void set_restored() { restored_ = true; }
+
   // Woken when state, pid, outcome or residual change; for output see log().changed(), which is
   // woken then, too.
   Event& changed() { return log_->changed(); }
@@ -98,6 +102,7 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   std::unique_ptr<Channel> channel_;
   absl::Status start_error_;
   bool limit_kill_sent_ = false;
+  bool restored_ = false;
   uint64_t refused_to_[kOutputStreams] = {0, 0};  // end of what did not fit, shown as a gap
   int readers_ = 0;
 };

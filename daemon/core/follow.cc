@@ -32,13 +32,7 @@ void Follower::Drain() {
 Task<absl::StatusOr<Follower::Result>> Follower::Run(EventSink& sink) {
   co_await run_->WaitStarted();
   if (!run_->start_error().ok()) co_return run_->start_error();
-  for (int i = 0; i < static_cast<int>(kOutputStreams); ++i) {
-    uint64_t end = run_->log().end(StreamAt(i));
-    if (at_.offset[i] <= end) continue;
-    co_return Error(Reason::k_OFFSET_BEYOND_END, "the cursor lies behind what was produced so far",
-                    {{"field", i == 0 ? "from.stdout_offset" : "from.stderr_offset"},
-                     {"end", std::to_string(end)}});
-  }
+  CO_RETURN_IF_ERROR(co_await CheckCursor());
   StartedInfo started;
   started.command = run_->info();
   started.attached_to_existing = options_.attached_to_existing;
@@ -46,6 +40,29 @@ Task<absl::StatusOr<Follower::Result>> Follower::Run(EventSink& sink) {
   last_sent_ = clock_.Now();
   if (!co_await SendOne(sink, std::move(started))) co_return Result::kReaderGone;
   co_return co_await Loop(sink);
+}
+
+// After a restart the client may know more than the log: bytes that were delivered, and not yet
+// safe here, come again from the far side. So such a cursor waits for them; if contact was lost for
+// good, what it knows is all there is.
+Task<absl::Status> Follower::CheckCursor() {
+  while (Beyond() >= 0 && run_->restored() && !run_->ended() && !cancelled_ && !draining_) {
+    co_await WaitForChange();
+  }
+  int beyond = Beyond();
+  if (beyond < 0 || cancelled_ || draining_) co_return absl::OkStatus();
+  if (run_->info().state == CommandState::kUnknown) co_return absl::OkStatus();
+  co_return Error(Reason::k_OFFSET_BEYOND_END, "the cursor lies behind what was produced so far",
+                  {{"field", beyond == 0 ? "from.stdout_offset" : "from.stderr_offset"},
+                   {"end", std::to_string(run_->log().end(StreamAt(beyond)))}});
+}
+
+// The stream whose cursor lies behind the end; -1: none.
+int Follower::Beyond() const {
+  for (int i = 0; i < static_cast<int>(kOutputStreams); ++i) {
+    if (at_.offset[i] > run_->log().end(StreamAt(i))) return i;
+  }
+  return -1;
 }
 
 Task<absl::StatusOr<Follower::Result>> Follower::Loop(EventSink& sink) {
@@ -87,8 +104,10 @@ Task<bool> Follower::SendOne(EventSink& sink, CommandEvent event) {
 
 uint64_t Follower::Available() const {
   uint64_t bytes = 0;
-  for (int i = 0; i < static_cast<int>(kOutputStreams); ++i)
-    bytes += run_->log().end(StreamAt(i)) - at_.offset[i];
+  for (int i = 0; i < static_cast<int>(kOutputStreams); ++i) {
+    uint64_t end = run_->log().end(StreamAt(i));
+    bytes += end > at_.offset[i] ? end - at_.offset[i] : 0;
+  }
   return bytes;
 }
 
@@ -112,7 +131,7 @@ bool Follower::WorthSending() const {
 // From the stream that was not served last, so neither starves the other.
 absl::StatusOr<CommandEvent> Follower::NextPiece() {
   int stream = next_stream_;
-  if (run_->log().end(StreamAt(stream)) == at_.offset[stream]) stream = 1 - stream;
+  if (run_->log().end(StreamAt(stream)) <= at_.offset[stream]) stream = 1 - stream;
   next_stream_ = 1 - stream;
   uint64_t from = at_.offset[stream];
   ASSIGN_OR_RETURN(OutputLog::Piece piece, run_->log().ReadAt(StreamAt(stream), from, kEventBytes));

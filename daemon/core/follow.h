@@ -88,6 +88,8 @@ class Follower {
 
  private:
   Task<bool> SendOne(EventSink& sink, CommandEvent event);
+  Task<absl::Status> CheckCursor();
+  int Beyond() const;
   Task<absl::StatusOr<Result>> Loop(EventSink& sink);
   absl::StatusOr<CommandEvent> NextPiece();
   uint64_t Available() const;

@@ -5,13 +5,16 @@
 #include <utility>
 
 #include "daemon/core/session_names.h"
-#include "daemon/runtime/check.h"
+#include "daemon/runtime/backoff.h"
 #include "daemon/runtime/log.h"
 #include "daemon/runtime/status.h"
 
 namespace hermes {
 namespace {
 
+// Between tries to reach the place of a command that has to be taken up again.
+constexpr Duration kFirstRetry = std::chrono::milliseconds(200);
+constexpr Duration kLastRetry = std::chrono::seconds(30);
 constexpr size_t kStdinPiece = 64 << 10;
 // Inside a closing session nothing is waited for longer than this after its kills.
 constexpr Duration kDrainWait = std::chrono::seconds(5);
@@ -355,56 +358,71 @@ Task<absl::StatusOr<std::shared_ptr<CommandRun>>> Session::Find(std::string comm
                     "there is no command '" + command_id + "' in session '" + info_.id + "'",
                     {{"name", CommandName(info_.id, command_id)}});
   }
-  co_return co_await Restored(**std::move(row));
+  co_return Restored(**std::move(row));
 }
 
-Task<absl::StatusOr<std::shared_ptr<CommandRun>>> Session::Restored(StoredCommand row) {
+absl::StatusOr<std::shared_ptr<CommandRun>> Session::Restored(StoredCommand row) {
   std::string id = row.info.id;
   if (row.output_expired) {
-    co_return Error(Reason::k_RESULT_EXPIRED,
-                    "the result of command '" + id + "' is no longer kept",
-                    {{"name", CommandName(info_.id, id)}});
+    return Error(Reason::k_RESULT_EXPIRED, "the result of command '" + id + "' is no longer kept",
+                 {{"name", CommandName(info_.id, id)}});
   }
   bool settled = row.info.outcome.has_value() && row.forgotten;
   absl::StatusOr<std::unique_ptr<OutputLog>> log =
       OutputLog::Restore(deps_.loop, LogOptions(row.info), std::move(row.output));
-  if (!log.ok()) co_return log.status();
+  if (!log.ok()) return log.status();
   auto run = std::make_shared<CommandRun>(RunDeps(), std::move(row.info), *std::move(log));
   if (settled) {
     run->log().Finish();
     seen_runs_[id] = run;
   }
-  co_return run;
+  return run;
 }
 
-Task<void> Session::TakeUp(StoredCommand row) {
-  std::shared_ptr<Session> self = shared_from_this();
-  absl::Status engine = co_await EnsureEngine();
+void Session::TakeUp(StoredCommand row) {
   CommandInfo info = row.info;
-  bool same_place = engine.ok() && info.incarnation == info_.incarnation;
   row.output_expired = false;
-  absl::StatusOr<std::shared_ptr<CommandRun>> restored = co_await Restored(std::move(row));
+  absl::StatusOr<std::shared_ptr<CommandRun>> restored = Restored(std::move(row));
   if (!restored.ok()) {
     LogError("output not restored: " + std::string(restored.status().message()),
              {info_.id, info.id, info.run_id});
     restored = std::make_shared<CommandRun>(RunDeps(), info, NewLog(info));
   }
   std::shared_ptr<CommandRun> run = *std::move(restored);
+  run->set_restored();
   runs_[info.id] = run;
   run_ids_[info.run_id] = info.id;
   Track(run);
-  absl::StatusOr<std::unique_ptr<Channel>> channel = NotReady(info_);
-  if (engine.ok()) {
-    channel = co_await engine_->Adopt(info.run_id, run->log().end(OutputStream::kStdout),
-                                      run->log().end(OutputStream::kStderr));
+  tasks_.Spawn("adopt " + info.id, Adopt(shared_from_this(), std::move(run)));
+}
+
+// A place that cannot be reached just now may still run the command: only the place itself can say
+// that it does not.
+Task<void> Session::Adopt(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run) {
+  Backoff pause({kFirstRetry, kLastRetry}, deps_.random);
+  const std::string run_id = run->info().run_id;
+  while (!abandoned_) {
+    absl::Status status = co_await EnsureEngine();
+    bool same_place = run->info().incarnation == info_.incarnation;
+    if (status.ok()) {
+      absl::StatusOr<std::unique_ptr<Channel>> channel = co_await engine_->Adopt(
+          run_id, run->log().end(OutputStream::kStdout), run->log().end(OutputStream::kStderr));
+      if (channel.ok()) {
+        ++deps_.stats.commands_adopted;
+        LogInfo("command adopted", {info_.id, run->info().id, run_id});
+        co_await RunCommand(self, run, *std::move(channel));
+        co_return;
+      }
+      status = channel.status();
+    }
+    if (ReasonOf(status) == Reason::k_COMMAND_UNKNOWN) {
+      co_await EndUnadopted(run, same_place);
+      co_return;
+    }
+    LogWarning("command not adopted yet: " + std::string(status.message()),
+               {info_.id, run->info().id, run_id});
+    co_await deps_.clock.SleepFor(pause.Next());
   }
-  if (channel.ok()) {
-    ++deps_.stats.commands_adopted;
-    LogInfo("command adopted", {info_.id, info.id, info.run_id});
-    tasks_.Spawn("command " + info.id, RunCommand(self, run, *std::move(channel)));
-    co_return;
-  }
-  co_await EndUnadopted(std::move(run), same_place);
 }
 
 // The place does not know the command, or there is no place any more. In the same place as before,

@@ -61,8 +61,9 @@ class Session : public std::enable_shared_from_this<Session> {
   // Returns when the state is no longer OPENING.
   Task<void> WaitOpened();
 
-  // Takes up a stored command after a restart: adopted, or ended truthfully.
-  Task<void> TakeUp(StoredCommand command);
+  // Takes up a stored command after a restart: known from now on, and adopted, or ended truthfully,
+  // as soon as the place can be reached.
+  void TakeUp(StoredCommand command);
 
   struct StartResult {
     StartResult(std::shared_ptr<CommandRun> r, bool e) : run(std::move(r)), existing(e) {}
@@ -102,7 +103,8 @@ class Session : public std::enable_shared_from_this<Session> {
   Task<absl::StatusOr<StartResult>> StartFresh(StartCommand request,
                                                std::shared_ptr<CommandRun> run);
   Task<absl::StatusOr<StartResult>> AttachToKnown(StartCommand request, CommandInfo known);
-  Task<absl::StatusOr<std::shared_ptr<CommandRun>>> Restored(StoredCommand row);
+  absl::StatusOr<std::shared_ptr<CommandRun>> Restored(StoredCommand row);
+  Task<void> Adopt(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run);
   Task<void> EndUnadopted(std::shared_ptr<CommandRun> run, bool same_place);
   Task<void> RunCommand(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run,
                         std::unique_ptr<Channel> channel);

@@ -56,7 +56,7 @@ void SessionTable::Load(SessionStore::Contents contents) {
   for (StoredCommand& command : contents.live_commands) {
     auto it = sessions_.find(command.info.session_id);
     if (it == sessions_.end()) continue;
-    tasks_.Spawn("take up " + command.info.id, TakenUp(it->second.session, std::move(command)));
+    it->second.session->TakeUp(std::move(command));
   }
   deps_.stats.sessions = sessions_.size();
   ArmSweep();
@@ -64,10 +64,6 @@ void SessionTable::Load(SessionStore::Contents contents) {
 
 Task<void> SessionTable::Opened(std::shared_ptr<Session> session, std::string sudo_password) {
   co_await session->Open(std::move(sudo_password));
-}
-
-Task<void> SessionTable::TakenUp(std::shared_ptr<Session> session, StoredCommand command) {
-  co_await session->TakeUp(std::move(command));
 }
 
 absl::Status SessionTable::AdmitSession(const CreateSession& request) const {

@@ -102,7 +102,6 @@ class SessionTable {
   void Erase(const std::string& id);
   void NoteChange(const std::string& id, bool removed);
   Task<void> Opened(std::shared_ptr<Session> session, std::string sudo_password);
-  Task<void> TakenUp(std::shared_ptr<Session> session, StoredCommand command);
   Task<void> Reap(std::shared_ptr<Session> session, std::string why);
   Task<void> Expire();
   void Sweep();

@@ -24,8 +24,9 @@ class SessionTest : public testing::Test {
 
   void Restart(TableLimits limits = {}) {
     if (daemon_ != nullptr) FakeDaemon::Crash(std::move(daemon_));
-    daemon_ = std::make_unique<FakeDaemon>(host_, ++seed_, limits,
-                                           [this](const char*) { return !disk_full_; });
+    daemon_ = std::make_unique<FakeDaemon>(host_, ++seed_, limits, [this](const char*) {
+      return disk_full_ ? MemoryStore::Verdict::kFull : MemoryStore::Verdict::kOk;
+    });
   }
 
   // Starts, follows to the end, returns what the reader saw.

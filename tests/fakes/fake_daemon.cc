@@ -33,12 +33,11 @@ const CommandInfo* RecordingSink::finished() const {
   return finished;
 }
 
-FakeDaemon::FakeDaemon(FakeHost& h, uint64_t seed, TableLimits limits,
-                       std::function<bool(const char*)> gate)
+FakeDaemon::FakeDaemon(FakeHost& h, uint64_t seed, TableLimits limits, MemoryStore::Gate gate)
     : host(h),
       clock(loop),
       random(seed),
-      store(h.disk, std::move(gate)),
+      store(loop, h.disk, std::move(gate)),
       engines(loop, clock, random, h.place),
       table({loop, clock, random, store, stats, engines, h.spool_dir, limits}) {
   if (host.now > clock.Now()) clock.Advance(host.now - clock.Now());

@@ -58,7 +58,7 @@ class RecordingSink : public EventSink {
 class FakeDaemon {
  public:
   explicit FakeDaemon(FakeHost& host, uint64_t seed = 1, TableLimits limits = {},
-                      std::function<bool(const char*)> gate = nullptr);
+                      MemoryStore::Gate gate = nullptr);
 
   // Runs everything until the task has returned, letting time pass as needed; fails the test after
   // `limit`.

@@ -1,9 +1,8 @@
 #pragma once
 
 // MemoryStore: a SessionStore whose rows live in a Disk that outlives it, so a test can throw a
-// daemon away between any two steps and start the next one on what was "committed". `gate` is asked
-// before each write takes effect: false makes the write fail as a full disk does; it may also
-// record or crash. Loop thread.
+// daemon away between any two steps and start the next one on what was "committed". `gate` decides
+// what becomes of each write. Loop thread.
 
 #include <functional>
 #include <map>
@@ -23,8 +22,14 @@ class MemoryStore : public SessionStore {
     std::map<std::pair<std::string, std::string>, StoredCommand> commands;  // by session and id
     std::map<std::pair<std::string, std::string>, std::string> run_ids;     // by session and run id
   };
-  explicit MemoryStore(Disk& disk, std::function<bool(const char*)> gate = nullptr)
-      : disk_(disk), gate_(std::move(gate)) {}
+
+  // kFull: the write fails as on a full disk. kDie...: the process is killed right before or after
+  // the write took effect: the call never returns, the loop stops.
+  enum class Verdict { kOk, kFull, kDieBefore, kDieAfter };
+  using Gate = std::function<Verdict(const char* step)>;
+
+  MemoryStore(Loop& loop, Disk& disk, Gate gate = nullptr)
+      : loop_(loop), disk_(disk), gate_(std::move(gate)), never_(loop) {}
 
   Task<absl::StatusOr<Contents>> Load() override {
     Contents contents;
@@ -37,17 +42,15 @@ class MemoryStore : public SessionStore {
   }
 
   Task<absl::Status> PutSession(SessionInfo session) override {
-    CO_RETURN_IF_ERROR(Gate("PutSession"));
-    disk_.sessions[session.id] = session;
-    co_return absl::OkStatus();
+    co_return co_await Write("PutSession", [&] { disk_.sessions[session.id] = session; });
   }
 
   Task<absl::Status> DeleteSession(std::string id) override {
-    CO_RETURN_IF_ERROR(Gate("DeleteSession"));
-    disk_.sessions.erase(id);
-    std::erase_if(disk_.commands, [&id](const auto& row) { return row.first.first == id; });
-    std::erase_if(disk_.run_ids, [&id](const auto& row) { return row.first.first == id; });
-    co_return absl::OkStatus();
+    co_return co_await Write("DeleteSession", [&] {
+      disk_.sessions.erase(id);
+      std::erase_if(disk_.commands, [&id](const auto& row) { return row.first.first == id; });
+      std::erase_if(disk_.run_ids, [&id](const auto& row) { return row.first.first == id; });
+    });
   }
 
   Task<absl::StatusOr<Accepted>> AcceptCommand(CommandInfo command) override {
@@ -55,11 +58,12 @@ class MemoryStore : public SessionStore {
     if (known != disk_.run_ids.end()) {
       co_return Accepted{false, disk_.commands.at({command.session_id, known->second}).info};
     }
-    CO_RETURN_IF_ERROR(Gate("AcceptCommand"));
-    disk_.run_ids[{command.session_id, command.run_id}] = command.id;
-    StoredCommand row;
-    row.info = command;
-    disk_.commands[{command.session_id, command.id}] = row;
+    CO_RETURN_IF_ERROR(co_await Write("AcceptCommand", [&] {
+      disk_.run_ids[{command.session_id, command.run_id}] = command.id;
+      StoredCommand row;
+      row.info = command;
+      disk_.commands[{command.session_id, command.id}] = row;
+    }));
     co_return Accepted{true, {}};
   }
 
@@ -71,17 +75,18 @@ class MemoryStore : public SessionStore {
   }
 
   Task<absl::Status> DeleteCommand(std::string session, std::string id) override {
-    CO_RETURN_IF_ERROR(Gate("DeleteCommand"));
-    disk_.commands.erase({session, id});
-    std::erase_if(disk_.run_ids,
-                  [&](const auto& row) { return row.first.first == session && row.second == id; });
-    co_return absl::OkStatus();
+    co_return co_await Write("DeleteCommand", [&] {
+      disk_.commands.erase({session, id});
+      std::erase_if(disk_.run_ids, [&](const auto& row) {
+        return row.first.first == session && row.second == id;
+      });
+    });
   }
 
   Task<absl::Status> PutCommand(StoredCommand command) override {
-    CO_RETURN_IF_ERROR(Gate("PutCommand"));
-    disk_.commands[{command.info.session_id, command.info.id}] = command;
-    co_return absl::OkStatus();
+    co_return co_await Write("PutCommand", [&] {
+      disk_.commands[{command.info.session_id, command.info.id}] = command;
+    });
   }
 
   Task<absl::StatusOr<std::optional<StoredCommand>>> GetCommand(std::string session,
@@ -108,13 +113,22 @@ class MemoryStore : public SessionStore {
   }
 
  private:
-  absl::Status Gate(const char* step) {
-    if (gate_ == nullptr || gate_(step)) return absl::OkStatus();
-    return Error(Reason::k_DISK_FULL, "the disk of the test is full");
+  Task<absl::Status> Write(const char* step, std::function<void()> effect) {
+    Verdict verdict = gate_ == nullptr ? Verdict::kOk : gate_(step);
+    if (verdict == Verdict::kFull)
+      co_return Error(Reason::k_DISK_FULL, "the disk of the test is full");
+    if (verdict != Verdict::kDieBefore) effect();
+    if (verdict != Verdict::kOk) {
+      loop_.Stop();
+      co_await never_.Wait();
+    }
+    co_return absl::OkStatus();
   }
 
+  Loop& loop_;
   Disk& disk_;
-  std::function<bool(const char*)> gate_;
+  Gate gate_;
+  Event never_;
 };
 
 }  // namespace hermes
