@@ -1,0 +1,64 @@
+#pragma once
+
+// hermes.v1.ExecService over the core. Loop thread; no gRPC.
+
+#include <memory>
+#include <string>
+
+#include "daemon/core/follow.h"
+#include "daemon/rpc/decode.h"
+#include "daemon/rpc/disconnect.h"
+#include "daemon/rpc/handlers.h"
+#include "hermes/v1/exec.pb.h"
+
+namespace hermes {
+
+class ExecService {
+ public:
+  explicit ExecService(RpcContext& context)
+      : context_(context), disconnects_(context.loop, context.clock, context.tasks) {}
+
+  void Register(Handlers& handlers);
+
+  // No command is cancelled any more because its client left.
+  void Drain() { disconnects_.Clear(); }
+
+ private:
+  Task<absl::Status> Execute(std::shared_ptr<Call> call, v1::ExecuteRequest request);
+  Task<absl::Status> Attach(std::shared_ptr<Call> call, v1::AttachRequest request);
+  Task<absl::Status> Interact(std::shared_ptr<Call> call);
+  Task<absl::StatusOr<v1::Command>> StartCommand(Caller caller, v1::ExecuteRequest request);
+  Task<absl::StatusOr<v1::WriteStdinResponse>> WriteStdin(Caller caller,
+                                                          v1::WriteStdinRequest request);
+  Task<absl::StatusOr<v1::SignalResponse>> Signal(Caller caller, v1::SignalRequest request);
+  Task<absl::StatusOr<v1::Command>> Cancel(Caller caller, v1::CancelCommandRequest request);
+  Task<absl::StatusOr<v1::Command>> Wait(Caller caller, v1::WaitCommandRequest request);
+  Task<absl::StatusOr<v1::Command>> Get(Caller caller, v1::GetCommandRequest request);
+  Task<absl::StatusOr<v1::ListCommandsResponse>> List(Caller caller,
+                                                      v1::ListCommandsRequest request);
+  Task<absl::StatusOr<v1::ReadOutputResponse>> Read(Caller caller, v1::ReadOutputRequest request);
+
+  // A command that somebody follows, and what becomes of it when they leave.
+  struct Followed {
+    std::shared_ptr<CommandRun> run;
+    bool existing = false;
+    OnDisconnect on_disconnect = OnDisconnect::kDetach;
+    FollowRequest follow;
+  };
+  Task<absl::StatusOr<Followed>> Start(Caller caller, v1::ExecuteRequest request, bool interactive);
+  Task<absl::StatusOr<Followed>> FindToFollow(v1::AttachRequest request);
+  Task<absl::StatusOr<std::shared_ptr<CommandRun>>> Find(CommandRef name);
+  Task<void> AddIfMatches(CommandInfo row, CommandFilter filter,
+                          v1::ListCommandsResponse* response);
+  Task<absl::Status> Follow(std::shared_ptr<Call> call, Followed followed);
+  Task<absl::StatusOr<Follower::Result>> RunFollower(std::shared_ptr<Call> call,
+                                                     const Followed* followed);
+  Task<absl::StatusOr<Followed>> FirstOfInteract(std::shared_ptr<Call> call);
+  static Task<void> PumpInput(Workers* workers, std::shared_ptr<Call> call,
+                              std::shared_ptr<CommandRun> run);
+
+  RpcContext& context_;
+  Disconnects disconnects_;
+};
+
+}  // namespace hermes

@@ -1,0 +1,58 @@
+#pragma once
+
+// RpcServer: the daemon's API on its Unix socket: connections and who is behind them, the services,
+// health, reflection, drain. Owned by main; loop thread, except that it may be made before the loop
+// runs. Destroy it on the loop thread or after the loop, after Drain and Join.
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "daemon/rpc/handlers.h"
+#include "daemon/rpc/peers.h"
+#include "daemon/rpc/server_info.h"
+#include "daemon/runtime/fd.h"
+#include "daemon/runtime/task.h"
+
+namespace hermes {
+
+struct RpcOptions {
+  std::string socket_path;       // made and removed by us; empty with `activation`
+  std::optional<Fd> activation;  // a socket that somebody else listens on for us
+  AccessRules access;
+  Peers::Limits peers;
+  ServerInfo info;
+  std::function<void()> on_drain;  // AdminService.Drain was called: what SIGTERM would do
+  std::function<void()> on_stuck;  // Drain is not over in kDrainLimit; default: _exit
+};
+
+// The whole of Drain. After kCallLimit calls that are still open are cut off.
+inline constexpr Duration kDrainLimit = std::chrono::seconds(10);
+inline constexpr Duration kCallLimit = std::chrono::seconds(3);
+
+class RpcServer {
+ public:
+  static absl::StatusOr<std::unique_ptr<RpcServer>> Start(RpcDeps deps, RpcOptions options);
+  ~RpcServer();
+
+  // Refuses new calls, tells open ones to attach again later, returns when none is left. Commands
+  // go on. Idempotent. Then SessionTable::Drain, then Join.
+  Task<void> Drain();
+
+  // Returns when no handler runs any more.
+  Task<void> Join();
+
+  // For tests and figures: the longest reaction since the last call, and open connections.
+  std::chrono::nanoseconds TakeMaxReaction();
+  size_t Connections();
+  size_t OpenCalls() const;
+
+ private:
+  class Impl;
+  explicit RpcServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace hermes
