@@ -140,7 +140,9 @@ absl::StatusOr<v1::Session> CleanupToTheEnd(Context& context, const v1::CleanupR
                 (IsLostContact(session.status()) || absl::IsUnavailable(session.status()));
     if (session.ok() || !lost) return session;
     auto pause = backoff.Next();
-    if (pause.count() == 0 || !context.connection.Pause(pause)) return session;
+    if (pause.count() == 0) return session;
+    Say("connection lost, trying again");
+    if (!context.connection.Pause(pause)) return session;
   }
 }
 

@@ -3,6 +3,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -10,6 +11,7 @@
 
 #include "hermes/v1/error.pb.h"
 #include "hermes/v1/exec.grpc.pb.h"
+#include "hermes/v1/session.grpc.pb.h"
 #include "tests/fakes/temp_dir.h"
 
 namespace hermes::client {
@@ -92,6 +94,55 @@ v1::CommandEvent Cancelled() {
   return event;
 }
 
+// Answers about one session.
+class ScriptedSessions final : public v1::SessionService::Service {
+ public:
+  explicit ScriptedSessions(std::function<void(std::string)> note) : note_(std::move(note)) {}
+
+  grpc::Status CreateSession(grpc::ServerContext*, const v1::CreateSessionRequest* request,
+                             v1::Session* response) override {
+    note_("CreateSession " + request->session_id() + " " + request->backend() + " " +
+          std::to_string(request->idle_ttl().seconds()));
+    *response = Get();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status GetSession(grpc::ServerContext*, const v1::GetSessionRequest* request,
+                          v1::Session* response) override {
+    note_("GetSession " + request->name());
+    *response = Get();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Cleanup(grpc::ServerContext*, const v1::CleanupRequest* request,
+                       grpc::ServerWriter<v1::CleanupEvent>* writer) override {
+    note_("Cleanup " + request->request_id() + " " + request->name());
+    v1::CleanupEvent event;
+    event.mutable_phase()->set_name("killing");
+    writer->Write(event);
+    if (cleanups_++ == 0) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "torn");
+    *event.mutable_finished() = Get();
+    writer->Write(event);
+    return grpc::Status::OK;
+  }
+
+  void Set(v1::Session session) {
+    std::lock_guard lock(mutex_);
+    session_ = std::move(session);
+  }
+
+ private:
+  v1::Session Get() {
+    std::lock_guard lock(mutex_);
+    return session_;
+  }
+
+  const std::function<void(std::string)> note_;
+  std::mutex mutex_;
+  v1::Session session_;
+  std::atomic<int> cleanups_ = 0;
+};
+
 class ScriptedDaemon::Impl final : public v1::ExecService::Service {
  public:
   Impl() {
@@ -105,6 +156,7 @@ class ScriptedDaemon::Impl final : public v1::ExecService::Service {
     grpc::ServerBuilder builder;
     builder.AddListeningPort("unix:" + socket, grpc::InsecureServerCredentials());
     builder.RegisterService(this);
+    builder.RegisterService(&sessions);
     std::lock_guard lock(mutex_);
     stopping_ = false;
     server_ = builder.BuildAndStart();
@@ -191,6 +243,53 @@ class ScriptedDaemon::Impl final : public v1::ExecService::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status ReadOutput(grpc::ServerContext*, const v1::ReadOutputRequest* request,
+                          v1::ReadOutputResponse* response) override {
+    std::lock_guard lock(mutex_);
+    uint64_t at = request->offset();
+    if (at > log_.bytes.size()) return grpc::Status(grpc::StatusCode::OUT_OF_RANGE, "beyond");
+    if (at < log_.gap_to && at >= log_.gap_from) {
+      *response->add_gaps() = GapEvent(at, log_.gap_to, "dropped").gap();
+      at = log_.gap_to;
+    }
+    uint64_t most = std::min<uint64_t>(request->limit(), log_.most);
+    if (at < log_.gap_from) most = std::min(most, log_.gap_from - at);
+    *response->add_parts() = Out(at, log_.bytes.substr(at, most)).output();
+    at += response->parts(0).data().size();
+    response->set_next_offset(at);
+    response->set_more(at < log_.bytes.size());
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ListCommands(grpc::ServerContext*, const v1::ListCommandsRequest* request,
+                            v1::ListCommandsResponse* response) override {
+    Note("ListCommands " + request->parent() + " " + request->filter());
+    std::lock_guard lock(mutex_);
+    size_t at = request->page_token().empty() ? 0 : std::stoul(request->page_token());
+    for (size_t end = at + 2; at < end && at < commands_.size(); ++at) {
+      *response->add_commands() = commands_[at];
+    }
+    if (at < commands_.size()) response->set_next_page_token(std::to_string(at));
+    return grpc::Status::OK;
+  }
+
+  grpc::Status GetCommand(grpc::ServerContext*, const v1::GetCommandRequest*,
+                          v1::Command* response) override {
+    std::lock_guard lock(mutex_);
+    *response = commands_.at(0);
+    response->mutable_produced()->set_stdout_offset(log_.bytes.size());
+    return grpc::Status::OK;
+  }
+
+  grpc::Status WaitCommand(grpc::ServerContext*, const v1::WaitCommandRequest* request,
+                           v1::Command* response) override {
+    Note("Wait " + request->name());
+    std::lock_guard lock(mutex_);
+    *response = commands_.at(0);
+    if (waits_++ == 0) response->set_state(v1::Command::RUNNING);
+    return grpc::Status::OK;
+  }
+
   void Note(const std::string& call) {
     std::lock_guard lock(mutex_);
     calls_.push_back(call);
@@ -206,6 +305,7 @@ class ScriptedDaemon::Impl final : public v1::ExecService::Service {
   }
 
   std::string socket;
+  ScriptedSessions sessions{[this](const std::string& call) { Note(call); }};
 
  private:
   friend class ScriptedDaemon;
@@ -278,6 +378,9 @@ class ScriptedDaemon::Impl final : public v1::ExecService::Service {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Reply> replies_;
+  Log log_;
+  std::vector<v1::Command> commands_;
+  int waits_ = 0;
   std::vector<std::string> calls_;
   std::string stdin_;
   size_t awkward_bytes_ = 0;
@@ -301,6 +404,18 @@ void ScriptedDaemon::MakeStdinAwkward(size_t bytes_each) {
   std::lock_guard lock(impl_->mutex_);
   impl_->awkward_bytes_ = bytes_each;
 }
+
+void ScriptedDaemon::SetLog(Log log) {
+  std::lock_guard lock(impl_->mutex_);
+  impl_->log_ = std::move(log);
+}
+
+void ScriptedDaemon::SetCommands(std::vector<v1::Command> commands) {
+  std::lock_guard lock(impl_->mutex_);
+  impl_->commands_ = std::move(commands);
+}
+
+void ScriptedDaemon::SetSession(v1::Session session) { impl_->sessions.Set(std::move(session)); }
 
 void ScriptedDaemon::Stop() { impl_->Stop(); }
 void ScriptedDaemon::Start() { impl_->Start(); }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "hermes/v1/exec.pb.h"
+#include "hermes/v1/session.pb.h"
 
 namespace hermes::client {
 
@@ -52,6 +53,21 @@ class ScriptedDaemon {
   void MakeStdinAwkward(size_t bytes_each);
   void Stop();
   void Start();
+
+  // What ReadOutput reads of any command's stdout, at most `most` bytes an answer; bytes [gap_from,
+  // gap_to) of it are not kept.
+  struct Log {
+    std::string bytes;
+    size_t most = 1000;
+    uint64_t gap_from = 0;
+    uint64_t gap_to = 0;
+  };
+  void SetLog(Log log);
+  // ListCommands gives two a page, GetCommand and WaitCommand the first, which has ended at the
+  // second WaitCommand.
+  void SetCommands(std::vector<v1::Command> commands);
+  // What CreateSession, GetSession and Cleanup answer; Cleanup breaks at the first call.
+  void SetSession(v1::Session session);
 
   // "Execute ID SCRIPT @0,0", "Attach NAME @5,0", "Cancel NAME", "Resize 80x24", "Signal 15", ...
   std::vector<std::string> calls();
