@@ -26,6 +26,7 @@ RunnerCommand::RunnerCommand(Loop& loop, std::shared_ptr<RunnerPort> port, Init 
     : port_(std::move(port)),
       number_(init.number),
       run_id_(std::move(init.run_id)),
+      session_(std::move(init.session)),
       start_frame_(std::move(init.start_frame)),
       changed_(loop),
       next_(init.from),
@@ -164,6 +165,8 @@ absl::Status RunnerCommand::OnRefused(std::string_view payload) {
   if (!reader.done()) return Malformed("REFUSED");
   if (!start_frame_.empty()) {
     EndForGood(RefusedOutcome(reason, message));
+  } else if (reason == InfoOf(Reason::k_COMMAND_UNKNOWN).name) {
+    OnUnknown();
   } else if (kill_) {
     AnswerKill(RefusedStatus(reason, message));
   } else {
@@ -183,11 +186,7 @@ void RunnerCommand::OnAttached(const frames::Listed* listed) {
     port_->Flush();
     return;
   }
-  if (listed == nullptr) {
-    AnswerKill(Error(Reason::k_INCARNATION_CHANGED, "the runner no longer knows the command"));
-    EndForGood(RunnerDiedOutcome());
-    return;
-  }
+  if (listed == nullptr) return OnUnknown();
   std::string().swap(start_frame_);
   if (listed->pid != 0 && !std::exchange(started_, true)) Push(StartedEvent{listed->pid});
   NoteLost(OutputStream::kStdout, listed->out_first);
@@ -206,8 +205,23 @@ void RunnerCommand::OnAttached(const frames::Listed* listed) {
 
 void RunnerCommand::OnRunnerGone() {
   gone_ = true;
-  AnswerKill(Error(Reason::k_INCARNATION_CHANGED, "the runner died"));
+  OnUnknown();
+}
+
+void RunnerCommand::OnUnknown() {
+  AnswerKill(Error(Reason::k_INCARNATION_CHANGED, "the runner does not know the command"));
   EndForGood(RunnerDiedOutcome());
+}
+
+void RunnerCommand::OnSessionClosed() {
+  AnswerKill(Error(Reason::k_SESSION_NOT_READY, "the session is closed"));
+  EndForGood(RunnerDiedOutcome());
+}
+
+void RunnerCommand::OnPong(uint64_t ping) {
+  if (stdin_known_ || ping < stdin_fence_) return;
+  stdin_known_ = true;
+  changed_.NotifyAll();
 }
 
 // ---- events for the reader

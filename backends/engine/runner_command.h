@@ -56,6 +56,7 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
   struct Init {
     uint32_t number = 0;
     std::string run_id;
+    std::string session;
     std::string start_frame;  // the START that was sent; empty: adopted
     bool stdin_open = false;  // of a started one
     Offsets from;             // of an adopted one: output before these is safe here
@@ -64,6 +65,7 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
 
   uint32_t number() const { return number_; }
   const std::string& run_id() const { return run_id_; }
+  const std::string& session() const { return session_; }
 
   // From the link. An error means that the peer does not keep to the protocol.
   absl::Status OnFrame(const frames::Frame& frame);
@@ -71,6 +73,13 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
   // nothing. Says again what may have been lost.
   void OnAttached(const frames::Listed* listed);
   void OnRunnerGone();
+  // The session was closed over there: what the runner had to tell of the command came before.
+  void OnSessionClosed();
+  // How far an adopted command's stdin is: STDIN_ACK tells, or, when it took none yet, the absence
+  // of one until the runner answers a PING sent after the ATTACH.
+  bool stdin_known() const { return stdin_known_; }
+  void AwaitStdin(uint64_t ping) { stdin_fence_ = ping; }
+  void OnPong(uint64_t ping);
 
   // As Channel.
   static Task<absl::StatusOr<ChannelEvent>> Read(Ptr self);
@@ -92,6 +101,7 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
   absl::Status OnKilled(std::string_view payload);
   absl::Status OnStdinAck(std::string_view payload);
   absl::Status OnRefused(std::string_view payload);
+  void OnUnknown();
   void Push(ChannelEvent event);
   void PushData(OutputStream stream, uint64_t offset, std::string_view bytes);
   void NoteLost(OutputStream stream, uint64_t to);
@@ -110,6 +120,7 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
   std::shared_ptr<RunnerPort> port_;
   const uint32_t number_;
   const std::string run_id_;
+  const std::string session_;
   std::string start_frame_;  // until the runner is known to have it
   Event changed_;
 
@@ -130,6 +141,7 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
   uint64_t stdin_end_ = 0;
   std::string stdin_unacked_;
   bool stdin_known_ = true;  // false: adopted, the runner has not yet told how far stdin is
+  uint64_t stdin_fence_ = UINT64_MAX;
   bool stdin_eof_ = false;
   bool stdin_closed_ = false;  // the command reads no more
   bool stdin_busy_ = false;    // one writer at a time

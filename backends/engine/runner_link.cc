@@ -187,6 +187,7 @@ absl::Status RunnerLink::OnPong(std::string_view payload) {
   const uint64_t token = reader.U64();
   if (!reader.done()) return Unreachable("the runner sent a bad PONG");
   while (!forgotten_.empty() && forgotten_.front().ping <= token) forgotten_.pop_front();
+  for (auto& [number, command] : commands_) command->OnPong(token);
   return absl::OkStatus();
 }
 
@@ -205,7 +206,7 @@ void RunnerLink::OnUp() {
   for (const RunnerCommand::Ptr& command : live) {
     auto known = known_.find(command->run_id());
     const bool same = known != known_.end() && known->second.number == command->number();
-    command->OnAttached(same ? &known->second.listed : nullptr);
+    Attach(*command, same ? &known->second.listed : nullptr);
     if (same) known_.erase(known);  // only an earlier daemon's commands are left for Adopt
   }
   for (const Forgotten& forgotten : forgotten_) SendForget(forgotten.number);
@@ -259,14 +260,10 @@ void RunnerLink::Tick() {
     connection_->Break(Unreachable("the runner has been silent for too long"));
     return;
   }
-  frames::Writer writer(connection_->queue());
-  writer.Begin(Type::kPing, 0);
-  writer.U64(next_ping_++);
-  writer.End();
+  SendPing();
   for (const SessionPtr& session : sessions_) {
     if (session->open && now - session->lease_renewed >= session->lease / 3) SendLease(*session);
   }
-  connection_->Flush();
   ArmTick();
 }
 

@@ -140,7 +140,9 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
   static Task<absl::Status> Await(Ptr self, uint32_t tag, AnswerPtr answer);
   AnswerPtr Expect(uint32_t tag);
   void OnAnswer(const frames::Frame& frame);
+  void Attach(RunnerCommand& command, const frames::Listed* listed);
   void SendLease(RunnerSession& session);
+  void SendPing();
   void SendForget(uint32_t number);
   void SendForgetRun(const std::string& run_id);
   void WakeAll() { changed_.NotifyAll(); }

@@ -148,6 +148,9 @@ Task<absl::StatusOr<TreeReport>> RunnerLink::Close(Ptr self, SessionPtr session,
     if (answer->type != Type::kClosed || !report) {
       co_return Error(Reason::k_BACKEND_UNREACHABLE, "the runner sent a bad CLOSED");
     }
+    for (const auto& [number, command] : self->commands_) {
+      if (command->session() == session->spec.session_id) command->OnSessionClosed();
+    }
     self->Unregister(session);
     co_return FromWire(*report);
   }
@@ -186,7 +189,8 @@ Task<absl::StatusOr<RunnerCommand::Ptr>> RunnerLink::Start(Ptr self, SessionPtr 
   self->Flush();
   auto command = std::make_shared<RunnerCommand>(
       self->deps_.loop, self,
-      RunnerCommand::Init{number, std::move(run_id), std::move(frame), stdin_open, {}});
+      RunnerCommand::Init{
+          number, std::move(run_id), session->spec.session_id, std::move(frame), stdin_open, {}});
   self->commands_.emplace(number, command);
   co_return command;
 }
@@ -220,10 +224,18 @@ Task<absl::StatusOr<RunnerCommand::Ptr>> RunnerLink::Adopt(Ptr self, SessionPtr 
   self->known_.erase(known);
   auto command = std::make_shared<RunnerCommand>(
       self->deps_.loop, self,
-      RunnerCommand::Init{listing.number, std::move(run_id), "", false, from});
+      RunnerCommand::Init{listing.number, std::move(run_id), session->spec.session_id, "", false,
+                          from});
   self->commands_.emplace(listing.number, command);
-  command->OnAttached(&listing.listed);
+  self->Attach(*command, &listing.listed);
   co_return command;
+}
+
+void RunnerLink::Attach(RunnerCommand& command, const frames::Listed* listed) {
+  command.OnAttached(listed);
+  if (command.stdin_known()) return;
+  command.AwaitStdin(next_ping_);
+  SendPing();
 }
 
 void RunnerLink::Drop(uint32_t number, bool forget) {
@@ -234,6 +246,14 @@ void RunnerLink::Drop(uint32_t number, bool forget) {
 }
 
 // ---- small frames
+
+void RunnerLink::SendPing() {
+  frames::Writer writer(connection_->queue());
+  writer.Begin(Type::kPing, 0);
+  writer.U64(next_ping_++);
+  writer.End();
+  Flush();
+}
 
 void RunnerLink::SendForget(uint32_t number) {
   if (!usable()) return;  // said again when the link is up

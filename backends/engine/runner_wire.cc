@@ -179,9 +179,11 @@ absl::Status RefusedStatus(std::string_view reason, std::string_view message) {
 
 Outcome RefusedOutcome(std::string_view reason, std::string_view message) {
   Outcome outcome;
-  outcome.state = CommandState::kNeverStarted;
-  outcome.cause = Cause::kLaunchFailed;
-  outcome.launch_stage = LaunchStage::kOther;
+  if (reason != InfoOf(Reason::k_RESULT_EXPIRED).name) {
+    outcome.state = CommandState::kNeverStarted;
+    outcome.cause = Cause::kLaunchFailed;
+    outcome.launch_stage = LaunchStage::kOther;
+  }
   outcome.state_reason = Printable(message.empty() ? reason : message, kMaxReasonText);
   return outcome;
 }

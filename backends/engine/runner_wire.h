@@ -27,6 +27,7 @@ Outcome RunnerDiedOutcome();
 
 // A kRefused: the catalogue's reason if the runner named one, else BUG.
 absl::Status RefusedStatus(std::string_view reason, std::string_view message);
+// A kRefused START: it never started, or, when its run id is spent, nobody can tell any more.
 Outcome RefusedOutcome(std::string_view reason, std::string_view message);
 
 // At most `most` bytes of printable ASCII; anything else becomes '?'.

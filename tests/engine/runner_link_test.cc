@@ -523,6 +523,32 @@ TEST_F(RunnerLinkTest, AdoptGoesOnAtTheAskedOffsets) {
   EXPECT_EQ(ReadData(50), "fifty");
 }
 
+TEST_F(RunnerLinkTest, StdinOfAnAdoptedCommandGoesOnWhereTheRunnerSays) {
+  engine_ = MakeRunnerEngine(links_, {.sandbox = sandbox_});
+  auto opened = Go(engine_->Open({.session_id = "s"}));
+  Greet("one", {{8, Listed("reads")}, {9, Listed("read nothing yet")}});
+  AnswerOpen(1);
+  Settle();
+  auto reads = Go(engine_->Adopt("reads", 0, 0));
+  peer().Expect(Type::kAttach);
+  peer().Expect(Type::kPing);
+  channel_ = *std::move(**reads);
+  auto written = Go(channel_->WriteStdin(0, "0123456789", false));
+  EXPECT_FALSE(written->has_value()) << "it is not known yet how far stdin is";
+  peer().SendFrame(Type::kStdinAck, 8, uint64_t{7}, uint8_t{0});
+  ASSERT_TRUE(written->has_value());
+  EXPECT_EQ(FirstU64(peer().Expect(Type::kStdin)), 7u);
+  auto fresh = Go(engine_->Adopt("read nothing yet", 0, 0));
+  peer().Expect(Type::kAttach);
+  const uint64_t ping = FirstU64(peer().Expect(Type::kPing));
+  channel_ = *std::move(**fresh);
+  auto first = Go(channel_->WriteStdin(0, "x", false));
+  EXPECT_FALSE(first->has_value());
+  peer().SendFrame(Type::kPong, 0, ping);
+  ASSERT_TRUE(first->has_value());
+  EXPECT_EQ(FirstU64(peer().Expect(Type::kStdin)), 0u);
+}
+
 TEST_F(RunnerLinkTest, AdoptOfAnUnknownRunPoisonsIt) {
   OpenSession();
   auto adopted = Go(engine_->Adopt("never seen", 0, 0));
