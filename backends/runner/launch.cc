@@ -107,7 +107,7 @@ void Become(const Launch& launch, int status_fd) {
   PlaceDescriptors(launch, status_fd);
   if (!launch.cwd.empty() && chdir(launch.cwd.c_str()) != 0)
     Fail(status_fd, LaunchStage::kBadCwd, errno);
-  if (launch.open_files.rlim_max != 0) setrlimit(RLIMIT_NOFILE, &launch.open_files);
+  if (launch.open_files.rlim_max != 0) prlimit(0, RLIMIT_NOFILE, &launch.open_files, nullptr);
   ResetSignals();
   int error = Execute(launch);
   Fail(status_fd, StageOfExec(error), error);

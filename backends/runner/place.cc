@@ -1,10 +1,10 @@
 #include "backends/runner/place.h"
 
 #include <fcntl.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "backends/runner/sys.h"
@@ -17,6 +17,8 @@ extern char** environ;
 
 namespace hermes::runner {
 namespace {
+
+constexpr size_t kMaxPasswdBytes = 4 << 20;
 
 std::string OwnVariable(const char* name) {
   const char* value = getenv(name);
@@ -40,6 +42,37 @@ std::string BootId() {
   char id[36];
   ssize_t n = read(file.get(), id, sizeof id);
   return n > 0 ? std::string(id, static_cast<size_t>(n)) : "";
+}
+
+struct Account {
+  std::string user;
+  std::string home = "/";
+  std::string shell;
+};
+
+// Our line of /etc/passwd. An account that only a name service knows has its HOME and USER in the
+// environment that started us.
+Account OwnAccount() {
+  std::string text = ReadSmallFile("/etc/passwd", kMaxPasswdBytes).value_or("");
+  std::string uid = Decimal(getuid());
+  for (size_t at = 0; at < text.size();) {
+    size_t end = std::min(text.find('\n', at), text.size());
+    std::string_view line = std::string_view(text).substr(at, end - at);
+    at = end + 1;
+    std::string_view fields[7];  // name, password, uid, gid, comment, home, shell
+    for (std::string_view& field : fields) {
+      size_t colon = std::min(line.find(':'), line.size());
+      field = line.substr(0, colon);
+      line.remove_prefix(std::min(colon + 1, line.size()));
+    }
+    if (fields[2] != uid) continue;
+    Account account;
+    account.user = fields[0];
+    if (!fields[5].empty()) account.home = fields[5];
+    account.shell = fields[6];
+    return account;
+  }
+  return {};
 }
 
 }  // namespace
@@ -75,11 +108,11 @@ Place FindPlace(std::string directory) {
   Place place;
   place.directory = std::move(directory);
   place.run_directory = place.directory + "/run";
-  passwd* account = getpwuid(getuid());
+  Account account = OwnAccount();
   place.home = OwnVariable("HOME");
-  if (place.home.empty()) place.home = account != nullptr ? account->pw_dir : "/";
-  std::string user = account != nullptr ? account->pw_name : OwnVariable("USER");
-  std::string login_shell = account != nullptr ? account->pw_shell : OwnVariable("SHELL");
+  if (place.home.empty()) place.home = account.home;
+  std::string user = account.user.empty() ? OwnVariable("USER") : account.user;
+  std::string login_shell = account.shell.empty() ? OwnVariable("SHELL") : account.shell;
   place.shell_path = FindProgram("bash");
   if (!place.shell_path.empty()) place.shell = shell::Kind::kBash;
   if (place.shell_path.empty()) place.shell_path = FindProgram("sh");

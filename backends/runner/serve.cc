@@ -10,9 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <utility>
-#include <vector>
 
 #include "backends/runner/launch.h"
 #include "backends/runner/lock.h"
@@ -39,17 +37,18 @@ bool IsSocketActivated() {
 
 // Moves what is kept out of the low numbers, closes everything else, and blocks the low numbers.
 void SettleDescriptors(Inherited& kept) {
-  std::vector<int> numbers;
-  for (int* fd : {&kept.ready, &kept.status, &kept.listening}) {
+  int* fds[] = {&kept.ready, &kept.status, &kept.listening};
+  int lowest = kFirstFreeFd;
+  for (int* fd : fds) {
     if (*fd < 0) continue;
-    *fd = fcntl(*fd, F_DUPFD_CLOEXEC, kFirstFreeFd);
-    if (*fd >= 0) numbers.push_back(*fd);
+    *fd = fcntl(*fd, F_DUPFD_CLOEXEC, lowest);
+    lowest = *fd + 1;
   }
-  std::sort(numbers.begin(), numbers.end(), [](int a, int b) { return a < b; });
   int from = 3;
-  for (int fd : numbers) {
-    CloseRange(from, fd - 1);
-    from = fd + 1;
+  for (int* fd : fds) {
+    if (*fd < 0) continue;
+    CloseRange(from, *fd - 1);
+    from = *fd + 1;
   }
   CloseRange(from, kLastFd);
   int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -98,10 +97,10 @@ void SetProcessTraits() {
 
 rlimit RaiseOpenFiles() {
   rlimit before{};
-  if (getrlimit(RLIMIT_NOFILE, &before) != 0) return {};
+  if (prlimit(0, RLIMIT_NOFILE, nullptr, &before) != 0) return {};
   rlimit raised = before;
   raised.rlim_cur = raised.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &raised);
+  prlimit(0, RLIMIT_NOFILE, &raised, nullptr);
   return before;
 }
 

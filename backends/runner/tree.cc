@@ -2,10 +2,10 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <string.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <set>
 
 #include "backends/runner/sys.h"
 
@@ -44,8 +44,6 @@ std::optional<Process> ReadStat(int proc, pid_t pid) {
   return ParseStat(pid, std::string_view(text, static_cast<size_t>(n)));
 }
 
-constexpr auto kByParent = [](const Process& a, const Process& b) { return a.parent < b.parent; };
-
 }  // namespace
 
 std::optional<Process> LookUp(pid_t pid) {
@@ -65,22 +63,27 @@ std::vector<Process> AllProcesses() {
     if (process) all.push_back(*process);
   }
   closedir(proc);
-  std::sort(all.begin(), all.end(), kByParent);
   return all;
 }
 
 std::vector<pid_t> Descendants(pid_t root, const std::vector<pid_t>& spared) {
   std::vector<Process> all = AllProcesses();
-  std::vector<pid_t> seen = {root};
+  std::set<pid_t> tree = {root};
   std::vector<pid_t> living;
-  for (size_t i = 0; i < seen.size(); ++i) {
-    Process wanted{.parent = seen[i]};
-    auto [at, end] = std::equal_range(all.begin(), all.end(), wanted, kByParent);
-    for (; at != end; ++at) {
-      if (at->pid == root) continue;
-      if (i == 0 && std::binary_search(spared.begin(), spared.end(), at->pid)) continue;
-      seen.push_back(at->pid);  // also a dead one: a torn snapshot may still show its children
-      if (!at->dead) living.push_back(at->pid);
+  // Parents mostly come before their children, so one pass finds nearly all and the second the
+  // rest.
+  for (bool grew = true; grew;) {
+    grew = false;
+    for (Process& process : all) {
+      if (process.pid == 0 || process.pid == root || tree.count(process.parent) == 0) continue;
+      bool skip =
+          process.parent == root && std::binary_search(spared.begin(), spared.end(), process.pid);
+      if (!skip) {
+        tree.insert(process.pid);  // also a dead one: a torn snapshot may still show its children
+        if (!process.dead) living.push_back(process.pid);
+        grew = true;
+      }
+      process.pid = 0;
     }
   }
   return living;

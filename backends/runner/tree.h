@@ -19,7 +19,7 @@ struct Process {
 // nullopt: there is no such process (or no /proc).
 std::optional<Process> LookUp(pid_t pid);
 
-// All processes there are, sorted by parent; empty without /proc. A snapshot that may be torn:
+// All processes there are; empty without /proc. A snapshot that may be torn:
 // whoever acts on it walks again.
 std::vector<Process> AllProcesses();
 
