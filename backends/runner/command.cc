@@ -15,8 +15,8 @@ namespace {
 using frames::Cause;
 using frames::LaunchStage;
 
-// After the shell's end, while somebody still holds a pipe: the command has ended when no byte came
-// for kQuietUs, and at the latest after kLongestWaitUs.
+// After the shell's end, while somebody is still there: the command has ended when no byte came for
+// kQuietUs, and at the latest after kLongestWaitUs.
 constexpr int64_t kQuietUs = 5'000;
 constexpr int64_t kLongestWaitUs = 50'000;
 
@@ -75,7 +75,7 @@ void Command::OnNotice(const Notice& notice) {
 
 void Command::OnLaunched(const Notice& notice) {
   pid_ = notice.pid;
-  SendStarted(false);
+  SendStarted(attached_again_);
   if (attached_) out_.SendFrom(0);
   if (attached_) err_.SendFrom(0);
   out_.Open(std::move(prepared_.out));
@@ -103,6 +103,7 @@ void Command::OnEnded(const Notice& notice) {
   exit_.system_us = notice.system_us;
   exit_.max_rss_kb = notice.max_rss_kb;
   exit_.has_tree = notice.has_tree;
+  tree_empty_ = notice.empty != 0;
   if (notice.has_tree != 0) exit_.tree = Unpack(notice.tree);
   CommitState(exit_.signalled != 0 || notice.cause != Cause::kNatural);
   ShellGone();
@@ -143,7 +144,8 @@ void Command::CheckEnd() {
   if (!ended_) {
     bool dry = (out_.eof() || out_.end() >= out_due_) && (err_.eof() || err_.end() >= err_due_);
     int64_t until_us = std::min(last_output_us_ + kQuietUs, shell_gone_us_ + kLongestWaitUs);
-    if (!EndOfOutput() && (!dry || NowUs() < until_us)) {
+    bool all_gone = EndOfOutput() && tree_empty_;
+    if (!all_gone && (!dry || NowUs() < until_us)) {
       if (dry) quiet_.ArmAt(until_us);
       return;  // not dry: the next bytes bring us here again
     }
@@ -151,7 +153,7 @@ void Command::CheckEnd() {
     ended_ = true;
     exit_.out = out_.end();
     exit_.err = err_.end();
-    exit_.residual = tree_empty_ && EndOfOutput() ? 0 : 1;
+    exit_.residual = all_gone ? 0 : 1;
   }
   CheckDrained();
   SendEnd();

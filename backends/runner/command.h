@@ -104,6 +104,7 @@ class Command final : Supervised::Owner, Output::Owner, StdinFeed::Owner, Timer:
   Prepared prepared_;
   Link* link_ = nullptr;
   bool attached_ = false;
+  bool attached_again_ = false;
   bool is_terminal_ = false;
   pid_t pid_ = 0;
 

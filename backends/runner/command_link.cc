@@ -37,8 +37,8 @@ void Command::SendStarted(bool attached) {
 }
 
 void Command::AttachAgain() {
-  attached_ = true;
-  SendStarted(true);
+  attached_ = attached_again_ = true;
+  if (pid_ != 0) SendStarted(true);  // else it has not started yet, or never will
   Attach(0, 0);
 }
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "backends/engine/script.h"
@@ -51,10 +52,17 @@ LaunchStage StageOfExec(int error) {
   }
 }
 
+// By system call: libc keeps the first real-time signals for itself and would not reset them, but
+// who started the runner may have left them ignored.
 void ResetSignals() {
-  struct sigaction standard{};
-  standard.sa_handler = SIG_DFL;
-  for (int signal = 1; signal <= 64; ++signal) sigaction(signal, &standard, nullptr);
+  struct {
+    void* handler;
+    unsigned long flags;
+    void* restorer;
+    uint64_t mask;
+  } standard = {};
+  for (int signal = 1; signal <= 64; ++signal)
+    syscall(SYS_rt_sigaction, signal, &standard, nullptr, sizeof standard.mask);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);

@@ -34,6 +34,7 @@ struct Notice {  // supervisor -> runner
     kEmpty,     // no descendant is left; the supervisor is gone after this
   } kind;
   uint8_t has_tree;
+  uint8_t empty;  // with kEnded: no descendant is left; kEmpty follows
   frames::LaunchStage stage;
   frames::Cause cause;
   int32_t error;

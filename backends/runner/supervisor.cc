@@ -206,6 +206,7 @@ void Supervisor::Signal(const Order& order) {
 
 void Supervisor::SendEnded() {
   ended_sent_ = true;
+  ended_.empty = childless_ ? 1 : 0;
   Send(ended_);
 }
 
