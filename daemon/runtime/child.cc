@@ -48,7 +48,8 @@ struct Pipe {
   Fd write;
 };
 
-// Above the three standard numbers, so that the child's dup2s cannot overwrite an end they need.
+// Above the three standard numbers: where ours are closed, what prints there must not reach a
+// child.
 absl::Status LiftAboveStandard(Fd& fd) {
   if (fd.get() > STDERR_FILENO) return absl::OkStatus();
   fd.reset(fcntl(fd.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));

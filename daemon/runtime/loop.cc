@@ -3,6 +3,7 @@
 #include <utility>
 
 #include <asio/post.hpp>
+#include <asio/steady_timer.hpp>
 
 #include "daemon/runtime/check.h"
 
@@ -16,6 +17,10 @@ int64_t NowNs() {
 }
 
 }  // namespace
+
+// asio makes its epoll and event descriptors with the first timer or descriptor and throws if there
+// are none left: better here, at start-up, than in the middle of something.
+Loop::Loop() { asio::steady_timer first(context_); }
 
 void Loop::Run() {
   CHECK(thread_.load() == std::thread::id());

@@ -18,7 +18,7 @@ namespace hermes {
 
 class Loop {
  public:
-  Loop() = default;
+  Loop();
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
 

@@ -74,7 +74,9 @@ absl::Status ErrnoStatus(int err, std::string_view what);
   ASSIGN_OR_RETURN_IMPL(HERMES_CONCAT(so_, __LINE__), lhs, expr, return)
 #define CO_ASSIGN_OR_RETURN(lhs, expr) \
   ASSIGN_OR_RETURN_IMPL(HERMES_CONCAT(so_, __LINE__), lhs, expr, co_return)
+// NOLINTBEGIN(bugprone-macro-parentheses): a declaration and a keyword take none.
 #define ASSIGN_OR_RETURN_IMPL(tmp, lhs, expr, leave) \
   auto tmp = (expr);                                 \
   if (!tmp.ok()) leave std::move(tmp).status();      \
   lhs = *std::move(tmp)
+// NOLINTEND(bugprone-macro-parentheses)
