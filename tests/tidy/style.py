@@ -27,7 +27,7 @@ BANNED = (
     (READS_CLOCK, ("daemon/", "backends/", "sync/", "tests/core/", "tests/sim/"), CLOCKS, "time comes from runtime's Clock"),
     (r"\bsystem_clock::now\b", ("tests/",), CLOCKS + ("tests/core/", "tests/sim/", "tests/rpc/", "tests/client/"),
      "a wall clock may jump: steady_clock measures"),
-    (r"(?<![\w.>])s?rand\s*\(|\brandom_device\b", ("",), ("daemon/runtime/random",),
+    (r"(?<![\w.>])s?rand\s*\(|\brandom_device\b", ("",), ("daemon/runtime/random", "tests/e2e/"),
      "randomness comes from runtime's Random"),
     (r"\busing\s+namespace\s+std\s*;", ("",), (), "spell std:: out"),
     (r"(?<![\w.>])v?fork\s*\(", ("daemon/", "client/", "sync/", "backends/"), ("backends/runner/",),
