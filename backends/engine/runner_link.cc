@@ -249,7 +249,8 @@ void RunnerLink::OnDown(const absl::Status& why) {
 void RunnerLink::ArmTick() {
   Duration next = kPingInterval;
   for (const SessionPtr& session : sessions_) {
-    if (session->lease > Duration::zero()) next = std::min(next, session->lease / 3);
+    if (session->open && session->lease > Duration::zero())
+      next = std::min(next, session->lease / 3);
   }
   tick_ = deps_.clock.At(deps_.clock.Now() + next, [this] { Tick(); });
 }

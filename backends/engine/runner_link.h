@@ -51,6 +51,7 @@ struct RunnerSession {
   // Kept by the link.
   bool open = false;  // over there, in this incarnation
   bool opening = false;
+  bool closed = false;  // not registered: never opened, closed, or given up
   bool was_open = false;
   frames::Opened facts;
   SteadyTime lease_renewed;

@@ -17,18 +17,20 @@ using frames::Type;
 // A connection, or the error of an attempt that was made for this call.
 Task<absl::Status> RunnerLink::EnsureUp(Ptr self) {
   if (self->stopped_) co_return Error(Reason::k_DRAINING, "the daemon is stopping");
+  if (!self->wanted()) co_return Error(Reason::k_SESSION_NOT_READY, "the session is closed");
   if (self->usable()) co_return absl::OkStatus();
   if (!std::exchange(self->running_, true)) self->deps_.tasks.Spawn("runner link", Run(self));
   self->kicked_ = true;
   self->WakeAll();
   // The end of an older connection is no answer to this call.
-  while (self->breaking() && !self->stopped_) co_await self->changed_.Wait();
+  while (self->breaking() && self->wanted()) co_await self->changed_.Wait();
   const uint64_t failures = self->failures_;
-  while (!self->up_ && !self->stopped_ && failures == self->failures_) {
+  while (!self->up_ && self->wanted() && failures == self->failures_) {
     co_await self->changed_.Wait();
   }
-  if (self->up_) co_return absl::OkStatus();
   if (self->stopped_) co_return Error(Reason::k_DRAINING, "the daemon is stopping");
+  if (!self->wanted()) co_return Error(Reason::k_SESSION_NOT_READY, "the session is closed");
+  if (self->up_) co_return absl::OkStatus();
   co_return self->last_error_;
 }
 
@@ -75,6 +77,7 @@ Task<absl::Status> RunnerLink::Open(Ptr self, SessionPtr session) {
     }
   }
   self->sessions_.push_back(session);
+  session->closed = false;
   absl::Status status = co_await EnsureOpen(self, session);
   if (!status.ok()) self->Unregister(session);
   co_return status;
@@ -82,6 +85,7 @@ Task<absl::Status> RunnerLink::Open(Ptr self, SessionPtr session) {
 
 Task<absl::Status> RunnerLink::EnsureOpen(Ptr self, SessionPtr session) {
   while (true) {
+    if (session->closed) co_return Error(Reason::k_SESSION_NOT_READY, "the session is closed");
     CO_RETURN_IF_ERROR(co_await EnsureUp(self));
     if (session->open) co_return absl::OkStatus();
     if (session->opening) {
@@ -115,6 +119,7 @@ Task<absl::Status> RunnerLink::OpenNow(Ptr self, SessionPtr session) {
   session->open = true;
   session->facts = *std::move(opened);
   self->SendLease(*session);
+  self->ArmTick();  // a lease may be shorter than those before
   if (!session->spec.sudo_password.empty()) self->SendSecret(session);
   const bool again = std::exchange(session->was_open, true);
   if (again && session->changed) session->changed(self->start_token_, session->facts.generation);
@@ -132,6 +137,7 @@ Task<void> RunnerLink::Reopen(Ptr self, SessionPtr session) {
 
 Task<absl::StatusOr<TreeReport>> RunnerLink::Close(Ptr self, SessionPtr session, Duration grace) {
   while (true) {
+    if (session->closed) co_return Error(Reason::k_SESSION_NOT_READY, "the session is closed");
     CO_RETURN_IF_ERROR(co_await EnsureUp(self));
     const uint32_t tag = self->next_number_++;
     frames::Writer writer(self->connection_->queue());
@@ -159,6 +165,7 @@ Task<absl::StatusOr<TreeReport>> RunnerLink::Close(Ptr self, SessionPtr session,
 void RunnerLink::Unregister(const SessionPtr& session) {
   std::erase(sessions_, session);
   session->open = false;
+  session->closed = true;
   if (!sessions_.empty()) return;
   let_go_ = running_;
   if (connection_) connection_->Break(Error(Reason::k_BACKEND_UNREACHABLE, "no longer needed"));

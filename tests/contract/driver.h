@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,6 +36,8 @@ struct Place {
   std::function<void(const std::string& dir)> kill_far_end;
   int scale = 1;  // repetitions are divided by this
 };
+
+inline void PrintTo(const Place& place, std::ostream* out) { *out << place.name; }
 
 // A sandbox whose runner connections the test can cut.
 class CuttableSandbox : public Sandbox {

@@ -202,12 +202,13 @@ TEST_P(BackendContract, V71StdinGoesOnAfterARestart) {
 }
 
 TEST_P(BackendContract, ClosingASessionKillsItsCommandsAndLeavesOthersAlone) {
+  TestSession& closing = session();
   TestSession& other = world().Open();
   const std::string sleep = world().UniqueSeconds(60);
-  RunPtr mine = world().Start(session(), "echo s; sleep " + sleep);
+  RunPtr mine = world().Start(closing, "echo s; sleep " + sleep);
   RunPtr theirs = world().Start(other, "echo s; read -r x; sleep 0.5; echo done");
   ASSERT_TRUE(world().Until([&] { return mine->out == "s\n" && theirs->out == "s\n"; }));
-  absl::StatusOr<TreeReport> closed = world().Await(session().engine->Close(milliseconds(200)));
+  absl::StatusOr<TreeReport> closed = world().Await(closing.engine->Close(milliseconds(200)));
   ASSERT_TRUE(closed.ok()) << closed.status();
   EXPECT_EQ(closed->survivors, 0u);
   world().WaitDrained(mine);
@@ -215,7 +216,10 @@ TEST_P(BackendContract, ClosingASessionKillsItsCommandsAndLeavesOthersAlone) {
   world().WaitEnd(theirs);
   EXPECT_EQ(theirs->out, "s\ndone\n");
   EXPECT_EQ(world().CountArgument(other, sleep), 0);
-  session().engine.reset();
+  absl::StatusOr<std::unique_ptr<Channel>> late =
+      world().Await(closing.engine->Start({.run_id = "late", .script = "true"}));
+  EXPECT_EQ(ReasonOf(late.status()), Reason::k_SESSION_NOT_READY);
+  closing.engine.reset();
 }
 
 }  // namespace
