@@ -74,7 +74,7 @@ LaunchFailure SetShell(const frames::Start& start, const Session& session, const
   else
     launch.argv = {"sh", "-c", boot};
   shell::Command command{.script = start.script,
-                         .cwd = launch.cwd,
+                         .cwd = "",  // it starts there already
                          .env = {},
                          .capture_path = prepared.capture.path,
                          .nonce = prepared.capture.nonce};
