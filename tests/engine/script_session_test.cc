@@ -1,8 +1,10 @@
 // Session state over real shells: what one command leaves is what the next one finds.
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <filesystem>
@@ -228,6 +230,23 @@ TEST_P(EveryShell, ExitsWithTheScriptsStatusWhenTheCaptureCannotBeWritten) {
       EXPECT_FALSE(ran.after);
     }
   }
+}
+
+TEST_P(EveryShell, CapturesIntoAFifo) {
+  std::string path = place_.dir() + "/fifo";
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  int fd = open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  ASSERT_GE(fd, 0);
+  EXPECT_EQ(place_.RunOnly("export A=1; exit 3", {.capture_path = path}).code, 3);
+  std::string captured(65536, '\0');
+  ssize_t size = read(fd, captured.data(), captured.size());
+  close(fd);
+  ASSERT_GT(size, 0);
+  captured.resize(static_cast<size_t>(size));
+  std::string why;
+  auto after = ParseCapture(place_.kind(), captured, kPlaceNonce, &why);
+  ASSERT_TRUE(after) << why;
+  EXPECT_EQ(after->env["A"], "1");
 }
 
 TEST_P(EveryShell, ExitsWithTheScriptsStatusWithoutDescriptors) {

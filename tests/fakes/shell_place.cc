@@ -18,8 +18,6 @@
 namespace hermes::shell {
 namespace {
 
-constexpr std::string_view kNonce = "0123456789abcdef0123456789abcdef";
-
 int Memfd(std::string_view text) {
   int fd = memfd_create("text", MFD_CLOEXEC);
   CHECK(fd >= 0);
@@ -147,7 +145,7 @@ Ran Place::RunOnly(const std::string& script, const RunOptions& options) {
   command.cwd = options.cwd;
   command.env = options.env;
   command.capture_path = path;
-  command.nonce = kNonce;
+  command.nonce = kPlaceNonce;
   std::string text = CommandText(kind_, command);
   std::string prelude = Prelude(kind_, state, options.sudo_askpass);
 
@@ -173,7 +171,7 @@ Ran Place::RunOnly(const std::string& script, const RunOptions& options) {
     ran.capture = ReadFile(path);
     unlink(path.c_str());
   }
-  ran.after = ParseCapture(kind_, ran.capture, kNonce, &ran.why);
+  ran.after = ParseCapture(kind_, ran.capture, kPlaceNonce, &ran.why);
   return ran;
 }
 
@@ -202,13 +200,13 @@ Ran Place::RunLogin(const std::string& home) {
   Spawn spawn;
   spawn.argv = {shell_[0]};
   if (shell_[0] == "busybox") spawn.argv.push_back(shell_[1]);
-  spawn.argv.insert(spawn.argv.end(), {"-l", "-c", LoginCaptureText(kind_, path, kNonce)});
+  spawn.argv.insert(spawn.argv.end(), {"-l", "-c", LoginCaptureText(kind_, path, kPlaceNonce)});
   spawn.env = {"HOME=" + home, "PATH=/usr/bin:/bin"};
   spawn.cwd = home;
   Ran ran = Execute(spawn);
   ran.capture = ReadFile(path);
   unlink(path.c_str());
-  ran.after = ParseCapture(kind_, ran.capture, kNonce, &ran.why);
+  ran.after = ParseCapture(kind_, ran.capture, kPlaceNonce, &ran.why);
   return ran;
 }
 

@@ -15,6 +15,8 @@ namespace hermes::shell {
 
 using EnvList = std::vector<std::pair<std::string, std::string>>;
 
+inline constexpr std::string_view kPlaceNonce = "0123456789abcdef0123456789abcdef";
+
 struct Ran {
   std::string out;
   std::string err;
@@ -56,6 +58,7 @@ class Place {
   Ran RunLogin(const std::string& home);
 
   State state;
+  Kind kind() const { return kind_; }
   const std::string& dir() const { return dir_; }  // private, removed with this
 
  private:
