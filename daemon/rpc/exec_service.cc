@@ -60,6 +60,14 @@ v1::Command Encoded(CommandRun& run) {
   return command;
 }
 
+// The last word of a call that speaks of one command and may be stopped before.
+absl::Status Answer(Call& call, CommandRun& run) {
+  RETURN_IF_ERROR(call.StopStatus());
+  RETURN_IF_ERROR(run.start_error());
+  call.SetLast(Encoded(run));
+  return absl::OkStatus();
+}
+
 bool IsReason(const absl::Status& status, Reason reason) { return ReasonOf(status) == reason; }
 
 // One message of a client that types. Stdin that comes after the command stopped taking it is
@@ -91,13 +99,13 @@ Task<absl::Status> TakeInput(std::shared_ptr<CommandRun> run, v1::InteractReques
 
 void ExecService::Register(Handlers& handlers) {
   handlers.Stream(Method::kExecute, this, &ExecService::Execute);
-  handlers.Unary(Method::kStartCommand, this, &ExecService::StartCommand);
+  handlers.Stream(Method::kStartCommand, this, &ExecService::StartCommand);
   handlers.Stream(Method::kAttach, this, &ExecService::Attach);
   handlers.Bidi(Method::kInteract, this, &ExecService::Interact);
   handlers.Unary(Method::kWriteStdin, this, &ExecService::WriteStdin);
   handlers.Unary(Method::kSignal, this, &ExecService::Signal);
   handlers.Unary(Method::kCancelCommand, this, &ExecService::Cancel);
-  handlers.Unary(Method::kWaitCommand, this, &ExecService::Wait);
+  handlers.Stream(Method::kWaitCommand, this, &ExecService::Wait);
   handlers.Unary(Method::kGetCommand, this, &ExecService::Get);
   handlers.Unary(Method::kListCommands, this, &ExecService::List);
   handlers.Unary(Method::kReadOutput, this, &ExecService::Read);
@@ -242,13 +250,14 @@ Task<absl::StatusOr<Follower::Result>> ExecService::RunFollower(std::shared_ptr<
   co_return co_await follower.Run(sink);
 }
 
-Task<absl::StatusOr<v1::Command>> ExecService::StartCommand(Caller caller,
-                                                            v1::ExecuteRequest request) {
-  absl::StatusOr<Followed> followed = co_await Start(caller, std::move(request), false);
+Task<absl::Status> ExecService::StartCommand(std::shared_ptr<Call> call,
+                                             v1::ExecuteRequest request) {
+  absl::StatusOr<Followed> followed = co_await Start(call->caller(), std::move(request), false);
   if (!followed.ok()) co_return followed.status();
-  co_await followed->run->WaitStarted();
-  CO_RETURN_IF_ERROR(followed->run->start_error());
-  co_return Encoded(*followed->run);
+  std::shared_ptr<CommandRun> run = followed->run;
+  call->OnStop([run] { run->changed().NotifyAll(); });
+  while (!Started(*run) && !call->stopped()) co_await run->changed().Wait();
+  co_return Answer(*call, *run);
 }
 
 Task<absl::StatusOr<v1::WriteStdinResponse>> ExecService::WriteStdin(
@@ -292,14 +301,20 @@ Task<absl::StatusOr<v1::Command>> ExecService::Cancel(Caller, v1::CancelCommandR
   co_return command;
 }
 
-Task<absl::StatusOr<v1::Command>> ExecService::Wait(Caller, v1::WaitCommandRequest request) {
+Task<absl::Status> ExecService::Wait(std::shared_ptr<Call> call, v1::WaitCommandRequest request) {
   CO_ASSIGN_OR_RETURN(CommandRef name, ParseCommandName("name", request.name()));
   CO_ASSIGN_OR_RETURN(const Duration timeout, DecodeWait(request));
-  absl::StatusOr<std::shared_ptr<CommandRun>> run = co_await Find(std::move(name));
-  if (!run.ok()) co_return run.status();
-  co_await (*run)->WaitEnded(context_.clock.Now() + timeout);
-  CO_RETURN_IF_ERROR((*run)->start_error());
-  co_return Encoded(**run);
+  absl::StatusOr<std::shared_ptr<CommandRun>> found = co_await Find(std::move(name));
+  if (!found.ok()) co_return found.status();
+  std::shared_ptr<CommandRun> run = *std::move(found);
+  const SteadyTime until = context_.clock.Now() + timeout;
+  auto alarm = context_.clock.At(until, [run] { run->changed().NotifyAll(); });
+  call->OnStop([run] { run->changed().NotifyAll(); });
+  while (!run->ended() && run->start_error().ok() && !call->stopped() &&
+         context_.clock.Now() < until) {
+    co_await run->changed().Wait();
+  }
+  co_return Answer(*call, *run);
 }
 
 Task<absl::StatusOr<v1::Command>> ExecService::Get(Caller, v1::GetCommandRequest request) {

@@ -27,12 +27,12 @@ class ExecService {
   Task<absl::Status> Execute(std::shared_ptr<Call> call, v1::ExecuteRequest request);
   Task<absl::Status> Attach(std::shared_ptr<Call> call, v1::AttachRequest request);
   Task<absl::Status> Interact(std::shared_ptr<Call> call);
-  Task<absl::StatusOr<v1::Command>> StartCommand(Caller caller, v1::ExecuteRequest request);
+  Task<absl::Status> StartCommand(std::shared_ptr<Call> call, v1::ExecuteRequest request);
   Task<absl::StatusOr<v1::WriteStdinResponse>> WriteStdin(Caller caller,
                                                           v1::WriteStdinRequest request);
   Task<absl::StatusOr<v1::SignalResponse>> Signal(Caller caller, v1::SignalRequest request);
   Task<absl::StatusOr<v1::Command>> Cancel(Caller caller, v1::CancelCommandRequest request);
-  Task<absl::StatusOr<v1::Command>> Wait(Caller caller, v1::WaitCommandRequest request);
+  Task<absl::Status> Wait(std::shared_ptr<Call> call, v1::WaitCommandRequest request);
   Task<absl::StatusOr<v1::Command>> Get(Caller caller, v1::GetCommandRequest request);
   Task<absl::StatusOr<v1::ListCommandsResponse>> List(Caller caller,
                                                       v1::ListCommandsRequest request);

@@ -139,7 +139,7 @@ class RpcServer::Impl : public CallHost {
     if (drained_) co_return;
     draining_ = true;
     refusing_.store(true);
-    Watchdog watchdog(kDrainLimit, on_stuck_);
+    watchdog_ = std::make_unique<Watchdog>(kDrainLimit, on_stuck_);
     listener_->Stop();
     co_await listener_->Join();
     exec_.Drain();
@@ -229,6 +229,7 @@ class RpcServer::Impl : public CallHost {
   ExecService exec_;
   AdminService admin_;
   std::function<void()> on_stuck_;
+  std::unique_ptr<Watchdog> watchdog_;  // from the drain to the end of this object
   CallEnv env_;
   std::vector<std::unique_ptr<RawService>> services_;
   std::unique_ptr<grpc::Server> server_;

@@ -25,10 +25,10 @@ struct RpcOptions {
   Peers::Limits peers;
   ServerInfo info;
   std::function<void()> on_drain;  // AdminService.Drain was called: what SIGTERM would do
-  std::function<void()> on_stuck;  // Drain is not over in kDrainLimit; default: _exit
+  std::function<void()> on_stuck;  // this object lives kDrainLimit after Drain; default: _exit
 };
 
-// The whole of Drain. After kCallLimit calls that are still open are cut off.
+// From Drain to the end of this object. After kCallLimit calls that are still open are cut off.
 inline constexpr Duration kDrainLimit = std::chrono::seconds(10);
 inline constexpr Duration kCallLimit = std::chrono::seconds(3);
 
