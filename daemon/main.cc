@@ -178,7 +178,7 @@ absl::Status Daemon::Serve() {
 }
 
 void Daemon::Fatal(const absl::Status& status) {
-  LogError(status.message());
+  LogError(std::string(status.message()));
   exit_code_ = 1;
   loop_.Stop();
 }
@@ -221,6 +221,7 @@ int Main(const Flags& flags) {
   ::umask(077);
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGHUP, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);   // a file size limit is a full disk, not a death
   ::prctl(PR_SET_DUMPABLE, 0);  // secrets live in this memory
   absl::StatusOr<Config> config = Configure(flags);
   if (!config.ok()) return Fail(config.status(), kExitConfig);
@@ -229,7 +230,8 @@ int Main(const Flags& flags) {
     return 0;
   }
   InitLog(config->log_level, std::getenv("JOURNAL_STREAM") != nullptr);
-  if (absl::Status raised = RaiseFileLimit(); !raised.ok()) LogWarning(raised.message());
+  if (absl::Status raised = RaiseFileLimit(); !raised.ok())
+    LogWarning(std::string(raised.message()));
   Daemon daemon(*std::move(config), flags.dev);
   if (absl::Status prepared = daemon.Prepare(); !prepared.ok()) return Fail(prepared, 1);
   return daemon.Run();

@@ -63,7 +63,18 @@ Task<void> CommandRun::TakeData(DataEvent data) {
     rest.remove_prefix(piece.size());
     data.offset += piece.size();
   }
+  if (dropped_) co_await SaveDropped();
   channel_->Ack(log_->on_disk(OutputStream::kStdout), log_->on_disk(OutputStream::kStderr));
+}
+
+// What was dropped must be acknowledged, or the far side's window stays full for ever; and what
+// comes before it may be in memory only. So the row is stored first. While even that fails the
+// command is held.
+Task<void> CommandRun::SaveDropped() {
+  StoredCommand row{.info = info_, .output = log_->Save()};
+  while (!(co_await deps_.store.PutCommand(row)).ok()) co_await deps_.clock.SleepFor(kRetryPause);
+  dropped_ = false;
+  channel_->Ack(log_->end(OutputStream::kStdout), log_->end(OutputStream::kStderr));
 }
 
 void CommandRun::TakeOrDrop(OutputStream stream, uint64_t offset, std::string_view data) {
@@ -72,6 +83,7 @@ void CommandRun::TakeOrDrop(OutputStream stream, uint64_t offset, std::string_vi
   // The policy says to drop rather than to hold the command; readers are told by a gap.
   LogWarning("output dropped: " + std::string(status.message()), ContextOf(info_));
   log_->Skip(stream, offset + data.size());
+  dropped_ = true;
 }
 
 // BLOCK_PROCESS and KILL: the log takes what fits. What does not fit is never acknowledged, so

@@ -91,6 +91,7 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   Task<void> TakeData(DataEvent data);
   void TakeOrDrop(OutputStream stream, uint64_t offset, std::string_view data);
   Task<void> TakeWithinLimit(OutputStream stream, uint64_t offset, std::string_view data);
+  Task<void> SaveDropped();
   Task<void> TakeEnd(Outcome outcome);
   Task<void> TakeDrained();
   CommandInfo Ended(Outcome outcome) const;
@@ -102,6 +103,7 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   std::unique_ptr<Channel> channel_;
   absl::Status start_error_;
   bool limit_kill_sent_ = false;
+  bool dropped_ = false;  // something of this log that the far side does not know is safe to drop
   bool restored_ = false;
   uint64_t refused_to_[kOutputStreams] = {0, 0};  // end of what did not fit, shown as a gap
   int readers_ = 0;
