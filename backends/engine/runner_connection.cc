@@ -24,18 +24,18 @@ RunnerConnection::RunnerConnection(Loop& loop, Clock& clock, std::unique_ptr<Str
       wake_(loop),
       room_(loop),
       heard_(clock.Now()),
-      buffer_(kBufferBytes, '\0') {}
+      buffer_(std::make_unique_for_overwrite<char[]>(kBufferBytes)) {}
 
 Task<absl::Status> RunnerConnection::ReadLoop(std::shared_ptr<RunnerConnection> self,
                                               OnFrame on_frame) {
   while (!self->broken()) {
-    if (self->buffer_.size() - self->end_ < kReadBytes) {
-      std::memmove(self->buffer_.data(), self->buffer_.data() + self->begin_,
+    if (kBufferBytes - self->end_ < kReadBytes) {
+      std::memmove(self->buffer_.get(), self->buffer_.get() + self->begin_,
                    self->end_ - self->begin_);
       self->end_ -= self->begin_;
       self->begin_ = 0;
     }
-    std::span<char> into(self->buffer_.data() + self->end_, kReadBytes);
+    std::span<char> into(self->buffer_.get() + self->end_, kReadBytes);
     absl::StatusOr<size_t> bytes = co_await self->stream_->ReadStdout(into);
     if (self->broken()) break;
     if (!bytes.ok()) {
@@ -54,7 +54,7 @@ Task<absl::Status> RunnerConnection::ReadLoop(std::shared_ptr<RunnerConnection> 
 
 absl::Status RunnerConnection::TakeFrames(OnFrame& on_frame) {
   while (true) {
-    std::string_view rest(buffer_.data() + begin_, end_ - begin_);
+    std::string_view rest(buffer_.get() + begin_, end_ - begin_);
     if (rest.size() >= 4 && frames::Reader(rest).U32() > kMaxIncomingFrame - 4) {
       return Unreachable("the runner sent an overlong frame");
     }

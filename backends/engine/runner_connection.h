@@ -64,7 +64,8 @@ class RunnerConnection : public std::enable_shared_from_this<RunnerConnection> {
   Event room_;  // frames were written, or the connection broke
   absl::Status why_;
   SteadyTime heard_;
-  std::string buffer_;  // read but not taken: [begin_, end_)
+  std::unique_ptr<char[]>
+      buffer_;  // read but not taken: [begin_, end_); untouched pages cost nothing
   size_t begin_ = 0;
   size_t end_ = 0;
 };

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "backends/engine/runner_wire.h"
+#include "daemon/runtime/status.h"
 
 namespace hermes {
 namespace {
@@ -67,6 +68,9 @@ class RunnerEngine : public Engine {
   }
 
   Task<absl::StatusOr<std::unique_ptr<Channel>>> Start(CommandSpec spec) override {
+    if (std::string_view missing = Missing(spec); !missing.empty()) {
+      return Refuse(std::string(missing));
+    }
     return Handle(RunnerLink::Start(link_, session_, std::move(spec)));
   }
 
@@ -87,6 +91,18 @@ class RunnerEngine : public Engine {
 
  private:
   static constexpr uint8_t kBash = 1;  // of frames::Opened.shell
+
+  // What the command asks for that this place cannot do; empty: nothing.
+  std::string_view Missing(const CommandSpec& spec) const {
+    if (spec.pty && !capabilities_.pty) return "a terminal";
+    if (spec.stdin_open && !capabilities_.stdin_stream) return "open stdin";
+    if (spec.merge_stderr && !capabilities_.merged_order) return "merged output";
+    if (!spec.argv.empty() && !capabilities_.argv) return "commands without a shell";
+    return "";
+  }
+  static Task<absl::StatusOr<std::unique_ptr<Channel>>> Refuse(std::string what) {
+    co_return Error(Reason::k_CAPABILITY_MISSING, "this place has no " + what);
+  }
 
   static Task<absl::StatusOr<std::unique_ptr<Channel>>> Handle(
       Task<absl::StatusOr<RunnerCommand::Ptr>> task) {

@@ -464,7 +464,8 @@ INSTANTIATE_TEST_SUITE_P(Local, BackendContract,
                                                  .engine = "runner",
                                                  .backend = LocalBackendIn,
                                                  .broken_backend = BrokenLocalBackendIn,
-                                                 .kill_far_end = KillLocalRunner}),
+                                                 .kill_far_end = KillLocalRunner,
+                                                 .complete = true}),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

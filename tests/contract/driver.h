@@ -34,7 +34,8 @@ struct Place {
       broken_backend;
   // Ends the far end's own process, if the place has one: as kill -9 does.
   std::function<void(const std::string& dir)> kill_far_end;
-  int scale = 1;  // repetitions are divided by this
+  bool complete = false;  // it has every capability there is
+  int scale = 1;          // repetitions are divided by this
 };
 
 inline void PrintTo(const Place& place, std::ostream* out) { *out << place.name; }

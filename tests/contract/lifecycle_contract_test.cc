@@ -28,6 +28,16 @@ TEST_P(BackendContract, TheEngineIsTheOneThatWasAskedFor) {
   EXPECT_NE(session().facts.incarnation, "");
 }
 
+TEST_P(BackendContract, NoCapabilityIsDeniedWhereThePlaceIsKnownToHaveAll) {
+  const Capabilities& can = capabilities();
+  if (!GetParam().complete) GTEST_SKIP() << "not every capability is promised here";
+  EXPECT_TRUE(can.split_stderr && can.merged_order && can.pty && can.stdin_stream && can.argv);
+  EXPECT_TRUE(can.survives_daemon && can.remote_deadline && can.shell_functions);
+  EXPECT_TRUE(can.residual_tracking && can.kill_verified);
+  EXPECT_EQ(can.kill_method, KillMethod::kSupervisor);
+  EXPECT_EQ(can.max_concurrent_commands, 0u);
+}
+
 TEST_P(BackendContract, V20AnAbandonedCommandGoesOnAndIsTakenUpWhereReadingStopped) {
   if (!capabilities().survives_daemon) GTEST_SKIP() << "the capability says so";
   RunPtr first = world().Start(session(), kLines);
