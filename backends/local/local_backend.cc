@@ -37,15 +37,25 @@ std::string BootId() {
   return id;
 }
 
-// What a login would start from: nothing of the daemon's own environment but the user's language,
-// time zone and run-time directory.
+// The daemon's own variable, as its service manager or login set it, else what the account says.
+std::string OwnOr(const char* name, const char* otherwise) {
+  const char* value = getenv(name);
+  return value != nullptr && *value != '\0' ? value : otherwise;
+}
+
+std::string Home() {
+  const passwd* account = getpwuid(geteuid());
+  return OwnOr("HOME", account != nullptr ? account->pw_dir : "/");
+}
+
+// What a login would start from: nothing of the daemon's environment but who it is, the user's
+// language, time zone and run-time directory.
 std::vector<std::string> CleanEnvironment() {
-  std::vector<std::string> environment = {"PATH=/usr/local/bin:/usr/bin:/bin"};
+  std::vector<std::string> environment = {"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + Home()};
   if (const passwd* account = getpwuid(geteuid()); account != nullptr) {
-    environment.push_back(std::string("HOME=") + account->pw_dir);
-    environment.push_back(std::string("USER=") + account->pw_name);
-    environment.push_back(std::string("LOGNAME=") + account->pw_name);
-    environment.push_back(std::string("SHELL=") + account->pw_shell);
+    environment.push_back("USER=" + OwnOr("USER", account->pw_name));
+    environment.push_back("LOGNAME=" + OwnOr("LOGNAME", account->pw_name));
+    environment.push_back("SHELL=" + OwnOr("SHELL", account->pw_shell));
   }
   for (const char* name : {"LANG", "LC_ALL", "LC_CTYPE", "TZ", "XDG_RUNTIME_DIR"}) {
     if (const char* value = getenv(name); value != nullptr) {
@@ -145,7 +155,7 @@ class LocalSandbox : public Sandbox {
     ChildSpec spec;
     spec.argv = {"/bin/sh", "-c", std::move(boot_line)};
     spec.environment = CleanEnvironment();
-    if (const passwd* account = getpwuid(geteuid()); account != nullptr) spec.cwd = account->pw_dir;
+    spec.cwd = Home();
     Child::Pipes pipes;
     absl::StatusOr<std::unique_ptr<Child>> child =
         Child::Spawn(config_->loop, std::move(spec), &pipes);

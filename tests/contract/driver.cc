@@ -282,7 +282,11 @@ std::string World::UniqueSeconds(int whole) {
 // ---- the fixture
 
 const std::string& BackendContract::Dir() {
-  if (!SuiteDir()) SuiteDir() = std::make_unique<TempDir>();
+  if (!SuiteDir()) {
+    SuiteDir() = std::make_unique<TempDir>();
+    // The suite must not depend on the login scripts of whoever runs it.
+    setenv("HOME", SuiteDir()->path().c_str(), 1);
+  }
   SuiteEnd() = GetParam().kill_far_end;
   return SuiteDir()->path();
 }
