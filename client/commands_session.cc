@@ -189,6 +189,7 @@ int SessionWatch(Context& context, const SessionListArgs& args) {
   v1::WatchSessionsRequest request;
   request.set_filter(Filter(args.state, args.backend, args.labels));
   Backoff backoff(context.connection.options().patience);
+  bool told = false;  // of the present outage
   while (true) {
     auto stream = context.connection.WatchSessions(request);
     absl::Status status = stream.status();
@@ -196,6 +197,7 @@ int SessionWatch(Context& context, const SessionListArgs& args) {
       v1::SessionEvent event;
       while ((*stream)->Next(&event)) {
         backoff.Reset();
+        told = false;
         if (int code = PrintEvent(context, event); code != 0) return code;
       }
       status = (*stream)->Finish();
@@ -203,6 +205,8 @@ int SessionWatch(Context& context, const SessionListArgs& args) {
     bool lost = context.connection.was_connected() &&
                 (status.ok() || IsLostContact(status) || absl::IsUnavailable(status));
     auto pause = lost ? backoff.Next() : std::chrono::milliseconds::zero();
+    if (lost && !told) Say("connection lost, trying again");
+    told = true;
     if (pause.count() == 0 || !context.connection.Pause(pause)) {
       return Fail(status.ok() ? absl::UnavailableError("the daemon ended the watch") : status);
     }

@@ -1,5 +1,7 @@
 #include "client/error.h"
 
+#include <map>
+
 #include "absl/strings/cord.h"
 #include "client/text.h"
 
@@ -20,6 +22,17 @@ void Attach(absl::Status& status, const v1::ErrorInfo& info) {
 
 absl::Status Make(absl::StatusCode code, std::string_view message) {
   return absl::Status(code, absl::string_view(message.data(), message.size()));
+}
+
+// What the message leaves to the metadata, e.g. " (end=20)".
+std::string Particulars(const v1::ErrorInfo& info, std::string_view message) {
+  std::map<std::string, std::string> sorted(info.metadata().begin(), info.metadata().end());
+  std::string out;
+  for (const auto& [key, value] : sorted) {
+    if (key == kNextKey || message.find(value) != std::string_view::npos) continue;
+    out += (out.empty() ? "" : ", ") + key + "=" + value;
+  }
+  return out.empty() ? out : " (" + out + ")";
 }
 
 }  // namespace
@@ -66,6 +79,7 @@ std::string Describe(const absl::Status& status) {
   std::string_view message(status.message().data(), status.message().size());
   std::string out = "hermesctl: ";
   out += message.empty() ? absl::StatusCodeToString(status.code()) : ForTerminal(message);
+  out += ForTerminal(Particulars(info, message));
   if (!info.reason().empty()) {
     out += " [" + ForTerminal(info.reason()) + "]";
   } else if (info.domain() != kOwnDomain && !absl::IsInvalidArgument(status)) {

@@ -33,7 +33,7 @@ constexpr std::array<Unit, 6> kUnits = {{{"us", 1'000},
                                          {"s", kNanosPerSecond},
                                          {"m", 60 * kNanosPerSecond},
                                          {"h", 3600 * kNanosPerSecond},
-                                         {"d", 24 * 3600 * kNanosPerSecond}}};
+                                         {"d", int64_t{24} * 3600 * kNanosPerSecond}}};
 
 absl::Status BadDuration(std::string_view text, std::string_view why) {
   return absl::InvalidArgumentError("'" + std::string(text) +

@@ -24,13 +24,20 @@ class PassThrough : public EventSink {
     return result == WriteResult::kOk;
   }
 
-  void OnGap(const v1::Gap& gap) override { Say(ForTerminal(DescribeGap(gap))); }
+  void OnGap(const v1::Gap& gap) override {
+    Say(ForTerminal(DescribeGap(gap)));
+    if (!told_remedy_) Say("a larger --output-limit of exec keeps more for a slow reader");
+    told_remedy_ = true;
+  }
 
   void OnPhase(const v1::Phase& phase) override {
     // Progress is for people; scripts get the command's own stderr only.
     if (!isatty(STDERR_FILENO) || phase.name() == "launching") return;
     Say(ForTerminal(phase.name() + (phase.detail().empty() ? "" : ": " + phase.detail())));
   }
+
+ private:
+  bool told_remedy_ = false;
 };
 
 class Document : public EventSink {

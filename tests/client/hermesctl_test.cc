@@ -117,6 +117,7 @@ TEST_F(HermesctlTest, ReportsGapsWithBothEnds) {
   EXPECT_EQ(child.out(), "abc");
   EXPECT_EQ(child.err(),
             "hermesctl: stdout: bytes 1 to 10 are missing (dropped)\n"
+            "hermesctl: a larger --output-limit of exec keeps more for a slow reader\n"
             "hermesctl: stdout: bytes 11 to 20 are missing (not sent by the daemon)\n");
 }
 

@@ -145,6 +145,19 @@ TEST(ErrorTest, ShowsMessageReasonAndNextStep) {
   EXPECT_FALSE(IsLostContact(status));
 }
 
+TEST(ErrorTest, ShowsMetadataThatTheMessageLeavesOut) {
+  v1::ErrorInfo info;
+  info.set_reason("OFFSET_BEYOND_END");
+  info.set_domain("hermes.v1");
+  (*info.mutable_metadata())["end"] = "20";
+  (*info.mutable_metadata())["field"] = "offset";
+  v1::ErrorStatus wire;
+  wire.add_details()->set_type_url("type.googleapis.com/google.rpc.ErrorInfo");
+  wire.mutable_details(0)->set_value(info.SerializeAsString());
+  EXPECT_EQ(Describe(FromWire(11, "the offset is too large", wire.SerializeAsString())),
+            "hermesctl: the offset is too large (end=20) [OFFSET_BEYOND_END]\n");
+}
+
 TEST(ErrorTest, LetsNoEscapeSequenceThrough) {
   absl::Status status = FromWire(3, "bad \x1b[31m", Details("BAD\x07", "do\nthis"));
   std::string text = Describe(status);
