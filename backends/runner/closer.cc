@@ -22,12 +22,12 @@ void Add(const frames::TreeReport& part, frames::TreeReport* sum) {
 
 struct Closer::Closing final : Timer::Handler {
   Closing(Loop& loop, Request from)
-      : request(std::move(from)), undrained(request.commands), timer(loop, *this) {}
+      : request(std::move(from)), undrained(request.runs), timer(loop, *this) {}
   void OnTimer(Timer&) override { late = true; }
-  bool done() const { return request.commands.empty() && (undrained.empty() || late); }
+  bool done() const { return request.runs.empty() && (undrained.empty() || late); }
 
-  Request request;  // its commands: those that have not answered the kill
-  std::set<uint32_t> undrained;
+  Request request;  // its runs: those that have not answered the kill
+  std::set<std::string> undrained;
   frames::TreeReport report = NothingLeft();
   Timer timer;
   bool late = false;
@@ -49,19 +49,19 @@ bool Closer::Retag(const std::string& session, uint32_t tag, uint64_t link_epoch
   return true;
 }
 
-void Closer::OnKilled(const std::string& session, uint32_t command,
+void Closer::OnKilled(const std::string& session, const std::string& run_id,
                       const frames::TreeReport& report) {
   auto found = table_.find(session);
   if (found == table_.end()) return;
   Closing& closing = *found->second;
-  if (closing.request.commands.erase(command) == 0) return;
+  if (closing.request.runs.erase(run_id) == 0) return;
   Add(report, &closing.report);
-  if (closing.request.commands.empty()) closing.timer.ArmIn(kDrainUs);
+  if (closing.request.runs.empty()) closing.timer.ArmIn(kDrainUs);
 }
 
-void Closer::OnDrained(const std::string& session, uint32_t command) {
+void Closer::OnDrained(const std::string& session, const std::string& run_id) {
   auto found = table_.find(session);
-  if (found != table_.end()) found->second->undrained.erase(command);
+  if (found != table_.end()) found->second->undrained.erase(run_id);
 }
 
 void Closer::OnBatchEnd() {

@@ -34,13 +34,14 @@ class Closer {
     std::string session;
     uint32_t tag = 0;
     uint64_t link_epoch = 0;
-    std::set<uint32_t> commands;
+    std::set<std::string> runs;  // by run id: a command's number may change
   };
   void Begin(Request request);
   // Whether this session is being closed; a second CLOSE takes over the answer.
   bool Retag(const std::string& session, uint32_t tag, uint64_t link_epoch);
-  void OnKilled(const std::string& session, uint32_t command, const frames::TreeReport& report);
-  void OnDrained(const std::string& session, uint32_t command);
+  void OnKilled(const std::string& session, const std::string& run_id,
+                const frames::TreeReport& report);
+  void OnDrained(const std::string& session, const std::string& run_id);
   void OnBatchEnd();  // reports what is done
   bool idle() const { return table_.empty(); }
 

@@ -103,8 +103,10 @@ void Command::OnEnded(const Notice& notice) {
   exit_.system_us = notice.system_us;
   exit_.max_rss_kb = notice.max_rss_kb;
   exit_.has_tree = notice.has_tree;
-  tree_empty_ = notice.empty != 0;
   if (notice.has_tree != 0) exit_.tree = Unpack(notice.tree);
+  tree_empty_ = notice.empty != 0;
+  // A kill that was ordered too late to be done there.
+  if (tree_empty_) AnswerKill(NothingLeft());
   CommitState(exit_.signalled != 0 || notice.cause != Cause::kNatural);
   ShellGone();
 }
@@ -120,8 +122,9 @@ void Command::CommitState(bool killed) {
 }
 
 void Command::ShellGone() {
-  if (!prepared_.capture.path.empty()) unlink(prepared_.capture.path.c_str());
+  capture_path_ = prepared_.capture.path;
   prepared_.capture = {};
+  RemoveCapture();
   if (Shared<shell::State> state = world_.sessions.Current(session_)) exit_.cwd = state->cwd;
   exit_.generation = session_.generation;
   shell_gone_ = true;
@@ -131,6 +134,10 @@ void Command::ShellGone() {
   out_.Read();
   err_.Read();
   CheckEnd();
+}
+
+void Command::RemoveCapture() {
+  if (!capture_path_.empty()) unlink(capture_path_.c_str());
 }
 
 void Command::OnOutput(Output&) {
@@ -162,6 +169,7 @@ void Command::CheckEnd() {
 void Command::CheckDrained() {
   if (drained_ || !ended_ || !tree_empty_ || !EndOfOutput()) return;
   drained_ = true;
+  RemoveCapture();  // a child that was killed between fork and exec may have run the hook too
   stdin_.Close();
   world_.host.OnDrained(*this);
 }

@@ -86,6 +86,7 @@ class Command final : Supervised::Owner, Output::Owner, StdinFeed::Owner, Timer:
   void OnEnded(const Notice& notice);
   void CommitState(bool killed);
   void ShellGone();
+  void RemoveCapture();
   void CheckEnd();
   void SendEnd();
   void AnswerKill(const frames::TreeReport& report);
@@ -102,6 +103,7 @@ class Command final : Supervised::Owner, Output::Owner, StdinFeed::Owner, Timer:
   StdinFeed stdin_;
   Timer quiet_;
   Prepared prepared_;
+  std::string capture_path_;
   Link* link_ = nullptr;
   bool attached_ = false;
   bool attached_again_ = false;

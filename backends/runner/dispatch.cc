@@ -181,7 +181,7 @@ bool Runner::OnForgetRun(Reader payload) {
 void Runner::Forget(Command& command) {
   command.forgotten = true;
   run_ids_.Remember(command.run_id());
-  if (command.drained()) droppable_.push_back(command.number());
+  if (command.drained()) droppable_.push_back(command.run_id());
 }
 
 void Runner::SendList(Link& link) {

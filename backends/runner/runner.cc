@@ -64,18 +64,18 @@ void Runner::OnTimer(Timer& timer) {
   if (listener_.Retire()) loop_.Stop();
 }
 
-void Runner::OnOrphans(Command& command) { sweep_for_.push_back(command.number()); }
+void Runner::OnOrphans(Command& command) { sweep_for_.push_back(command.run_id()); }
 
 // Whatever is below us and below no living supervisor belonged to one that died.
 void Runner::StepSweep() {
   sweep_.Step(supervisors_.Pids());
   if (sweep_.active()) return sweep_timer_.ArmAt(sweep_.next_us());
-  std::vector<uint32_t> done;
+  std::vector<std::string> done;
   done.swap(sweep_for_);
   frames::TreeReport report = sweep_.report();
   sweep_.Restart();
-  for (uint32_t number : done)
-    if (Command* command = FindCommand(number)) command->OrphansGone(report);
+  for (const std::string& run_id : done)
+    if (Command* command = FindRun(run_id)) command->OrphansGone(report);
 }
 
 void Runner::OnBatchEnd() {
@@ -89,14 +89,15 @@ void Runner::OnBatchEnd() {
 }
 
 void Runner::DropForgotten() {
-  std::vector<uint32_t> numbers;
-  numbers.swap(droppable_);
-  for (uint32_t number : numbers) {
-    Command* command = FindCommand(number);
+  std::vector<std::string> run_ids;
+  run_ids.swap(droppable_);
+  for (const std::string& run_id : run_ids) {
+    Command* command = FindRun(run_id);
     if (command == nullptr) continue;
+    uint32_t number = command->number();
     std::erase(command->session().commands, number);
-    run_ids_.Remember(command->run_id());
-    runs_.erase(command->run_id());
+    run_ids_.Remember(run_id);
+    runs_.erase(run_id);
     commands_.erase(number);
   }
 }

@@ -103,8 +103,8 @@ class Runner : Listener::Owner,
   Timer idle_timer_;
   Timer lease_timer_;
   Timer sweep_timer_;
-  Ladder sweep_;                     // of what dead supervisors left to us
-  std::vector<uint32_t> sweep_for_;  // their commands
+  Ladder sweep_;                        // of what dead supervisors left to us
+  std::vector<std::string> sweep_for_;  // their commands' run ids
 
   std::vector<std::unique_ptr<Link>> links_;
   Link* link_ = nullptr;  // the one that said HELLO last
@@ -112,7 +112,7 @@ class Runner : Listener::Owner,
   std::vector<PendingOpen> opening_;
   std::map<uint32_t, std::unique_ptr<Command>> commands_;
   std::map<std::string, uint32_t, std::less<>> runs_;
-  std::vector<uint32_t> droppable_;
+  std::vector<std::string> droppable_;  // run ids
   RunIds run_ids_;
 };
 

@@ -97,16 +97,18 @@ bool Runner::OnClose(Link& link, uint32_t tag, Reader payload) {
   }
   if (closer_.Retag(id, tag, link_epoch_)) return true;
   Session* session = sessions_.Find(id);
-  Closer::Request request{.session = id, .tag = tag, .link_epoch = link_epoch_, .commands = {}};
-  if (session != nullptr) {
-    session->closing = true;
-    request.commands.insert(session->commands.begin(), session->commands.end());
+  if (session == nullptr) {  // at once: an OPEN of the same name may follow
+    OnClosed(id, tag, link_epoch_, NothingLeft());
+    return true;
   }
-  std::set<uint32_t> commands = request.commands;
+  session->closing = true;
+  Closer::Request request{.session = id, .tag = tag, .link_epoch = link_epoch_, .runs = {}};
+  std::vector<Command*> commands;
+  for (uint32_t number : session->commands) commands.push_back(FindCommand(number));
+  for (Command* command : commands) request.runs.insert(command->run_id());
   closer_.Begin(std::move(request));
-  for (uint32_t number : commands) {
-    Command* command = FindCommand(number);
-    if (command->drained()) closer_.OnDrained(id, number);
+  for (Command* command : commands) {
+    if (command->drained()) closer_.OnDrained(id, command->run_id());
     command->Kill(grace_ms, frames::Cause::kCancelled);
   }
   return true;
@@ -115,20 +117,21 @@ bool Runner::OnClose(Link& link, uint32_t tag, Reader payload) {
 void Runner::OnKilled(Command& command, const frames::TreeReport& report) {
   if (command.kill_asked) command.SendKilled(report);
   command.kill_asked = false;
-  closer_.OnKilled(command.session().id, command.number(), report);
+  closer_.OnKilled(command.session().id, command.run_id(), report);
 }
 
 void Runner::OnDrained(Command& command) {
-  closer_.OnDrained(command.session().id, command.number());
-  if (command.forgotten) droppable_.push_back(command.number());
+  closer_.OnDrained(command.session().id, command.run_id());
+  if (command.forgotten) droppable_.push_back(command.run_id());
 }
 
 void Runner::OnClosed(const std::string& id, uint32_t tag, uint64_t link_epoch,
                       const frames::TreeReport& report) {
   if (Session* session = sessions_.Find(id)) {
     for (uint32_t number : session->commands) {
-      FindCommand(number)->SendEndNow();
-      droppable_.push_back(number);
+      Command* command = FindCommand(number);
+      command->SendEndNow();
+      droppable_.push_back(command->run_id());
     }
     DropForgotten();
   }

@@ -14,7 +14,9 @@ class Arm64Test : public RunnerTest {
     char name[] = "/tmp/hermes-runner-test-XXXXXX";
     ASSERT_NE(mkdtemp(name), nullptr);
     directory = name;
-    ASSERT_EQ(RunProgram({emulator, program, "serve", directory}), 0);
+    home = directory + "/home";
+    std::filesystem::create_directory(home);
+    ASSERT_EQ(RunProgram({emulator, program, "serve", directory}, home), 0);
     Connect();
     OpenSession();
   }

@@ -40,13 +40,22 @@ inline std::string RunnerProgram() {
   return std::filesystem::read_symlink("/proc/self/exe").parent_path() / "hermes-runner";
 }
 
-// Runs a program to its end; its exit status, -1 for a signal.
-inline int RunProgram(std::vector<std::string> argv) {
+// Runs a program to its end; its exit status, -1 for a signal. With `home`, that is its HOME: no
+// test may depend on, or disturb, what the profile of the account does.
+inline int RunProgram(std::vector<std::string> argv, const std::string& home = "") {
+  std::vector<std::string> env;
+  for (char** at = environ; *at != nullptr; ++at)
+    if (home.empty() || std::string_view(*at).substr(0, 5) != "HOME=") env.emplace_back(*at);
+  if (!home.empty()) env.push_back("HOME=" + home);
+  std::vector<char*> env_pointers;
+  for (auto& entry : env) env_pointers.push_back(entry.data());
+  env_pointers.push_back(nullptr);
   std::vector<char*> pointers;
   for (auto& arg : argv) pointers.push_back(arg.data());
   pointers.push_back(nullptr);
   pid_t pid = 0;
-  if (posix_spawn(&pid, argv[0].c_str(), nullptr, nullptr, pointers.data(), environ) != 0)
+  if (posix_spawn(&pid, argv[0].c_str(), nullptr, nullptr, pointers.data(), env_pointers.data()) !=
+      0)
     return -1;
   int status = 0;
   waitpid(pid, &status, 0);
@@ -355,7 +364,9 @@ class RunnerTest : public ::testing::Test {
     char name[] = "/tmp/hermes-runner-test-XXXXXX";
     ASSERT_NE(mkdtemp(name), nullptr);
     directory = name;
-    ASSERT_EQ(RunProgram({RunnerProgram(), "serve", directory}), 0);
+    home = directory + "/home";
+    std::filesystem::create_directory(home);
+    ASSERT_EQ(RunProgram({RunnerProgram(), "serve", directory}, home), 0);
     Connect();
   }
   void TearDown() override {
@@ -392,6 +403,7 @@ class RunnerTest : public ::testing::Test {
   const Result& Run(const std::string& script) { return client->Finish(Shell(script)); }
 
   std::string directory;
+  std::string home;
   std::unique_ptr<Client> client;
   pid_t runner_pid = 0;
   std::string start_token;

@@ -166,6 +166,24 @@ TEST_F(KillTest, ClosingASessionEndsEverythingInIt) {
   EXPECT_TRUE(client->CloseSession("s", 0));  // again: nothing to do
 }
 
+TEST_F(KillTest, AnOpenBehindACloseGetsAFreshSession) {
+  Run("export OLD=1");
+  ASSERT_TRUE(client->CloseSession("s", 0));
+  // All in one piece: a CLOSE of what is gone already, an OPEN, a START.
+  std::string bytes;
+  frames::Writer writer(bytes);
+  writer.Begin(Type::kClose, 1000);
+  writer.Str("s");
+  writer.U32(0);
+  writer.End();
+  frames::Encode(bytes, 1001, frames::Open{.session = "s", .cwd = "/", .env = {}, .resume = 0});
+  uint32_t command = ++client->next_command;
+  frames::Encode(bytes, command, Shell("echo \"[$OLD]\"; pwd"));
+  client->SendRaw(bytes);
+  ASSERT_TRUE(client->UntilDrained(command));
+  EXPECT_EQ(client->results[command].out, "[]\n/\n");
+}
+
 class DeathTest : public KillTest {};
 
 TEST_F(DeathTest, ADeadSupervisorTakesItsTreeAlong) {
@@ -201,7 +219,7 @@ TEST_F(DeathTest, ANewRunnerTakesTheSavedStateUp) {
   std::string old_token = start_token;
   client->Close();
   KillRunner();
-  ASSERT_EQ(RunProgram({RunnerProgram(), "serve", directory}), 0);
+  ASSERT_EQ(RunProgram({RunnerProgram(), "serve", directory}, home), 0);
   Connect();
   EXPECT_NE(start_token, old_token);
   EXPECT_EQ(client->Finish(Shell("true")).refused, "SESSION_UNKNOWN");
@@ -213,7 +231,7 @@ TEST_F(DeathTest, ANewRunnerTakesTheSavedStateUp) {
 }
 
 TEST_F(DeathTest, OnlyOneServesADirectory) {
-  EXPECT_EQ(RunProgram({RunnerProgram(), "serve", directory}), 0);
+  EXPECT_EQ(RunProgram({RunnerProgram(), "serve", directory}, home), 0);
   Client other(directory);
   auto welcome = other.Hello();
   ASSERT_TRUE(welcome);

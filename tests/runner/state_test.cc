@@ -150,7 +150,6 @@ class OpenTest : public RunnerTest {};
 TEST_F(OpenTest, StartsFromACleanLoginEnvironment) {
   client->Open({.session = "s", .cwd = "", .env = {{"EXTRA", "a b"}}, .resume = 0});
   const Result& result = Run("echo $EXTRA; echo $HOME; pwd; echo \"[$GTEST_ENV]\"; echo $PATH");
-  std::string home = getenv("HOME");
   EXPECT_EQ(result.out.substr(0, 4 + 2 * (home.size() + 1) + 3),
             "a b\n" + home + "\n" + home + "\n[]\n");
   EXPECT_NE(result.out.find("/usr/bin"), std::string::npos);
@@ -163,7 +162,7 @@ TEST_F(OpenTest, ExpandsTheHomeAndRefusesWhatIsNoDirectory) {
   EXPECT_EQ(client->last_refusal, "BAD_FIELD");
   auto opened = client->Open({.session = "b", .cwd = "~", .env = {}, .resume = 0});
   ASSERT_TRUE(opened);
-  EXPECT_EQ(opened->cwd, getenv("HOME"));
+  EXPECT_EQ(opened->cwd, home);
 }
 
 TEST_F(OpenTest, AUsedSessionIsTakenAndCanBeResumed) {

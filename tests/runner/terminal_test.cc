@@ -46,9 +46,10 @@ TEST_F(TerminalTest, AResizeIsSignalled) {
 }
 
 TEST_F(TerminalTest, ControlCInterruptsTheForeground) {
-  uint32_t command = client->Start(OnTerminal("echo ready; cat"));
-  ASSERT_TRUE(UntilSaid(command, "ready"));
-  client->Stdin(command, 0, "\x03");
+  uint32_t command = client->Start(OnTerminal("cat"));
+  client->Stdin(command, 0, "x\n");
+  ASSERT_TRUE(UntilSaid(command, "x\r\nx\r\n"));  // the terminal's echo, and cat's: it runs
+  client->Stdin(command, 2, "\x03");
   ASSERT_TRUE(client->UntilDrained(command));
   EXPECT_EQ(client->results[command].exit->signalled, 1);
   EXPECT_EQ(client->results[command].exit->value, SIGINT);
