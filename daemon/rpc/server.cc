@@ -1,5 +1,8 @@
 #include "daemon/rpc/server.h"
 
+#include <google/protobuf/stubs/logging.h>
+#include <grpc/grpc.h>
+#include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
@@ -59,6 +62,17 @@ grpc::ServerBuilder& Configure(grpc::ServerBuilder& builder) {
 void InitPlugins() {
   static std::once_flag once;
   std::call_once(once, [] {
+    // Never given back: the last user of gRPC waits for its threads, one of which may sit in a poll
+    // of ten seconds after a large message.
+    grpc_init();
+    // Libraries must not write to our log past the one emitter. Both can be made to talk by
+    // callers.
+    google::protobuf::SetLogHandler(
+        [](google::protobuf::LogLevel, const char*, int, const std::string& message) {
+          LogDebug("protobuf: " + message);
+        });
+    gpr_set_log_function(
+        [](gpr_log_func_args* log) { LogDebug(std::string("gRPC: ") + log->message); });
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   });

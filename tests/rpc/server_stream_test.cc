@@ -238,9 +238,12 @@ TEST_F(StreamTest, ADrainTellsEveryStreamAndIsOverSoon) {
   // A stuck reader, a follower, and a unary call that waits.
   grpc::ClientContext stuck_context;
   auto stuck = exec_->Execute(&stuck_context, Script("flood-1", "flood 67108864"));
+  v1::CommandEvent event;
+  ASSERT_TRUE(stuck->Read(&event));
+  const std::string flooded = event.started().name();
+  ASSERT_TRUE(Eventually([&] { return StateOf(flooded) == v1::Command::EXITED; }));
   grpc::ClientContext context;
   auto reader = exec_->Execute(&context, Script("s", "hang"));
-  v1::CommandEvent event;
   ASSERT_TRUE(reader->Read(&event));
   v1::WaitCommandRequest wait;
   wait.set_name(event.started().name());
