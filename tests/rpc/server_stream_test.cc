@@ -47,13 +47,14 @@ class StreamTest : public ::testing::Test {
     return event.started().name();
   }
 
-  bool NoCallsLeft() {
-    return Eventually([this] {
+  bool CallsBecome(size_t wanted) {
+    return Eventually([this, wanted] {
       size_t open = 0;
       stand_.OnLoop([&] { open = stand_.server().OpenCalls(); });
-      return open == 0;
+      return open == wanted;
     });
   }
+  bool NoCallsLeft() { return CallsBecome(0); }
 
   Stand stand_;
   std::shared_ptr<grpc::Channel> channel_ = stand_.Connect();
@@ -245,6 +246,7 @@ TEST_F(StreamTest, ADrainTellsEveryStreamAndIsOverSoon) {
   grpc::ClientContext context;
   auto reader = exec_->Execute(&context, Script("s", "hang"));
   ASSERT_TRUE(reader->Read(&event));
+  ASSERT_TRUE(CallsBecome(2));
   v1::WaitCommandRequest wait;
   wait.set_name(event.started().name());
   grpc::Status waited;
@@ -253,11 +255,7 @@ TEST_F(StreamTest, ADrainTellsEveryStreamAndIsOverSoon) {
     v1::Command command;
     waited = exec_->WaitCommand(&waiting, wait, &command);
   });
-  ASSERT_TRUE(Eventually([this] {
-    size_t open = 0;
-    stand_.OnLoop([&] { open = stand_.server().OpenCalls(); });
-    return open == 3;
-  }));
+  ASSERT_TRUE(CallsBecome(3));
   const auto begin = std::chrono::steady_clock::now();
   stand_.Drain();
   std::vector<std::string> phases;
