@@ -1,6 +1,9 @@
 #include "daemon/core/session_names.h"
 
+#include <filesystem>
 #include <optional>
+#include <system_error>
+#include <vector>
 
 #include "daemon/runtime/status.h"
 
@@ -39,6 +42,16 @@ std::string SpoolPath(std::string_view spool_dir, std::string_view command) {
   path += '/';
   for (char c : command) path += c == '/' ? '+' : c;  // no id has a '+': the file name is unique
   return path;
+}
+
+void RemoveSpool(const std::string& spool_dir, std::string_view session_id) {
+  const std::string prefix = std::string(session_id) + "+";  // as SpoolPath makes them
+  std::error_code error;
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(spool_dir, error)) {
+    if (entry.path().filename().string().starts_with(prefix)) files.push_back(entry.path());
+  }
+  for (const auto& file : files) std::filesystem::remove(file, error);
 }
 
 std::string ReasonName(const absl::Status& status) {

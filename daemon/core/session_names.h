@@ -17,6 +17,9 @@ std::string CommandName(std::string_view session_id, std::string_view command_id
 // Where the output files of a command ("session/command") are; a prefix for OutputLog.
 std::string SpoolPath(std::string_view spool_dir, std::string_view command);
 
+// Removes all output files of a session. Blocking; a rare and short walk of one directory.
+void RemoveSpool(const std::string& spool_dir, std::string_view session_id);
+
 // The catalogue name of a status' reason; "BUG" for one without.
 std::string ReasonName(const absl::Status& status);
 

@@ -170,7 +170,9 @@ Task<absl::StatusOr<std::shared_ptr<Session>>> SessionTable::Make(CreateSession 
 Task<absl::Status> SessionTable::Forget(std::shared_ptr<Session> session) {
   co_await session->Abandon();
   if (!session->info().request_id.empty()) request_ids_.erase(session->info().request_id);
-  co_return co_await deps_.store.DeleteSession(session->info().id);
+  absl::Status deleted = co_await deps_.store.DeleteSession(session->info().id);
+  if (deleted.ok()) RemoveSpool(deps_.spool_dir, session->info().id);
+  co_return deleted;
 }
 
 void SessionTable::Erase(const std::string& id) {

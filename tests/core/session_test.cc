@@ -1,6 +1,7 @@
 #include "daemon/core/session.h"
 
 #include <chrono>
+#include <filesystem>
 
 #include <gtest/gtest.h>
 
@@ -253,6 +254,16 @@ TEST_F(SessionTest, TakenNamesAreRefusedUntilTheSessionHasEnded) {
   EXPECT_EQ(ReasonOfStart("out x"), Reason::k_SESSION_NOT_READY);
   EXPECT_TRUE(daemon_->Create("s").ok());
   EXPECT_EQ(RunToEnd("out x")->sink->Text(OutputStream::kStdout), "x");
+}
+
+TEST_F(SessionTest, TakingAnEndedNameAgainRemovesTheOldOutput) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  RunToEnd("outn 300000");
+  EXPECT_FALSE(std::filesystem::is_empty(dir_.path()));
+  ASSERT_TRUE(daemon_->Await((*daemon_->table.Find("s"))->Close(seconds(1), nullptr)).ok());
+  EXPECT_FALSE(std::filesystem::is_empty(dir_.path())) << "results outlive their session";
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  EXPECT_TRUE(std::filesystem::is_empty(dir_.path()));
 }
 
 TEST_F(SessionTest, CreateIsIdempotentByRequestId) {

@@ -1,0 +1,434 @@
+// hermes_bench: the speed and size targets, measured over the real programs on this machine and
+// printed as a table. The ratio within one run is the target; absolute figures carry the machine's
+// noise, which is printed beside them. With --smoke every row runs briefly and only sanity is
+// checked: what CI does. Exit code 1: a row did not work.
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/e2e/daemon_process.h"
+
+extern char** environ;
+
+namespace hermes {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double Ms(Clock::duration d) { return std::chrono::duration<double, std::milli>(d).count(); }
+
+struct Scale {
+  bool smoke = false;
+  int Of(int full, int smoke_count) const { return smoke ? smoke_count : full; }
+};
+
+class Table {
+ public:
+  void Row(const std::string& what, const std::string& measured, const std::string& target,
+           bool met) {
+    std::printf("| %-46s | %-58s | %-34s | %s |\n", what.c_str(), measured.c_str(), target.c_str(),
+                met ? "yes" : "NO");
+    std::fflush(stdout);
+  }
+};
+
+template <typename... Args>
+std::string Text(const char* format, Args... args) {
+  char text[256];
+  std::snprintf(text, sizeof(text), format, args...);
+  return text;
+}
+
+double Percentile(std::vector<double> values, double p) {
+  std::sort(values.begin(), values.end());
+  return values[std::min(values.size() - 1,
+                         static_cast<size_t>(p * static_cast<double>(values.size())))];
+}
+
+uint64_t RssKb(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmRSS:")) return std::stoull(line.substr(6));
+  }
+  return 0;
+}
+
+// A plain child with its stdout in a pipe: what the daemon is compared with.
+pid_t SpawnShell(const std::string& script, int* out) {
+  int pipe[2];
+  if (::pipe2(pipe, O_CLOEXEC) != 0) std::abort();
+  posix_spawn_file_actions_t actions;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawn_file_actions_adddup2(&actions, pipe[1], 1);
+  std::string words[] = {"bash", "-c", script};
+  char* argv[] = {words[0].data(), words[1].data(), words[2].data(), nullptr};
+  pid_t pid = 0;
+  if (::posix_spawnp(&pid, "bash", &actions, nullptr, argv, environ) != 0) std::abort();
+  ::posix_spawn_file_actions_destroy(&actions);
+  ::close(pipe[1]);
+  *out = pipe[0];
+  return pid;
+}
+
+double RawTrueMs() {
+  auto begin = Clock::now();
+  int out = -1;
+  pid_t pid = SpawnShell("true", &out);
+  ::waitpid(pid, nullptr, 0);
+  ::close(out);
+  return Ms(Clock::now() - begin);
+}
+
+double RawFirstByteMs() {
+  auto begin = Clock::now();
+  int out = -1;
+  pid_t pid = SpawnShell("echo x; sleep 2", &out);
+  char byte = 0;
+  if (::read(out, &byte, 1) != 1) std::abort();
+  double ms = Ms(Clock::now() - begin);
+  ::kill(pid, SIGKILL);
+  ::waitpid(pid, nullptr, 0);
+  ::close(out);
+  return ms;
+}
+
+struct Followed {
+  bool ok = false;
+  bool gap = false;
+  double first_byte_ms = 0;
+  double ms = 0;
+  uint64_t bytes = 0;
+};
+
+Followed Follow(v1::ExecService::Stub& stub, const v1::ExecuteRequest& request,
+                bool stop_at_first = false) {
+  Followed seen;
+  auto begin = Clock::now();
+  grpc::ClientContext context;
+  auto stream = stub.Execute(&context, request);
+  v1::CommandEvent event;
+  while (stream->Read(&event)) {
+    if (event.has_output()) {
+      if (seen.bytes == 0) seen.first_byte_ms = Ms(Clock::now() - begin);
+      seen.bytes += event.output().data().size();
+      if (stop_at_first) context.TryCancel();
+    }
+    if (event.has_gap()) seen.gap = true;
+    if (event.has_finished()) {
+      seen.ok =
+          event.finished().state() == v1::Command::EXITED && event.finished().exit().code() == 0;
+    }
+  }
+  (void)stream->Finish();
+  seen.ms = Ms(Clock::now() - begin);
+  return seen;
+}
+
+bool BenchTrue(const DaemonProcess& daemon, Scale scale, Table& table) {
+  auto stub = v1::ExecService::NewStub(daemon.Connect());
+  std::vector<double> raw;
+  std::vector<double> ours;
+  bool ok = true;
+  for (int i = 0; i < scale.Of(400, 20); ++i) {  // in turn, so that drift hits both
+    raw.push_back(RawTrueMs());
+    Followed seen = Follow(*stub, Shell("b", "true"));
+    ok = ok && seen.ok;
+    ours.push_back(seen.ms);
+  }
+  double extra = Percentile(ours, 0.5) - Percentile(raw, 0.5);
+  table.Row("Execute true, p50 minus raw posix_spawn p50",
+            Text("%.2f - %.2f = %.2f ms (p99 %.1f / %.1f)", Percentile(ours, 0.5),
+                 Percentile(raw, 0.5), extra, Percentile(ours, 0.99), Percentile(raw, 0.99)),
+            "<= 1.5 ms", extra <= 1.5);
+  return ok;
+}
+
+bool BenchFirstByte(const DaemonProcess& daemon, Scale scale, Table& table) {
+  auto stub = v1::ExecService::NewStub(daemon.Connect());
+  std::vector<double> raw;
+  std::vector<double> ours;
+  for (int i = 0; i < scale.Of(100, 5); ++i) {
+    raw.push_back(RawFirstByteMs());
+    v1::ExecuteRequest request = Shell("b", "echo x; sleep 2");
+    request.set_on_disconnect(v1::CANCEL);
+    ours.push_back(Follow(*stub, request, true).first_byte_ms);
+  }
+  double ratio = Percentile(ours, 0.5) / Percentile(raw, 0.5);
+  table.Row(
+      "first byte of echo x; sleep 2",
+      Text("%.2f ms, raw pipe %.2f ms: %.1f x", Percentile(ours, 0.5), Percentile(raw, 0.5), ratio),
+      "<= 3 x, <= 5 ms", ratio <= 3 && Percentile(ours, 0.5) <= 5);
+  return Percentile(ours, 0.5) > 0;
+}
+
+// `cat` of as many bytes through a Unix socket to a reader: MB/s.
+double SocketCat(uint64_t bytes) {
+  int pair[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) std::abort();
+  posix_spawn_file_actions_t actions;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawn_file_actions_adddup2(&actions, pair[1], 1);
+  std::string script = "head -c " + std::to_string(bytes) + " /dev/zero | cat";
+  std::string words[] = {"bash", "-c", script};
+  char* argv[] = {words[0].data(), words[1].data(), words[2].data(), nullptr};
+  pid_t pid = 0;
+  auto begin = Clock::now();
+  if (::posix_spawnp(&pid, "bash", &actions, nullptr, argv, environ) != 0) std::abort();
+  ::close(pair[1]);
+  std::vector<char> buffer(64 << 10);
+  while (::read(pair[0], buffer.data(), buffer.size()) > 0) {
+  }
+  double ms = Ms(Clock::now() - begin);
+  ::waitpid(pid, nullptr, 0);
+  ::close(pair[0]);
+  return static_cast<double>(bytes) / 1e3 / ms;
+}
+
+bool BenchThroughput(const DaemonProcess& daemon, Scale scale, Table& table) {
+  uint64_t bytes = scale.smoke ? 64ull << 20 : 1ull << 30;
+  auto stub = v1::ExecService::NewStub(daemon.Connect());
+  double raw = SocketCat(bytes);
+  std::atomic<bool> done{false};
+  uint64_t peak_kb = 0;
+  std::thread watcher([&] {
+    while (!done) {
+      peak_kb = std::max(peak_kb, RssKb(daemon.pid()));
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  });
+  v1::ExecuteRequest request = Shell("b", "head -c " + std::to_string(bytes) + " /dev/zero");
+  request.mutable_output()->set_limit_bytes(4ull << 30);
+  Followed seen = Follow(*stub, request);
+  done = true;
+  watcher.join();
+  double ours = static_cast<double>(bytes) / 1e3 / seen.ms;
+  table.Row("1 GiB of stdout to a client that keeps up",
+            Text("%.0f MB/s, cat through a socket %.0f: %.2f x; RSS %.0f MiB", ours, raw,
+                 ours / raw, static_cast<double>(peak_kb) / 1024),
+            ">= 0.4 x (aim 400 MB/s), RSS <= 64 MiB", ours >= 0.4 * raw && peak_kb <= 64 * 1024);
+  return seen.ok && seen.bytes == bytes && !seen.gap;
+}
+
+bool BenchManySleeps(const DaemonProcess& daemon, Scale scale, Table& table) {
+  int count = scale.Of(1000, 50);
+  auto channel = daemon.Connect();
+  auto stub = v1::ExecService::NewStub(channel);
+  auto begin = Clock::now();
+  std::vector<std::string> names(static_cast<size_t>(count));
+  std::atomic<int> next{0};
+  auto start = [&] {
+    for (int i = next++; i < count; i = next++) {
+      grpc::ClientContext context;
+      v1::Command command;
+      if (stub->StartCommand(&context, Shell("b", "sleep 5"), &command).ok())
+        names[static_cast<size_t>(i)] = command.name();
+    }
+  };
+  std::vector<std::thread> starters;
+  for (int i = 0; i < 16; ++i) starters.emplace_back(start);
+  for (std::thread& thread : starters) thread.join();
+  int ended = 0;
+  for (const std::string& name : names) {
+    grpc::ClientContext context;
+    v1::WaitCommandRequest request;
+    request.set_name(name);
+    request.mutable_timeout()->set_seconds(60);
+    v1::Command command;
+    if (!name.empty() && stub->WaitCommand(&context, request, &command).ok() &&
+        command.state() == v1::Command::EXITED)
+      ++ended;
+  }
+  double seconds = Ms(Clock::now() - begin) / 1000;
+  double limit = 5 + 0.005 * count;
+  table.Row(Text("%d concurrent sleep 5", count), Text("%d ended, makespan %.2f s", ended, seconds),
+            Text("all, <= 5 s + 5 ms each = %.2f s", limit), ended == count && seconds <= limit);
+  return ended == count;
+}
+
+bool BenchCancel(const DaemonProcess& daemon, Scale scale, Table& table) {
+  auto stub = v1::ExecService::NewStub(daemon.Connect());
+  std::vector<double> times;
+  bool verified = true;
+  for (int i = 0; i < scale.Of(20, 2); ++i) {
+    v1::ExecuteRequest request =
+        Shell("b", "for i in $(seq 250); do (sleep 1000 & wait) & done; echo up; wait");
+    grpc::ClientContext context;
+    auto stream = stub->Execute(&context, request);
+    v1::CommandEvent event;
+    std::string name;
+    while (stream->Read(&event)) {
+      if (event.has_started()) name = event.started().name();
+      if (event.has_output()) break;
+    }
+    auto begin = Clock::now();
+    grpc::ClientContext cancel_context;
+    v1::CancelCommandRequest cancel;
+    cancel.set_name(name);
+    v1::Command command;
+    bool ok = stub->CancelCommand(&cancel_context, cancel, &command).ok();
+    times.push_back(Ms(Clock::now() - begin));
+    verified = verified && ok && command.exit().tree().verified() &&
+               command.exit().tree().survivors() == 0;
+    while (stream->Read(&event)) {
+    }
+    (void)stream->Finish();
+  }
+  table.Row("cancel of a 500-process tree to verified gone",
+            Text("p50 %.0f ms, p99 %.0f ms, %s", Percentile(times, 0.5), Percentile(times, 0.99),
+                 verified ? "all verified" : "NOT verified"),
+            "<= 1 s p99", verified && Percentile(times, 0.99) <= 1000);
+  return verified;
+}
+
+bool CreateMany(const DaemonProcess& daemon, int count) {
+  auto stub = v1::SessionService::NewStub(daemon.Connect());
+  std::atomic<int> next{0};
+  std::atomic<bool> ok{true};
+  auto create = [&] {
+    for (int i = next++; i < count; i = next++) {
+      grpc::ClientContext context;
+      v1::CreateSessionRequest request;
+      request.set_session_id("idle" + std::to_string(i));
+      request.set_backend("local");
+      request.set_wait_ready(true);
+      v1::Session session;
+      if (!stub->CreateSession(&context, request, &session).ok()) ok = false;
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 16; ++i) threads.emplace_back(create);
+  for (std::thread& thread : threads) thread.join();
+  return ok;
+}
+
+bool BenchIdleSessions(DaemonProcess& daemon, Scale scale, Table& table) {
+  int count = scale.Of(10'000, 200);
+  uint64_t daemon_before = RssKb(daemon.pid());
+  uint64_t runner_before = RssKb(daemon.RunnerPid());
+  auto begin = Clock::now();
+  bool ok = CreateMany(daemon, count);
+  double seconds = Ms(Clock::now() - begin) / 1000;
+  double daemon_kb = static_cast<double>(RssKb(daemon.pid()) - daemon_before) / count;
+  double runner_kb = static_cast<double>(RssKb(daemon.RunnerPid()) - runner_before) / count;
+  table.Row(
+      Text("%d idle local sessions", count),
+      Text("daemon %.1f KiB, runner %.1f KiB each; made in %.1f s", daemon_kb, runner_kb, seconds),
+      "<= 32 KiB and <= 4 KiB each", ok && daemon_kb <= 32 && runner_kb <= 4);
+  daemon.Kill(SIGKILL);
+  begin = Clock::now();
+  daemon.Start();
+  double start_ms = Ms(Clock::now() - begin);
+  table.Row(Text("start with %d sessions in the store", count),
+            Text("READY after %.0f ms", start_ms), "<= 1 s", start_ms <= 1000);
+  return ok;
+}
+
+// 50 commands that write all the time, 20 readers that never read: what others notice.
+bool BenchStuckReaders(const DaemonProcess& daemon, Scale scale, Table& table) {
+  constexpr int kChatty = 50;
+  constexpr int kStuck = 20;
+  auto quiet = v1::ExecService::NewStub(daemon.Connect());
+  auto sample = [&] {
+    std::vector<double> times;
+    for (int i = 0; i < scale.Of(200, 20); ++i)
+      times.push_back(Follow(*quiet, Shell("b", "true")).ms);
+    return times;
+  };
+  std::vector<double> before = sample();
+  auto stub = v1::ExecService::NewStub(daemon.Connect());
+  std::vector<std::string> names;
+  for (int i = 0; i < kChatty; ++i) {
+    grpc::ClientContext context;
+    v1::Command command;
+    v1::ExecuteRequest request = Shell("b", "while :; do seq 2000; read -t 0.05 <> <(:); done");
+    request.mutable_output()->set_limit_bytes(16 << 20);
+    if (stub->StartCommand(&context, request, &command).ok()) names.push_back(command.name());
+  }
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::CommandEvent>>> readers;
+  for (int i = 0; i < kStuck; ++i) {
+    auto own = v1::ExecService::NewStub(daemon.Connect());
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    v1::AttachRequest attach;
+    attach.set_name(names[static_cast<size_t>(i)]);
+    readers.push_back(own->Attach(contexts.back().get(), attach));
+    v1::CommandEvent event;
+    readers.back()->Read(&event);  // one, and then never again
+  }
+  std::vector<double> during = sample();
+  double rss_mib = static_cast<double>(RssKb(daemon.pid())) / 1024;
+  double limit_mib = 32 + kChatty + 5 * kStuck;
+  for (auto& context : contexts) context->TryCancel();
+  for (const std::string& name : names) {
+    grpc::ClientContext context;
+    v1::CancelCommandRequest cancel;
+    cancel.set_name(name);
+    v1::Command command;
+    (void)quiet->CancelCommand(&context, cancel, &command);
+  }
+  double ratio = Percentile(during, 0.99) / Percentile(before, 0.99);
+  table.Row("50 chatty commands, 20 readers that never read",
+            Text("RSS %.0f MiB; true p99 %.1f -> %.1f ms: %.1f x", rss_mib,
+                 Percentile(before, 0.99), Percentile(during, 0.99), ratio),
+            Text("RSS <= %.0f MiB, p99 <= 2 x", limit_mib), rss_mib <= limit_mib && ratio <= 2);
+  return names.size() == kChatty;
+}
+
+bool BenchSize(Table& table) {
+  bool ok = true;
+  for (const char* name : {"hermes-runner", "hermes-runner-aarch64"}) {
+    std::error_code error;
+    uintmax_t size = std::filesystem::file_size(BinDir() + "/" + name, error);
+    if (error) continue;
+    table.Row(name, Text("%ju bytes", size), "<= 128 kB", size <= 128'000);
+    ok = ok && size <= 128'000;
+  }
+  return ok;
+}
+
+int Main(bool smoke) {
+  Scale scale{.smoke = smoke};
+  Table table;
+  DaemonProcess daemon;
+  daemon.Start();
+  daemon.CreateSession("b");
+  double load = 0;
+  std::ifstream("/proc/loadavg") >> load;
+  std::printf("load average at the start %.2f, %u cores\n", load,
+              std::thread::hardware_concurrency());
+  table.Row("what", "measured", "target", true);
+  bool ok = BenchTrue(daemon, scale, table);
+  ok = BenchFirstByte(daemon, scale, table) && ok;
+  ok = BenchThroughput(daemon, scale, table) && ok;
+  ok = BenchStuckReaders(daemon, scale, table) && ok;
+  ok = BenchManySleeps(daemon, scale, table) && ok;
+  ok = BenchCancel(daemon, scale, table) && ok;
+  ok = BenchIdleSessions(daemon, scale, table) && ok;
+  ok = BenchSize(table) && ok;
+  return ok ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace hermes
+
+int main(int argc, char** argv) {
+  return hermes::Main(argc > 1 && std::strcmp(argv[1], "--smoke") == 0);
+}
