@@ -20,8 +20,14 @@ class KillTest : public RunnerTest {
     return command;
   }
   void ExpectAllGone() {
-    for (pid_t pid : WithCookie(cookie)) WaitForEnd(pid);
-    EXPECT_TRUE(WithCookie(cookie).empty());
+    // A tree that is being ended may still start a process or two during the grace.
+    constexpr int kRounds = 20;
+    std::vector<pid_t> left = WithCookie(cookie);
+    for (int round = 0; round < kRounds && !left.empty() && !HasFailure(); ++round) {
+      for (pid_t pid : left) WaitForEnd(pid);
+      left = WithCookie(cookie);
+    }
+    EXPECT_TRUE(left.empty());
   }
   pid_t SupervisorOf(uint32_t command) {
     std::ifstream stat("/proc/" + std::to_string(client->results[command].pid) + "/stat");
@@ -209,7 +215,7 @@ TEST_F(DeathTest, ADeadSupervisorTakesItsTreeAlong) {
 TEST_F(DeathTest, ADeadRunnerLeavesNoOrphan) {
   StartReady(Shell("setsid sleep 1000 & sleep 1000 & echo ready; wait"));
   StartReady(Shell("trap '' TERM; echo ready; while :; do sleep 1; done"));
-  EXPECT_GE(WithCookie(cookie).size(), 5u);
+  EXPECT_GE(WithCookie(cookie).size(), 4u);
   KillRunner();
   ExpectAllGone();
 }
