@@ -142,6 +142,7 @@ Task<void> Daemon::Begin() {
                      .max_sessions_per_uid = config_.limits.max_sessions_per_uid,
                      .max_commands = config_.limits.max_commands,
                      .max_commands_per_session = config_.limits.max_commands_per_session,
+                     .output_spool_bytes = config_.limits.output_spool_bytes,
                      .result_retention = config_.limits.result_retention,
                      .request_id_retention = config_.limits.request_id_retention};
   SessionTable::Deps deps{loop_, clock_, random_, *store_, stats_, *places_, SpoolDir(), limits};

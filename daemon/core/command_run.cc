@@ -165,7 +165,9 @@ void CommandRun::FailStart(absl::Status why) {
 
 Task<void> CommandRun::WaitStarted() {
   std::shared_ptr<CommandRun> self = shared_from_this();
-  while (info_.state < CommandState::kRunning && start_error_.ok()) co_await changed().Wait();
+  while (info_.state < CommandState::kRunning && start_error_.ok() && !abandoned_) {
+    co_await changed().Wait();
+  }
 }
 
 Task<void> CommandRun::EndWith(Outcome outcome) {
@@ -211,26 +213,32 @@ Task<absl::StatusOr<TreeReport>> CommandRun::Kill(Duration grace, Cause cause) {
   std::shared_ptr<CommandRun> self = shared_from_this();
   co_await WaitStarted();
   if (!start_error_.ok()) co_return start_error_;
+  if (abandoned_) co_return Error(Reason::k_DRAINING, "the daemon is shutting down");
   if (drained() || channel_ == nullptr) {
     TreeReport nothing;
     nothing.verified = true;
     co_return info_.outcome&& info_.outcome->tree ? *info_.outcome->tree : nothing;
   }
   absl::StatusOr<TreeReport> report = co_await channel_->Kill(grace, cause);
-  if (!report.ok()) co_return report;
-  deps_.stats.kill_survivors += report->survivors;
-  while (!ended()) co_await changed().Wait();
+  if (report.ok()) deps_.stats.kill_survivors += report->survivors;
+  while (report.ok() && !ended() && !abandoned_) co_await changed().Wait();
+  if (abandoned_ && !ended())
+    co_return Error(Reason::k_DRAINING, "the daemon is shutting down; the kill goes on");
   co_return report;
 }
 
 Task<void> CommandRun::WaitEnded(SteadyTime deadline) {
   std::shared_ptr<CommandRun> self = shared_from_this();
   auto alarm = deps_.clock.At(deadline, [self] { self->changed().NotifyAll(); });
-  while (!ended() && start_error_.ok() && deps_.clock.Now() < deadline) co_await changed().Wait();
+  while (!ended() && start_error_.ok() && !abandoned_ && deps_.clock.Now() < deadline) {
+    co_await changed().Wait();
+  }
 }
 
 void CommandRun::Abandon() {
+  abandoned_ = true;
   if (channel_ != nullptr) channel_->Abandon();
+  changed().NotifyAll();
 }
 
 }  // namespace hermes

@@ -79,7 +79,7 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   // Returns when ended or at `deadline`.
   Task<void> WaitEnded(SteadyTime deadline);
 
-  // Stops pumping without touching the command: for drain.
+  // Stops pumping without touching the command: for drain. Whoever waits in here returns soon.
   void Abandon();
 
   // Readers hold the session alive and count for on_disconnect.
@@ -105,6 +105,7 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   bool limit_kill_sent_ = false;
   bool dropped_ = false;  // something of this log that the far side does not know is safe to drop
   bool restored_ = false;
+  bool abandoned_ = false;
   uint64_t refused_to_[kOutputStreams] = {0, 0};  // end of what did not fit, shown as a gap
   int readers_ = 0;
 };

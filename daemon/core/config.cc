@@ -188,10 +188,6 @@ constexpr Key kKeys[] = {
      [](const Value& v, Config& c) {
        return v.Count(1, kManyCommands, c.limits.max_commands_per_session);
      }},
-    {"limits.max_script_bytes",
-     [](const Value& v, Config& c) {
-       return v.Bytes(1 << 10, 4 << 20, c.limits.max_script_bytes);
-     }},
     {"limits.max_run_timeout",
      [](const Value& v, Config& c) {
        return v.Time(kSecond, 366 * kDay, c.limits.max_run_timeout);

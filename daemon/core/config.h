@@ -28,7 +28,6 @@ struct Config {
     uint32_t max_sessions_per_uid = 20'000;
     uint32_t max_commands = 4'000;
     uint32_t max_commands_per_session = 2'000;
-    uint64_t max_script_bytes = 4ull << 20;
     Duration max_run_timeout = std::chrono::hours(7 * 24);
     Duration result_retention = std::chrono::hours(1);
     Duration request_id_retention = std::chrono::hours(24);

@@ -94,7 +94,7 @@ Task<void> Session::Open(std::string sudo_password) {
 
 Task<void> Session::WaitOpened() {
   std::shared_ptr<Session> self = shared_from_this();
-  while (info_.state == SessionState::kOpening) co_await changed_.Wait();
+  while (info_.state == SessionState::kOpening && !abandoned_) co_await changed_.Wait();
 }
 
 // After a restart the place is taken up again only when it is needed: ten thousand idle sessions
@@ -487,6 +487,8 @@ Task<absl::Status> Session::Release(Duration grace,
   for (const auto& run : runs)
     kills.Spawn("kill " + run->info().id, KillOne(run, grace, &progress));
   co_await kills.Join();
+  if (abandoned_)
+    co_return Error(Reason::k_DRAINING, "the cleanup goes on when the daemon is back");
   absl::StatusOr<TreeReport> rest = co_await engine_->Close(grace);
   if (!rest.ok()) co_return rest.status();
   deps_.stats.kill_survivors += rest->survivors;
@@ -512,8 +514,8 @@ Task<void> Session::Abandon() {
   abandoned_ = true;
   for (const auto& [id, run] : runs_) {
     run->Abandon();
-    run->changed().NotifyAll();
   }
+  changed_.NotifyAll();
   co_await tasks_.Join();
 }
 

@@ -54,6 +54,16 @@ void RemoveSpool(const std::string& spool_dir, std::string_view session_id) {
   for (const auto& file : files) std::filesystem::remove(file, error);
 }
 
+uint64_t SpoolBytes(const std::string& spool_dir) {
+  std::error_code error;
+  uint64_t bytes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(spool_dir, error)) {
+    uintmax_t size = entry.file_size(error);
+    if (!error) bytes += size;
+  }
+  return bytes;
+}
+
 std::string ReasonName(const absl::Status& status) {
   std::optional<Reason> reason = ReasonOf(status);
   return std::string(InfoOf(reason.value_or(Reason::k_BUG)).name);

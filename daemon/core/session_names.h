@@ -2,6 +2,7 @@
 
 // Names as words: resource names and the states' names. Pure.
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -19,6 +20,9 @@ std::string SpoolPath(std::string_view spool_dir, std::string_view command);
 
 // Removes all output files of a session. Blocking; a rare and short walk of one directory.
 void RemoveSpool(const std::string& spool_dir, std::string_view session_id);
+
+// The bytes of all output files. Blocking, as RemoveSpool.
+uint64_t SpoolBytes(const std::string& spool_dir);
 
 // The catalogue name of a status' reason; "BUG" for one without.
 std::string ReasonName(const absl::Status& status);

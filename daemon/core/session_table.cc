@@ -59,6 +59,7 @@ void SessionTable::Load(SessionStore::Contents contents) {
     it->second.session->TakeUp(std::move(command));
   }
   deps_.stats.sessions = sessions_.size();
+  spool_bytes_ = SpoolBytes(deps_.spool_dir);
   ArmSweep();
 }
 
@@ -188,15 +189,31 @@ absl::StatusOr<std::shared_ptr<Session>> SessionTable::Find(const std::string& i
                {{"name", SessionName(id)}});
 }
 
+absl::Status SessionTable::AdmitCommand() {
+  const TableLimits& limits = deps_.limits;
+  if (deps_.stats.running_commands >= limits.max_commands) {
+    return Error(
+        Reason::k_QUOTA_COMMANDS, "there run as many commands as may",
+        {{"limit", std::to_string(limits.max_commands)}, {"setting", "limits.max_commands"}});
+  }
+  // At most what was there at the last look and all that was written since: look again only when
+  // that is too much.
+  auto most = [&] { return spool_bytes_ + deps_.stats.output_bytes - output_at_last_look_; };
+  if (most() >= limits.output_spool_bytes) {
+    spool_bytes_ = SpoolBytes(deps_.spool_dir);
+    output_at_last_look_ = deps_.stats.output_bytes;
+  }
+  if (most() < limits.output_spool_bytes) return absl::OkStatus();
+  return Error(Reason::k_SPOOL_FULL, "kept output has used up its space",
+               {{"limit", std::to_string(limits.output_spool_bytes)},
+                {"setting", "limits.output_spool_bytes"}});
+}
+
 Task<absl::StatusOr<Session::StartResult>> SessionTable::Start(StartCommand request) {
   if (draining_) co_return Draining();
   absl::StatusOr<std::shared_ptr<Session>> session = Find(request.session_id);
   if (!session.ok()) co_return session.status();
-  if (deps_.stats.running_commands >= deps_.limits.max_commands) {
-    co_return Error(
-        Reason::k_QUOTA_COMMANDS, "there run as many commands as may",
-        {{"limit", std::to_string(deps_.limits.max_commands)}, {"setting", "limits.max_commands"}});
-  }
+  CO_RETURN_IF_ERROR(AdmitCommand());
   co_return co_await (*session)->Start(std::move(request));
 }
 

@@ -30,6 +30,7 @@ struct TableLimits {
   uint32_t max_sessions_per_uid = 20'000;
   uint32_t max_commands = 4'000;  // running, all sessions; at the limit: QUOTA_COMMANDS
   uint32_t max_commands_per_session = 2'000;
+  uint64_t output_spool_bytes = 64ull << 30;  // all kept output files; at the limit: SPOOL_FULL
   Duration result_retention = std::chrono::hours(1);
   Duration request_id_retention = std::chrono::hours(24);
 };
@@ -95,6 +96,7 @@ class SessionTable {
   };
   Session::Deps SessionDeps();
   absl::Status AdmitSession(const CreateSession& request) const;
+  absl::Status AdmitCommand();
   absl::StatusOr<std::shared_ptr<Session>> Earlier(const CreateSession& request) const;
   SessionInfo NewSessionInfo(CreateSession request) const;
   Task<absl::StatusOr<std::shared_ptr<Session>>> Make(CreateSession request);
@@ -117,6 +119,8 @@ class SessionTable {
   bool draining_ = false;
   std::unique_ptr<Clock::Alarm> sweep_alarm_;
   SteadyTime next_expire_;
+  uint64_t spool_bytes_ = 0;          // as of the last look
+  uint64_t output_at_last_look_ = 0;  // stats.output_bytes then
   TaskGroup tasks_;
 };
 

@@ -92,7 +92,6 @@ max_sessions = 1
 max_sessions_per_uid = 2
 max_commands = 3
 max_commands_per_session = 4
-max_script_bytes = "64KiB"
 max_run_timeout = "90m"
 result_retention = "1500ms"
 request_id_retention = "2d"
@@ -118,7 +117,6 @@ cwd = "/c"
                                  2,
                                  3,
                                  4,
-                                 64 << 10,
                                  std::chrono::minutes(90),
                                  std::chrono::milliseconds(1500),
                                  std::chrono::hours(48),
@@ -172,8 +170,8 @@ TEST(ConfigTest, RefusesTimesSizesAndUserIdsThatAreNone) {
     EXPECT_NE(Complaint("limits.result_retention = \"" + std::string(time) + "\""), "(none)")
         << time;
   }
-  for (const char* size : {"4MB", "5MiB", "1", "512", "0KiB", "17179869184GiB"}) {
-    EXPECT_NE(Complaint("limits.max_script_bytes = \"" + std::string(size) + "\""), "(none)")
+  for (const char* size : {"4MB", "1", "512", "0KiB", "17179869184GiB"}) {
+    EXPECT_NE(Complaint("limits.output_spool_bytes = \"" + std::string(size) + "\""), "(none)")
         << size;
   }
   for (const char* uids : {"1000", "[\"root\"]", "[-1]", "[4294967295]", "[1.0]", "[[1]]"}) {

@@ -329,6 +329,16 @@ TEST_F(SessionTest, CapsAreTypedAndNameTheSetting) {
   EXPECT_EQ(ReasonOfStart("hang"), Reason::k_QUOTA_COMMANDS);
 }
 
+TEST_F(SessionTest, UsedUpSpoolRefusesCommandsUntilOutputIsDropped) {
+  Restart(TableLimits{.output_spool_bytes = 200'000});
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  RunToEnd("outn 300000");
+  EXPECT_EQ(ReasonOfStart("out x"), Reason::k_SPOOL_FULL);
+  for (const auto& file : std::filesystem::directory_iterator(dir_.path()))
+    std::filesystem::remove(file);
+  EXPECT_EQ(RunToEnd("out x")->sink->Text(OutputStream::kStdout), "x");
+}
+
 TEST_F(SessionTest, WatchersSeeEachSessionsNewestVersionAndItsRemoval) {
   uint64_t seen = daemon_->table.last_seq();
   ASSERT_TRUE(daemon_->Create("s").ok());
