@@ -11,6 +11,8 @@
 namespace hermes::runner {
 namespace {
 constexpr int64_t kWalkEveryUs = 10'000;
+constexpr int64_t kMostGracePauseUs =
+    160'000;                              // walks of the grace start at kWalkEveryUs and double
 constexpr int64_t kGiveUpUs = 5'000'000;  // then what is left is reported as survivors
 constexpr int kQuietWalks = 2;
 constexpr size_t kMaxPids = 16;  // named in a report
@@ -19,29 +21,37 @@ constexpr size_t kMaxPids = 16;  // named in a report
 void Ladder::Begin(uint32_t grace_ms, const std::vector<pid_t>& spared) {
   int64_t kill_us = NowUs() + int64_t{grace_ms} * 1000;
   if (active()) {
-    if (phase_ == Phase::kGrace) next_us_ = std::min(next_us_, kill_us);
+    if (phase_ == Phase::kGrace) kill_us_ = std::min(kill_us_, kill_us);
+    next_us_ = std::min(next_us_, kill_us);
     return;
   }
   Restart();
   if (grace_ms == 0) return BeginKill(spared);
   phase_ = Phase::kGrace;
-  next_us_ = kill_us;
+  kill_us_ = kill_us;
+  walk_pause_us_ = kWalkEveryUs;
   Terminate(spared);
 }
 
 void Ladder::Step(const std::vector<pid_t>& spared) {
   if (!active() || NowUs() < next_us_) return;
-  if (phase_ == Phase::kGrace) return BeginKill(spared);
-  KillOnce(spared);
+  if (phase_ == Phase::kKill) return KillOnce(spared);
+  if (NowUs() >= kill_us_) return BeginKill(spared);
+  Terminate(spared);
 }
 
 void Ladder::Gone() {
   if (active()) Finish({});
 }
 
+// Once for each process: what a dying tree forked behind our back must not cost the whole grace.
 void Ladder::Terminate(const std::vector<pid_t>& spared) {
-  for (pid_t pid : Descendants(root_, spared))
+  for (pid_t pid : Descendants(root_, spared)) {
+    if (signalled_.contains(pid)) continue;
     if (Signal(pid, SIGTERM)) Signal(pid, SIGCONT);  // a stopped one acts on TERM only when it runs
+  }
+  next_us_ = std::min(kill_us_, NowUs() + walk_pause_us_);
+  walk_pause_us_ = std::min(2 * walk_pause_us_, kMostGracePauseUs);
 }
 
 void Ladder::BeginKill(const std::vector<pid_t>& spared) {

@@ -1,9 +1,10 @@
 #pragma once
 
-// The kill ladder for everything below one process: TERM (and CONT), a grace, then STOP and KILL in
-// repeated walks until two in a row find nothing. Driven by its owner: call Step at next_us(), and
-// Gone as soon as waitpid proves that nothing is left. Owned by a supervisor for its command, or by
-// the runner for the orphans of a supervisor that died.
+// The kill ladder for everything below one process: TERM (and CONT), a grace in which walks give
+// the same to whatever is forked meanwhile, then STOP and KILL in repeated walks until two in a row
+// find nothing. Driven by its owner: call Step at next_us(), and Gone as soon as waitpid proves
+// that nothing is left. Owned by a supervisor for its command, or by the runner for the orphans of
+// a supervisor that died.
 
 #include <stdint.h>
 #include <sys/types.h>
@@ -43,6 +44,8 @@ class Ladder {
   pid_t root_;
   Phase phase_ = Phase::kIdle;
   int64_t next_us_ = 0;
+  int64_t kill_us_ = 0;        // end of the grace
+  int64_t walk_pause_us_ = 0;  // until the next walk of the grace
   int64_t give_up_us_ = 0;
   int quiet_walks_ = 0;  // in a row that found nothing, or nothing that we may signal
   std::set<pid_t> signalled_;

@@ -19,7 +19,7 @@
 
 namespace hermes {
 
-inline constexpr size_t kEventBytes = 64 << 10;  // most output bytes in one event
+inline constexpr size_t kEventBytes = 240 << 10;  // most output bytes in one event
 inline constexpr size_t kCoalesceBytes =
     32 << 10;  // below this, output waits kCoalesceTime for more ...
 inline constexpr Duration kCoalesceTime =

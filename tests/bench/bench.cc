@@ -358,7 +358,8 @@ bool BenchStuckReaders(const DaemonProcess& daemon, Scale scale, Table& table) {
   for (int i = 0; i < kChatty; ++i) {
     grpc::ClientContext context;
     v1::Command command;
-    v1::ExecuteRequest request = Shell("b", "while :; do seq 2000; read -t 0.05 <> <(:); done");
+    v1::ExecuteRequest request =
+        Shell("b", "exec 3<> <(:); while :; do printf '%s\\n' {1..2000}; read -t 0.05 -u 3; done");
     request.mutable_output()->set_limit_bytes(16 << 20);
     if (stub->StartCommand(&context, request, &command).ok()) names.push_back(command.name());
   }
