@@ -45,9 +45,11 @@ class RunnerEngine : public Engine {
     session_->sandbox = std::move(options.sandbox);
     session_->lease = options.lease;
     session_->changed = std::move(options.changed);
+    session_->reachable = std::move(options.reachable);
   }
   ~RunnerEngine() override {
     session_->changed = nullptr;
+    session_->reachable = nullptr;
     link_->Unregister(session_);
   }
 

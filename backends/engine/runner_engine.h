@@ -20,6 +20,8 @@ struct RunnerEngineOptions {
   Duration lease{0};          // 0: commands live on without the daemon
   // Another runner is there; the session was opened anew. May be empty.
   std::function<void(std::string incarnation, uint64_t generation)> changed;
+  // The link to the runner went down or came up again. May be empty.
+  std::function<void(bool reachable)> reachable;
 };
 
 // `links` outlives the engine. Destroying an engine that was not closed leaves the session and its

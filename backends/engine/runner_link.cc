@@ -216,6 +216,7 @@ void RunnerLink::OnUp() {
       deps_.tasks.Spawn("reopen session", Reopen(shared_from_this(), session));
     }
   }
+  TellReachable();
   ArmTick();
 }
 
@@ -228,7 +229,14 @@ void RunnerLink::OnOtherRunner() {
   for (auto& [number, command] : std::exchange(commands_, {})) command->OnRunnerGone();
 }
 
+void RunnerLink::TellReachable() {
+  for (const SessionPtr& session : sessions_) {
+    if (session->reachable) session->reachable(up_);
+  }
+}
+
 void RunnerLink::OnDown(const absl::Status& why) {
+  const bool was_up = up_;
   if (connection_) connection_->Break(why);
   connection_ = nullptr;
   up_ = false;
@@ -241,6 +249,7 @@ void RunnerLink::OnDown(const absl::Status& why) {
     answer->broke = true;
     answer->status = Error(Reason::k_RECONNECTING, std::string(why.message()));
   }
+  if (was_up) TellReachable();
   WakeAll();
 }
 

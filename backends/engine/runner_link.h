@@ -47,6 +47,7 @@ struct RunnerSession {
   std::shared_ptr<Sandbox> sandbox;  // the link connects through any of its sessions' sandboxes
   Duration lease{0};                 // 0: none; else its commands die this long after contact ends
   std::function<void(std::string incarnation, uint64_t generation)> changed;  // may be empty
+  std::function<void(bool reachable)> reachable;                              // may be empty
 
   // Kept by the link.
   bool open = false;  // over there, in this incarnation
@@ -129,6 +130,7 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
   void OnUp();
   void OnDown(const absl::Status& why);
   void OnOtherRunner();
+  void TellReachable();
   void ArmTick();
   void Tick();
 

@@ -273,6 +273,7 @@ void Field(A& a, S& s) {
   Field(a, s.sandbox_handle);
   Field(a, s.request_id);
   Field(a, s.request_digest);
+  Field(a, s.has_secret);
 }
 
 template <typename A, Is<CommandInfo> S>

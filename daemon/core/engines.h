@@ -37,6 +37,7 @@ class EngineFactory {
     std::string handle;  // empty: a new place; else the one it names
     RunnerPolicy runner = RunnerPolicy::kDefault;
     IncarnationChanged changed;
+    std::function<void(bool)> reachable;  // told when contact to the place is lost and found again
   };
   virtual Task<absl::StatusOr<OpenPlace>> Open(Request request) = 0;
 };

@@ -53,6 +53,8 @@ struct SessionInfo {
   std::string sandbox_handle;     // stored, not shown
   std::string request_id;
   std::string request_digest;
+  bool has_secret =
+      false;  // a sudo password was given; where it is kept, it is kept in memory only
   // One hermesd per store today; kept so that a fleet can share one later.
   std::string owner;
   uint64_t epoch = 0;

@@ -46,6 +46,7 @@ Task<absl::StatusOr<OpenPlace>> PlaceOpener::Open(Request request) {
   options.capabilities = backend->runner_capabilities();
   options.reason = policy == RunnerPolicy::kRequire ? "the session requires it" : "it runs here";
   options.changed = std::move(request.changed);
+  options.reachable = std::move(request.reachable);
   OpenPlace place;
   place.sandbox = ShareSandbox(options.sandbox);
   place.engine = MakeRunnerEngine(links_, std::move(options));

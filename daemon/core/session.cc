@@ -15,6 +15,7 @@ namespace {
 // Between tries to reach the place of a command that has to be taken up again.
 constexpr Duration kFirstRetry = std::chrono::milliseconds(200);
 constexpr Duration kLastRetry = std::chrono::seconds(30);
+constexpr char kSecretNeeded[] = "SECRET_NEEDED";
 constexpr size_t kStdinPiece = 64 << 10;
 // Inside a closing session nothing is waited for longer than this after its kills.
 constexpr Duration kDrainWait = std::chrono::seconds(5);
@@ -58,6 +59,7 @@ int Session::readers() const {
 SessionInfo Session::Shown() const {
   SessionInfo shown = info_;
   shown.running_commands = static_cast<uint32_t>(running());
+  if (shown.state == SessionState::kReady && !reachable_) shown.state = SessionState::kDegraded;
   return shown;
 }
 
@@ -115,8 +117,14 @@ Task<absl::Status> Session::OpenEngine() {
     if (std::shared_ptr<Session> self = weak.lock())
       self->NoteIncarnation(std::move(incarnation), generation);
   };
-  EngineFactory::Request wanted{info_.backend, info_.id, info_.sandbox_handle, info_.runner,
-                                std::move(replaced)};
+  EngineFactory::Request wanted{.backend = info_.backend,
+                                .session_id = info_.id,
+                                .handle = info_.sandbox_handle,
+                                .runner = info_.runner};
+  wanted.changed = std::move(replaced);
+  wanted.reachable = [weak](bool reachable) {
+    if (std::shared_ptr<Session> self = weak.lock()) self->NoteReachable(reachable);
+  };
   absl::StatusOr<OpenPlace> place = co_await deps_.engines.Open(std::move(wanted));
   if (!place.ok()) co_return place.status();
   SessionSpec spec;
@@ -135,12 +143,35 @@ Task<absl::Status> Session::OpenEngine() {
   info_.engine_reason = facts->engine_reason;
   info_.cwd = facts->cwd;
   info_.generation = facts->generation;
+  if (info_.incarnation != facts->incarnation) NoteLostSecret();
   info_.incarnation = facts->incarnation;
+  reachable_ = true;
   co_return absl::OkStatus();
+}
+
+// A new runner knows no password, and after a restart neither do we.
+void Session::NoteLostSecret() {
+  if (!info_.has_secret || !sudo_password_.empty()) return;
+  ClearCondition(kSecretNeeded);
+  Condition needed{.type = kSecretNeeded,
+                   .reason = kSecretNeeded,
+                   .message = "the sudo password has to be given again"};
+  needed.since = deps_.clock.NowWall();
+  info_.conditions.push_back(std::move(needed));
+}
+
+void Session::ClearCondition(std::string_view type) {
+  std::erase_if(info_.conditions,
+                [type](const Condition& condition) { return condition.type == type; });
+}
+
+void Session::NoteReachable(bool reachable) {
+  if (std::exchange(reachable_, reachable) != reachable) deps_.on_change(*this);
 }
 
 void Session::NoteIncarnation(std::string incarnation, uint64_t generation) {
   LogWarning("the place behind the session was replaced", {.session = info_.id});
+  NoteLostSecret();
   info_.incarnation = std::move(incarnation);
   info_.generation = generation;
   SaveLater();
@@ -158,11 +189,6 @@ Task<void> Session::SaveSoon(std::shared_ptr<Session> self) {
 }
 
 absl::Status Session::Admit(const StartCommand& request) const {
-  if (info_.state == SessionState::kDegraded) {
-    return Error(Reason::k_RECONNECTING,
-                 "the place of session '" + info_.id + "' is not reachable just now",
-                 {{"session", info_.id}});
-  }
   if (info_.state != SessionState::kReady) return NotReady(info_);
   if (!request.expected_incarnation.empty() && request.expected_incarnation != info_.incarnation) {
     return Error(Reason::k_INCARNATION_CHANGED, "the sandbox is another one than expected",
@@ -447,6 +473,8 @@ Task<absl::Status> Session::Update(UpdateSession request) {
   if (request.idle_ttl) info_.idle_ttl = *request.idle_ttl;
   if (request.sudo_password) {
     sudo_password_ = *std::move(request.sudo_password);
+    info_.has_secret = !sudo_password_.empty();
+    ClearCondition(kSecretNeeded);
     if (engine_ != nullptr) engine_->SetSudoPassword(sudo_password_);
   }
   co_return co_await Save();

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/functional/any_invocable.h"
@@ -119,6 +120,9 @@ class Session : public std::enable_shared_from_this<Session> {
   OutputLog::Options LogOptions(const CommandInfo& info) const;
   std::unique_ptr<OutputLog> NewLog(const CommandInfo& info);
   CommandRun::Deps RunDeps();
+  void NoteLostSecret();
+  void ClearCondition(std::string_view type);
+  void NoteReachable(bool reachable);
   void NoteIncarnation(std::string incarnation, uint64_t generation);
 
   Deps deps_;
@@ -128,6 +132,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::unique_ptr<Sandbox> sandbox_;
   std::unique_ptr<Engine> engine_;
   bool engine_opening_ = false;
+  bool reachable_ = true;  // false: READY is shown as DEGRADED
   bool save_pending_ = false;
   bool closing_ = false;
   bool abandoned_ = false;

@@ -122,6 +122,7 @@ SessionInfo SessionTable::NewSessionInfo(CreateSession request) const {
   info.creator_uid = request.uid;
   info.request_id = std::move(request.request_id);
   info.request_digest = std::move(request.digest);
+  info.has_secret = !request.sudo_password.empty();
   return info;
 }
 
@@ -145,7 +146,7 @@ Task<absl::StatusOr<SessionInfo>> SessionTable::Create(CreateSession request) {
 Task<absl::StatusOr<std::shared_ptr<Session>>> SessionTable::Make(CreateSession request) {
   if (request.id.empty()) request.id = "s-" + deps_.random.Hex(6);
   std::string id = request.id;
-  std::string sudo_password = std::move(request.sudo_password);
+  std::string sudo_password = request.sudo_password;
   std::string request_id = request.request_id;
   std::shared_ptr<Session> old;
   if (auto it = sessions_.find(id); it != sessions_.end()) old = it->second.session;
@@ -232,7 +233,8 @@ std::vector<SessionInfo> SessionTable::List(const Filter& filter, const std::str
   std::vector<SessionInfo> found;
   for (auto it = sessions_.upper_bound(after); it != sessions_.end() && found.size() < limit;
        ++it) {
-    if (filter.Matches(it->second.session->info())) found.push_back(it->second.session->Shown());
+    SessionInfo shown = it->second.session->Shown();
+    if (filter.Matches(shown)) found.push_back(std::move(shown));
   }
   return found;
 }

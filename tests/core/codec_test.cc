@@ -45,6 +45,7 @@ const std::function<void(SessionInfo&)> kSessionFields[] = {
     [](auto& s) { s.sandbox_handle = "handle"; },
     [](auto& s) { s.request_id = "id"; },
     [](auto& s) { s.request_digest = std::string(32, '\0'); },
+    [](auto& s) { s.has_secret = true; },
 };
 
 Outcome KilledOutcome() {

@@ -26,8 +26,7 @@ std::string Complaint(std::string_view text) {
 }
 
 std::string ShippedFile() {
-  const std::filesystem::path tests = std::filesystem::path(__FILE__).parent_path().parent_path();
-  std::ifstream file(tests.parent_path() / "deploy" / "hermesd.toml");
+  std::ifstream file(HERMES_SOURCE_DIR "/deploy/hermesd.toml");
   std::stringstream text;
   text << file.rdbuf();
   return text.str();

@@ -339,6 +339,29 @@ TEST_F(SessionTest, UsedUpSpoolRefusesCommandsUntilOutputIsDropped) {
   EXPECT_EQ(RunToEnd("out x")->sink->Text(OutputStream::kStdout), "x");
 }
 
+TEST_F(SessionTest, PasswordThatNobodyKnowsAnyMoreIsAskedForByACondition) {
+  CreateSession request;
+  request.backend = "fake";
+  request.id = "s";
+  request.sudo_password = "secret";
+  request.wait_ready = true;
+  ASSERT_TRUE(daemon_->Await(daemon_->table.Create(request)).ok());
+  Restart();
+  RunToEnd("out x");
+  auto session = *daemon_->table.Find("s");
+  EXPECT_TRUE(session->info().conditions.empty()) << "the same runner still knows it";
+  host_.place.KillRunner();
+  Restart();
+  RunToEnd("out x");
+  session = *daemon_->table.Find("s");
+  ASSERT_EQ(session->info().conditions.size(), 1u);
+  EXPECT_EQ(session->info().conditions[0].type, "SECRET_NEEDED");
+  UpdateSession update;
+  update.sudo_password = "again";
+  ASSERT_TRUE(daemon_->Await(session->Update(update)).ok());
+  EXPECT_TRUE(session->info().conditions.empty());
+}
+
 TEST_F(SessionTest, WatchersSeeEachSessionsNewestVersionAndItsRemoval) {
   uint64_t seen = daemon_->table.last_seq();
   ASSERT_TRUE(daemon_->Create("s").ok());

@@ -1,6 +1,7 @@
 // What a link does when its connection breaks, and with what was there before it.
 
 #include <string>
+#include <vector>
 
 #include "tests/engine/runner_link_fixture.h"
 
@@ -86,6 +87,17 @@ TEST_F(RunnerLinkTest, AnotherRunnerEndsCommandsUnknownAndGetsTheSessionAgain) {
   EXPECT_EQ(ReasonOf((*kill)->status()), Reason::k_INCARNATION_CHANGED);
   channel_->Forget();
   EXPECT_FALSE(peer().Next().has_value()) << "the new runner's command of that number was hit";
+}
+
+TEST_F(RunnerLinkTest, SessionsAreToldWhenContactIsLostAndFoundAgain) {
+  std::vector<bool> told;
+  RunnerEngineOptions options;
+  options.reachable = [&](bool reachable) { told.push_back(reachable); };
+  OpenSession(std::move(options));
+  Reconnect();
+  EXPECT_EQ(told.back(), false);
+  Greet("one");
+  EXPECT_EQ(told.back(), true);
 }
 
 TEST_F(RunnerLinkTest, NumbersGoOnAfterTheHighestListedOne) {

@@ -34,23 +34,34 @@ struct BadRow {
   std::function<void(Request&)> spoil;
 };
 
-TEST(DecodeExecuteTest, EveryBadFieldIsNamed) {
-  const std::string nul("a\0b", 3);
-  const std::vector<BadRow> rows = {
+const std::string kNul("a\0b", 3);
+
+void ExpectNamed(const std::vector<BadRow>& rows) {
+  for (const BadRow& row : rows) {
+    Request request = Good();
+    row.spoil(request);
+    const absl::Status status = Decode(std::move(request)).status();
+    EXPECT_EQ(ReasonOf(status), row.reason) << row.field << ": " << status;
+    EXPECT_EQ(MetadataOf(status)["field"], row.field) << status;
+  }
+}
+
+TEST(DecodeExecuteTest, EveryBadFieldOfTheProgramIsNamed) {
+  ExpectNamed({
       {"session", Reason::k_BAD_NAME, [](Request& r) { r.clear_session(); }},
       {"session", Reason::k_BAD_NAME, [](Request& r) { r.set_session("s"); }},
-      {"session", Reason::k_BAD_NAME, [&](Request& r) { r.set_session("sessions/" + nul); }},
+      {"session", Reason::k_BAD_NAME, [](Request& r) { r.set_session("sessions/" + kNul); }},
       {"request_id", Reason::k_BAD_FIELD, [](Request& r) { r.set_request_id("1"); }},
       {"program", Reason::k_BAD_FIELD, [](Request& r) { r.clear_program(); }},
-      {"shell", Reason::k_BAD_FIELD, [&](Request& r) { r.set_shell(nul); }},
+      {"shell", Reason::k_BAD_FIELD, [](Request& r) { r.set_shell(kNul); }},
       {"shell", Reason::k_BAD_FIELD,
        [](Request& r) { r.set_shell(std::string(kMaxScriptBytes + 1, 'x')); }},
       {"argv.args", Reason::k_BAD_FIELD, [](Request& r) { r.mutable_argv(); }},
       {"argv.args", Reason::k_BAD_FIELD, [](Request& r) { r.mutable_argv()->add_args(""); }},
       {"argv.args[1]", Reason::k_BAD_FIELD,
-       [&](Request& r) {
+       [](Request& r) {
          r.mutable_argv()->add_args("x");
-         r.mutable_argv()->add_args(nul);
+         r.mutable_argv()->add_args(kNul);
        }},
       {"argv.args[0]", Reason::k_BAD_FIELD,
        [](Request& r) { r.mutable_argv()->add_args(std::string(kMaxArgBytes + 1, 'x')); }},
@@ -61,7 +72,7 @@ TEST(DecodeExecuteTest, EveryBadFieldIsNamed) {
       {"cwd", Reason::k_BAD_FIELD, [](Request& r) { r.set_cwd("relative"); }},
       {"env[1X]", Reason::k_BAD_FIELD, [](Request& r) { (*r.mutable_env())["1X"] = ""; }},
       {"secret_env[A]", Reason::k_BAD_FIELD,
-       [&](Request& r) { (*r.mutable_secret_env())["A"] = nul; }},
+       [](Request& r) { (*r.mutable_secret_env())["A"] = kNul; }},
       {"secret_env[A]", Reason::k_BAD_FIELD,
        [](Request& r) {
          (*r.mutable_env())["A"] = "1";
@@ -83,6 +94,11 @@ TEST(DecodeExecuteTest, EveryBadFieldIsNamed) {
       {"pty.term", Reason::k_BAD_FIELD, [](Request& r) { r.mutable_pty()->set_term("a b"); }},
       {"pty.term", Reason::k_BAD_FIELD,
        [](Request& r) { r.mutable_pty()->set_term(std::string(65, 'x')); }},
+  });
+}
+
+TEST(DecodeExecuteTest, EveryBadFieldOfTheTermsIsNamed) {
+  ExpectNamed({
       {"run_timeout", Reason::k_BAD_TIMEOUT,
        [](Request& r) { r.mutable_run_timeout()->set_seconds(-1); }},
       {"run_timeout", Reason::k_BAD_TIMEOUT, [](Request& r) { r.mutable_run_timeout(); }},
@@ -112,14 +128,7 @@ TEST(DecodeExecuteTest, EveryBadFieldIsNamed) {
       {"expected_incarnation", Reason::k_BAD_FIELD,
        [](Request& r) { r.set_expected_incarnation("a\nb"); }},
       {"labels[A]", Reason::k_BAD_FIELD, [](Request& r) { (*r.mutable_labels())["A"] = ""; }},
-  };
-  for (const BadRow& row : rows) {
-    Request request = Good();
-    row.spoil(request);
-    const absl::Status status = Decode(std::move(request)).status();
-    EXPECT_EQ(ReasonOf(status), row.reason) << row.field << ": " << status;
-    EXPECT_EQ(MetadataOf(status)["field"], row.field) << status;
-  }
+  });
 }
 
 TEST(DecodeExecuteTest, DefaultsAreThoseOfTheApi) {
