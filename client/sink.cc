@@ -15,6 +15,9 @@ namespace {
 // chatty command cannot fill our memory.
 constexpr size_t kMaxCollectedBytes = size_t{256} << 20;
 
+// A reader that is always too slow meets gap after gap; so many are told one by one.
+constexpr uint64_t kNamedGaps = 8;
+
 class PassThrough : public EventSink {
  public:
   bool OnOutput(const v1::Output& output) override {
@@ -25,9 +28,20 @@ class PassThrough : public EventSink {
   }
 
   void OnGap(const v1::Gap& gap) override {
-    Say(ForTerminal(DescribeGap(gap)));
-    if (!told_remedy_) Say("a larger --output-limit of exec keeps more for a slow reader");
-    told_remedy_ = true;
+    if (++gaps_ <= kNamedGaps) {
+      Say(ForTerminal(DescribeGap(gap)));
+    } else {
+      unnamed_bytes_ += gap.to_offset() - gap.from_offset();
+    }
+    if (gaps_ == 1) Say("a larger --output-limit of exec keeps more for a slow reader");
+  }
+
+  bool OnFinished(const v1::Command& command) override {
+    if (gaps_ > kNamedGaps) {
+      Say(std::to_string(gaps_ - kNamedGaps) + " more gaps, " + std::to_string(unnamed_bytes_) +
+          " bytes; -o jsonl names each");
+    }
+    return true;
   }
 
   void OnPhase(const v1::Phase& phase) override {
@@ -37,7 +51,8 @@ class PassThrough : public EventSink {
   }
 
  private:
-  bool told_remedy_ = false;
+  uint64_t gaps_ = 0;
+  uint64_t unnamed_bytes_ = 0;
 };
 
 class Document : public EventSink {

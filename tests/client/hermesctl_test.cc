@@ -121,6 +121,18 @@ TEST_F(HermesctlTest, ReportsGapsWithBothEnds) {
             "hermesctl: stdout: bytes 11 to 20 are missing (not sent by the daemon)\n");
 }
 
+TEST_F(HermesctlTest, AddsUpGapsBeyondTheFirstFew) {
+  std::vector<v1::CommandEvent> events = {Started(kName)};
+  for (uint64_t at = 0; at < 100; at += 10) events.push_back(GapEvent(at, at + 10, "trimmed"));
+  events.push_back(Exited(0));
+  daemon_.Script({{events}});
+  Child child(Words({"exec", "box", "--", "x"}));
+  EXPECT_EQ(child.Wait(), 0);
+  EXPECT_THAT(child.err(), HasSubstr("bytes 70 to 80 are missing"));
+  EXPECT_THAT(child.err(), Not(HasSubstr("bytes 80 to 90")));
+  EXPECT_THAT(child.err(), HasSubstr("2 more gaps, 20 bytes; -o jsonl names each"));
+}
+
 TEST_F(HermesctlTest, PrintsOneDocumentWithJson) {
   daemon_.Script({{{Started(kName), Out(0, "o\xff"), Err(0, "e"), Exited(4)}}});
   Child child(Words({"exec", "box", "-o", "json", "--", "x"}));
