@@ -475,7 +475,11 @@ INSTANTIATE_TEST_SUITE_P(Local, BackendContract,
                                                  .backend = LocalBackendIn,
                                                  .broken_backend = BrokenLocalBackendIn,
                                                  .kill_far_end = KillLocalRunner,
-                                                 .complete = true}),
+                                                 .complete = true},
+                                           Place{.name = "Plain",
+                                                 .engine = "plain",
+                                                 .backend = LocalBackendIn,
+                                                 .scale = 10}),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

@@ -134,6 +134,19 @@ absl::Status World::TryOpen(TestSession& session, SessionSpec spec, Duration lea
   if (!sandbox.ok()) return sandbox.status();
   session.id = spec.session_id;
   session.sandbox = std::make_shared<CuttableSandbox>(*std::move(sandbox));
+  session.engine = place.engine == "plain" ? MakePlain(session) : MakeRunner(session, lease);
+  absl::StatusOr<SessionFacts> facts = Await(session.engine->Open(std::move(spec)));
+  if (!facts.ok()) return facts.status();
+  session.facts = *std::move(facts);
+  return absl::OkStatus();
+}
+
+std::unique_ptr<Engine> World::MakePlain(TestSession& session) {
+  return MakePlainEngine({loop, clock, random},
+                         {session.sandbox, backend->plain_capabilities(), "contract"});
+}
+
+std::unique_ptr<Engine> World::MakeRunner(TestSession& session, Duration lease) {
   RunnerEngineOptions options;
   options.sandbox = session.sandbox;
   options.capabilities = backend->runner_capabilities();
@@ -143,11 +156,7 @@ absl::Status World::TryOpen(TestSession& session, SessionSpec spec, Duration lea
     session.changed_to = std::move(incarnation);
     Poke();
   };
-  session.engine = MakeRunnerEngine(*links, std::move(options));
-  absl::StatusOr<SessionFacts> facts = Await(session.engine->Open(std::move(spec)));
-  if (!facts.ok()) return facts.status();
-  session.facts = *std::move(facts);
-  return absl::OkStatus();
+  return MakeRunnerEngine(*links, std::move(options));
 }
 
 TestSession& World::Open(SessionSpec spec, Duration lease) {

@@ -15,6 +15,7 @@
 #include <asio/co_spawn.hpp>
 
 #include "backends/backend.h"
+#include "backends/engine/plain_engine.h"
 #include "backends/engine/runner_engine.h"
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/loop.h"
@@ -157,6 +158,8 @@ class World {
   std::vector<std::unique_ptr<TestSession>> sessions;
 
  private:
+  std::unique_ptr<Engine> MakePlain(TestSession& session);
+  std::unique_ptr<Engine> MakeRunner(TestSession& session, Duration lease);
   Task<void> Pump(RunPtr run);
   Task<absl::Status> StopLinks();
   void TakeEvent(TestRun& run, ChannelEvent event);
