@@ -30,7 +30,7 @@ Task<void> CommandRun::Pump(std::unique_ptr<Channel> channel) {
   channel_ = std::move(channel);
   if (info_.state == CommandState::kQueued) info_.state = CommandState::kLaunching;
   changed().NotifyAll();
-  while (!drained()) {
+  while (!drained() && !abandoned_) {
     absl::StatusOr<ChannelEvent> event = co_await channel_->Read();
     if (!event.ok()) co_return;  // abandoned: the command goes on without us
     if (auto* started = std::get_if<StartedEvent>(&*event)) {
@@ -63,7 +63,7 @@ Task<void> CommandRun::TakeData(DataEvent data) {
     rest.remove_prefix(piece.size());
     data.offset += piece.size();
   }
-  if (dropped_) co_await SaveDropped();
+  if (std::exchange(dropped_, false) && !OnDisk()) co_await SaveDropped();
   channel_->Ack(log_->on_disk(OutputStream::kStdout), log_->on_disk(OutputStream::kStderr));
 }
 
@@ -72,9 +72,13 @@ Task<void> CommandRun::TakeData(DataEvent data) {
 // command is held.
 Task<void> CommandRun::SaveDropped() {
   StoredCommand row{.info = info_, .output = log_->Save()};
-  while (!(co_await deps_.store.PutCommand(row)).ok()) co_await deps_.clock.SleepFor(kRetryPause);
-  dropped_ = false;
+  if (!co_await Stored(std::move(row))) co_return;
   channel_->Ack(log_->end(OutputStream::kStdout), log_->end(OutputStream::kStderr));
+}
+
+bool CommandRun::OnDisk() const {
+  return log_->on_disk(OutputStream::kStdout) == log_->end(OutputStream::kStdout) &&
+         log_->on_disk(OutputStream::kStderr) == log_->end(OutputStream::kStderr);
 }
 
 void CommandRun::TakeOrDrop(OutputStream stream, uint64_t offset, std::string_view data) {
@@ -98,7 +102,7 @@ Task<void> CommandRun::TakeWithinLimit(OutputStream stream, uint64_t offset,
   uint64_t fits = std::min(fresh, log_->room(stream));
   std::string_view wanted = data.substr(0, data.size() - (fresh - fits));
   if (fits < fresh) refused_to_[static_cast<size_t>(stream)] = offset + data.size();
-  while (!log_->Append(stream, offset, wanted).ok()) {
+  while (!log_->Append(stream, offset, wanted).ok() && !abandoned_) {
     co_await deps_.clock.SleepFor(kRetryPause);  // disk full: hold the command until there is room
   }
   if (fits < fresh && info_.output.overflow == Overflow::kKill && !limit_kill_sent_) {
@@ -124,7 +128,7 @@ Task<void> CommandRun::TakeEnd(Outcome outcome) {
   if (ended()) co_return;  // told again after a restart: the first one stands
   for (size_t i = 0; i < kOutputStreams; ++i)
     log_->Skip(static_cast<OutputStream>(i), refused_to_[i]);
-  co_await Commit(Ended(std::move(outcome)));
+  if (!co_await Commit(Ended(std::move(outcome)))) co_return;
   channel_->Ack(log_->end(OutputStream::kStdout), log_->end(OutputStream::kStderr));
 }
 
@@ -134,27 +138,32 @@ Task<void> CommandRun::TakeDrained() {
   if (was_residual) {
     CommandInfo shown = info_;
     shown.residual = false;
-    co_await Commit(std::move(shown));
+    if (!co_await Commit(std::move(shown))) co_return;
   }
   channel_->Forget();
 }
 
-// Makes `shown` true: first in the store, then to everybody who asks. Does not return before it is
-// stored.
-Task<void> CommandRun::Commit(CommandInfo shown) {
+// Returns when the row is in the store; false: let go of before that, nothing may be built on it.
+Task<bool> CommandRun::Stored(StoredCommand row) {
+  while (!abandoned_) {
+    absl::Status status = co_await deps_.store.PutCommand(row);
+    if (status.ok()) co_return true;
+    LogError("a command cannot be stored yet: " + std::string(status.message()), ContextOf(info_));
+    co_await deps_.clock.SleepFor(kRetryPause);
+  }
+  co_return false;
+}
+
+// Makes `shown` true: first in the store, then to everybody who asks.
+Task<bool> CommandRun::Commit(CommandInfo shown) {
   StoredCommand row;
   row.info = shown;
   row.forgotten = shown.outcome.has_value() && !shown.residual;
   row.output = log_->Save();
-  while (true) {
-    absl::Status status = co_await deps_.store.PutCommand(row);
-    if (status.ok()) break;
-    LogError("the end of a command cannot be stored yet: " + std::string(status.message()),
-             ContextOf(info_));
-    co_await deps_.clock.SleepFor(kRetryPause);
-  }
+  if (!co_await Stored(std::move(row))) co_return false;
   info_ = std::move(shown);
   changed().NotifyAll();
+  co_return true;
 }
 
 void CommandRun::FailStart(absl::Status why) {

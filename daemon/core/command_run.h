@@ -95,7 +95,9 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   Task<void> TakeEnd(Outcome outcome);
   Task<void> TakeDrained();
   CommandInfo Ended(Outcome outcome) const;
-  Task<void> Commit(CommandInfo shown);
+  Task<bool> Stored(StoredCommand row);
+  Task<bool> Commit(CommandInfo shown);
+  bool OnDisk() const;
 
   Deps deps_;
   CommandInfo info_;

@@ -36,6 +36,7 @@ class EngineFactory {
     std::string session_id;
     std::string handle;  // empty: a new place; else the one it names
     RunnerPolicy runner = RunnerPolicy::kDefault;
+    std::string engine = {};  // the one that this session has already; empty: choose by policy
     IncarnationChanged changed;
     std::function<void(bool)> reachable;  // told when contact to the place is lost and found again
   };

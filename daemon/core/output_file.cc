@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +16,11 @@ namespace hermes {
 namespace {
 
 constexpr char kMagic[8] = {'h', 'e', 'r', 'm', 'O', 'L', '0', '1'};
+
+// Left free by output: a twentieth of the disk within these bounds.
+constexpr uint64_t kReserveShare = 20;
+constexpr uint64_t kLeastReserve = 1 << 20;
+constexpr uint64_t kMostReserve = 64 << 20;
 
 // As it lies in the file, in this machine's byte order: these files never leave it.
 struct RawMark {
@@ -89,6 +95,7 @@ absl::StatusOr<OutputFile::Mark> Decode(const RawMark& raw, const std::string& p
 absl::Status OutputFile::Create(const std::string& path) {
   Close();
   path_ = path;
+  written_to_ = 0;
   fd_ = OpenFile(path, O_RDWR | O_CREAT | O_TRUNC);
   if (fd_ < 0 && errno == ENOENT) {
     const std::string folder = path.substr(0, path.rfind('/'));
@@ -109,6 +116,7 @@ absl::StatusOr<OutputFile::Mark> OutputFile::Open(const std::string& path) {
   RawMark raw;
   RETURN_IF_ERROR(ReadAll(fd_, path_, 0, {reinterpret_cast<char*>(&raw), sizeof(raw)}));
   ASSIGN_OR_RETURN(Mark mark, Decode(raw, path_));
+  written_to_ = mark.high;
   struct stat info;
   if (fstat(fd_, &info) != 0) return Damaged(path, "cannot be examined");
   const uint64_t size = static_cast<uint64_t>(info.st_size);
@@ -119,7 +127,20 @@ absl::StatusOr<OutputFile::Mark> OutputFile::Open(const std::string& path) {
 }
 
 absl::Status OutputFile::Write(uint64_t position, std::string_view data) {
-  return WriteAll(kHeaderBytes + position, data);
+  const uint64_t end = position + data.size();
+  if (end > written_to_) RETURN_IF_ERROR(CheckRoom(end - written_to_));
+  RETURN_IF_ERROR(WriteAll(kHeaderBytes + position, data));
+  written_to_ = std::max(written_to_, end);
+  return absl::OkStatus();
+}
+
+absl::Status OutputFile::CheckRoom(uint64_t bytes) const {
+  struct statvfs disk;
+  if (fstatvfs(fd_, &disk) != 0) return absl::OkStatus();  // then the write itself will tell
+  const uint64_t whole = uint64_t{disk.f_blocks} * disk.f_frsize;
+  const uint64_t reserve = std::clamp(whole / kReserveShare, kLeastReserve, kMostReserve);
+  if (uint64_t{disk.f_bavail} * disk.f_frsize >= reserve + bytes) return absl::OkStatus();
+  return Error(Reason::k_DISK_FULL, path_ + ": the rest of the disk is kept for results");
 }
 
 absl::Status OutputFile::WriteMark(const Mark& mark) {

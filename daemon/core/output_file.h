@@ -55,7 +55,8 @@ class OutputFile {
   // Mark is damaged or the file is shorter than it says.
   absl::StatusOr<Mark> Open(const std::string& path);
 
-  // All of `data`, or DISK_FULL (then the bytes in this range are undefined).
+  // All of `data`, or DISK_FULL (then the bytes in this range are undefined). A file stops growing
+  // before the disk is full: what is left belongs to the store, which must still take results.
   absl::Status Write(uint64_t position, std::string_view data);
   absl::Status WriteMark(const Mark& mark);
 
@@ -67,9 +68,11 @@ class OutputFile {
 
  private:
   absl::Status WriteAll(uint64_t file_offset, std::string_view data);
+  absl::Status CheckRoom(uint64_t bytes) const;
 
   std::string path_;
   int fd_ = -1;
+  uint64_t written_to_ = 0;  // first position that was never written
 };
 
 }  // namespace hermes

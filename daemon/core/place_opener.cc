@@ -1,11 +1,37 @@
 #include "daemon/core/place_opener.h"
 
+#include <optional>
 #include <utility>
 
 #include "backends/engine/runner_engine.h"
 #include "daemon/runtime/status.h"
 
 namespace hermes {
+namespace {
+
+// Gives the connection that showed that a runner runs to whoever connects first; it is not made
+// twice.
+class ConnectedSandbox : public Sandbox {
+ public:
+  ConnectedSandbox(std::unique_ptr<Sandbox> inner, std::unique_ptr<Stream> connected)
+      : inner_(std::move(inner)), connected_(std::move(connected)) {}
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line) override {
+    return inner_->OpenStream(std::move(boot_line));
+  }
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
+    if (connected_ != nullptr) co_return std::move(connected_);
+    co_return co_await inner_->ConnectRunner();
+  }
+  std::string place_key() const override { return inner_->place_key(); }
+  std::string handle() const override { return inner_->handle(); }
+  Task<absl::Status> Close(bool destroy) override { return inner_->Close(destroy); }
+
+ private:
+  std::unique_ptr<Sandbox> inner_;
+  std::unique_ptr<Stream> connected_;
+};
+
+}  // namespace
 
 Backend* PlaceOpener::Find(const std::string& name) const {
   for (const auto& backend : backends_) {
@@ -36,21 +62,45 @@ Task<absl::StatusOr<OpenPlace>> PlaceOpener::Open(Request request) {
       request.handle.empty() ? co_await backend->Open(std::move(spec))
                              : co_await backend->Reattach(request.handle);
   if (!sandbox.ok()) co_return sandbox.status();
-  RunnerPolicy policy = request.runner == RunnerPolicy::kDefault ? standard_ : request.runner;
-  if (policy == RunnerPolicy::kNever) {
-    co_return Error(Reason::k_CAPABILITY_MISSING, "the plain engine is not in this build yet",
-                    {{"field", "runner"}});
+  absl::StatusOr<Choice> choice = co_await Choose(request, **sandbox);
+  if (!choice.ok()) co_return choice.status();
+  std::shared_ptr<Sandbox> shared =
+      std::make_shared<ConnectedSandbox>(*std::move(sandbox), std::move(choice->connected));
+  OpenPlace place;
+  place.sandbox = ShareSandbox(shared);
+  if (!choice->runner) {
+    PlainEngineOptions options{shared, backend->plain_capabilities(), std::move(choice->reason)};
+    place.engine = MakePlainEngine(plain_, std::move(options));
+    co_return place;
   }
   RunnerEngineOptions options;
-  options.sandbox = std::shared_ptr<Sandbox>(*std::move(sandbox));
+  options.sandbox = shared;
   options.capabilities = backend->runner_capabilities();
-  options.reason = policy == RunnerPolicy::kRequire ? "the session requires it" : "it runs here";
+  options.reason = std::move(choice->reason);
   options.changed = std::move(request.changed);
   options.reachable = std::move(request.reachable);
-  OpenPlace place;
-  place.sandbox = ShareSandbox(options.sandbox);
   place.engine = MakeRunnerEngine(links_, std::move(options));
   co_return place;
+}
+
+// A session keeps the engine that it began with: its commands and its state are where that one put
+// them. Otherwise the policy says, and where that leaves it open, a connection that is tried. A
+// place that refuses us for another reason than its runner refuses both engines.
+Task<absl::StatusOr<PlaceOpener::Choice>> PlaceOpener::Choose(const Request& request,
+                                                              Sandbox& sandbox) {
+  const RunnerPolicy policy = request.runner == RunnerPolicy::kDefault ? standard_ : request.runner;
+  if (policy == RunnerPolicy::kRequire) co_return Choice{true, "the session requires it", nullptr};
+  if (policy == RunnerPolicy::kNever) co_return Choice{false, "the policy is never", nullptr};
+  if (request.engine == "plain") co_return Choice{false, "the session began with it", nullptr};
+  const bool known = request.engine == "runner" || links_.For(sandbox.place_key())->up();
+  if (known) co_return Choice{true, "it runs here", nullptr};
+  absl::StatusOr<std::unique_ptr<Stream>> stream = co_await sandbox.ConnectRunner();
+  if (stream.ok()) co_return Choice{true, "it runs here", *std::move(stream)};
+  const std::optional<Reason> reason = ReasonOf(stream.status());
+  if (reason != Reason::k_CAPABILITY_MISSING && reason != Reason::k_BACKEND_UNREACHABLE) {
+    co_return stream.status();
+  }
+  co_return Choice{false, "no runner: " + std::string(stream.status().message()), nullptr};
 }
 
 }  // namespace hermes

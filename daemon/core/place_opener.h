@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "backends/engine/plain_engine.h"
 #include "backends/engine/runner_link.h"
 #include "daemon/core/engines.h"
 
@@ -14,8 +15,10 @@ namespace hermes {
 
 class PlaceOpener : public EngineFactory {
  public:
-  // `standard` is what a session gets that names no policy. `links` outlives the engines.
-  PlaceOpener(RunnerLinks& links, RunnerPolicy standard) : links_(links), standard_(standard) {}
+  // `standard` is what a session gets that names no policy. `links` and what `plain` refers to
+  // outlive the engines.
+  PlaceOpener(RunnerLinks& links, PlainEngineDeps plain, RunnerPolicy standard)
+      : links_(links), plain_(plain), standard_(standard) {}
 
   void Add(std::unique_ptr<Backend> backend) { backends_.push_back(std::move(backend)); }
 
@@ -24,9 +27,16 @@ class PlaceOpener : public EngineFactory {
   Task<absl::StatusOr<OpenPlace>> Open(Request request) override;
 
  private:
+  struct Choice {
+    bool runner = true;
+    std::string reason;
+    std::unique_ptr<Stream> connected;  // to the runner; null: not tried
+  };
   Backend* Find(const std::string& name) const;
+  Task<absl::StatusOr<Choice>> Choose(const Request& request, Sandbox& sandbox);
 
   RunnerLinks& links_;
+  PlainEngineDeps plain_;
   RunnerPolicy standard_;
   std::vector<std::unique_ptr<Backend>> backends_;
 };

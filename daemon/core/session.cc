@@ -120,7 +120,8 @@ Task<absl::Status> Session::OpenEngine() {
   EngineFactory::Request wanted{.backend = info_.backend,
                                 .session_id = info_.id,
                                 .handle = info_.sandbox_handle,
-                                .runner = info_.runner};
+                                .runner = info_.runner,
+                                .engine = info_.engine};
   wanted.changed = std::move(replaced);
   wanted.reachable = [weak](bool reachable) {
     if (std::shared_ptr<Session> self = weak.lock()) self->NoteReachable(reachable);
