@@ -133,7 +133,8 @@ Task<void> Daemon::Begin() {
   }
   daemon_id_ = contents->daemon_id;
   links_ = std::make_unique<RunnerLinks>(RunnerLinks::Deps{loop_, clock_, random_, daemon_id_});
-  places_ = std::make_unique<PlaceOpener>(*links_, config_.runner.policy);
+  places_ = std::make_unique<PlaceOpener>(*links_, PlainEngineDeps{loop_, clock_, random_},
+                                          config_.runner.policy);
   if (config_.local.enabled) {
     LocalOptions local{RunnerDir(config_), RunnerBinary("x86_64"), config_.runner.binary};
     places_->Add(MakeLocalBackend(loop_, clock_, std::move(local)));

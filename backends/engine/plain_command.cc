@@ -34,15 +34,19 @@ struct Trailer {
   int watchdog = 0;
 };
 
-Trailer ParseTrailer(std::string_view text) {
+// nullopt: not one; then nothing is known.
+std::optional<Trailer> ParseTrailer(std::string_view text) {
   int numbers[3] = {0, 0, 0};
   const char* at = text.data();
   const char* end = at + text.size();
   for (int& number : numbers) {
-    at = std::from_chars(at, end, number).ptr;
-    if (at < end) ++at;
+    if (&number != numbers && (at == end || *at++ != ' ')) return std::nullopt;
+    auto [next, error] = std::from_chars(at, end, number);
+    if (error != std::errc()) return std::nullopt;
+    at = next;
   }
-  return {numbers[0], numbers[1] != 0, numbers[2]};
+  if (at != end) return std::nullopt;
+  return Trailer{numbers[0], numbers[1] != 0, numbers[2]};
 }
 
 Outcome LaunchFailed(std::string_view word) {
@@ -221,7 +225,9 @@ Task<void> PlainCommand::Settle(Ptr self) {
 
 Outcome PlainCommand::Told() {
   if (!launch_failure_.empty()) return LaunchFailed(launch_failure_);
-  const Trailer trailer = ParseTrailer(trailer_[0] ? *trailer_[0] : *trailer_[1]);
+  const std::optional<Trailer> parsed = ParseTrailer(trailer_[0] ? *trailer_[0] : *trailer_[1]);
+  if (!parsed) return Lost(std::nullopt);
+  const Trailer& trailer = *parsed;
   Outcome outcome;
   outcome.state = CommandState::kExited;
   outcome.cause = Cause::kNatural;

@@ -19,11 +19,13 @@ void Append(std::string* text, std::initializer_list<std::string_view> parts) {
 
 // One walk over the processes. In: $h_p roots, $h_c cookie, $h_k "pid:start" of those found before.
 // Out: $h_t their pids now, $h_k grown. Found are the roots, their groups, who carries the cookie,
-// who was found before, and the children of any of these.
-constexpr std::string_view kWalk = R"(h_n=HERMES_RUN
+// who was found before, and the children of any of these. (A busybox grep sees only the first
+// string of an environment without -z; others may not know -z.)
+constexpr std::string_view kWalk = R"(h_n=HERMES_RUN h_j=-lsF
+printf 'a\0b\0' | grep -qzxF b 2>/dev/null && h_j=-lszF
 h_walk() {
 h_t=' ' h_l=
-for h_f in $(grep -lsF "${h_n}_COOKIE=$h_c" /proc/[0-9]*/environ); do
+for h_f in $(grep "$h_j" "${h_n}_COOKIE=$h_c" /proc/[0-9]*/environ); do
 h_f=${h_f#/proc/}; h_t="$h_t${h_f%/*} "
 done
 for h_f in /proc/[0-9]*/stat; do
@@ -95,6 +97,12 @@ std::string Targets(const LadderSpec& spec) {
 constexpr std::string_view kEmit =
     R"(if h_x=$(base64 <"$h_f" 2>/dev/null); then h_y=s; else h_x=$(od -An -v -tx1 <"$h_f" | tr -d ' '); h_y=h; fi
 for h_l in $h_x; do printf '%s\n' "$HERMES_RUN_m$h_y$h_l"; done
+)";
+
+// Not by `command -v`: busybox names itself without a path.
+constexpr std::string_view kFindSh = R"(h_s=/bin/sh IFS=:
+for h_d in $PATH; do if [ -x "$h_d/sh" ]; then h_s=$h_d/sh; break; fi; done
+unset IFS
 )";
 
 constexpr std::string_view kGuardedLogin = R"(h_b=$!
@@ -253,7 +261,9 @@ std::string LaunchInSh(const Far& far, const RunSpec& spec) {
   Append(&text, {"exec 3>&1 4>&2\nh_r=$( { ( exec ", command.stdin_open ? "" : "</dev/null ",
                  ">&3 ", command.merge_stderr ? "2>&3 " : "2>&4 ", "3>&- 4>&-; ", program,
                  " ); printf '=%s' \"$?\"; } 2>&1 )\nexec 3>&- 4>&- 8<&- 9<&-\n"});
-  text += R"(h_s=${h_r##*=} h_r=${h_r%=*}
+  // Without a status the one who waited was killed: the end is unknown.
+  text += R"(case $h_r in *=*) ;; *) exit 1;; esac
+h_s=${h_r##*=} h_r=${h_r%=*}
 if [ -n "$h_r" ]; then h_r=1; else h_r=0; fi
 case $h_s in 130|141) [ -z "$HERMES_RUN_f" ] || [ -s "$HERMES_RUN_f" ] || h_r=1;; esac
 )";
@@ -278,7 +288,7 @@ std::string Framed(std::string_view text) {
 std::string OpenText(Kind kind, std::string_view mark, std::string_view nonce, bool login) {
   const bool bash = kind == Kind::kBash;
   std::string text = "exec </dev/null 2>/dev/null\nHERMES_RUN_m=" + Quote(mark) + "\n";
-  Append(&text, {bash ? "h_s=$BASH\n" : "h_s=$(command -v sh)\n",
+  Append(&text, {bash ? "h_s=$BASH\n" : kFindSh,
                  R"(for h_d in "$XDG_RUNTIME_DIR" "$TMPDIR" /tmp /dev/shm "$HOME"; do
 case $h_d in /*) ;; *) continue;; esac
 h_f=$h_d/.hermes-)",

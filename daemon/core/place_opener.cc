@@ -88,12 +88,12 @@ Task<absl::StatusOr<OpenPlace>> PlaceOpener::Open(Request request) {
 // place that refuses us for another reason than its runner refuses both engines.
 Task<absl::StatusOr<PlaceOpener::Choice>> PlaceOpener::Choose(const Request& request,
                                                               Sandbox& sandbox) {
+  if (request.engine == "plain") co_return Choice{false, "the session began with it", nullptr};
+  if (request.engine == "runner") co_return Choice{true, "the session began with it", nullptr};
   const RunnerPolicy policy = request.runner == RunnerPolicy::kDefault ? standard_ : request.runner;
   if (policy == RunnerPolicy::kRequire) co_return Choice{true, "the session requires it", nullptr};
   if (policy == RunnerPolicy::kNever) co_return Choice{false, "the policy is never", nullptr};
-  if (request.engine == "plain") co_return Choice{false, "the session began with it", nullptr};
-  const bool known = request.engine == "runner" || links_.For(sandbox.place_key())->up();
-  if (known) co_return Choice{true, "it runs here", nullptr};
+  if (links_.For(sandbox.place_key())->up()) co_return Choice{true, "it runs here", nullptr};
   absl::StatusOr<std::unique_ptr<Stream>> stream = co_await sandbox.ConnectRunner();
   if (stream.ok()) co_return Choice{true, "it runs here", *std::move(stream)};
   const std::optional<Reason> reason = ReasonOf(stream.status());
