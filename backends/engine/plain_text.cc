@@ -93,9 +93,11 @@ std::string Targets(const LadderSpec& spec) {
   return text;
 }
 
-// In: $h_f a file, $HERMES_RUN_m the mark. Each line is one write that no other writer can split.
+// In: $h_f a file, which is removed before anything is written to a stream that may be broken;
+// $HERMES_RUN_m the mark. Each line is one write that no other writer can split.
 constexpr std::string_view kEmit =
     R"(if h_x=$(base64 <"$h_f" 2>/dev/null); then h_y=s; else h_x=$(od -An -v -tx1 <"$h_f" | tr -d ' '); h_y=h; fi
+rm -f "$h_f"
 for h_l in $h_x; do printf '%s\n' "$HERMES_RUN_m$h_y$h_l"; done
 )";
 

@@ -3,7 +3,9 @@
 
 #include "backends/engine/plain_engine.h"
 
+#include <poll.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -13,6 +15,7 @@
 #include <asio/co_spawn.hpp>
 
 #include "backends/local/local_backend.h"
+#include "daemon/runtime/fd.h"
 #include "daemon/runtime/status.h"
 #include "tests/fakes/temp_dir.h"
 
@@ -55,6 +58,7 @@ class PlainEngineTest : public ::testing::TestWithParam<Shells> {
   PlainEngineTest() {
     signal(SIGPIPE, SIG_IGN);
     setenv("HOME", dir_.path().c_str(), 1);
+    setenv("XDG_RUNTIME_DIR", dir_.path().c_str(), 1);  // captures of killed readers stay in there
     LocalOptions options;
     options.runner_dir = dir_.path() + "/runner";
     backend_ = MakeLocalBackend(loop_, clock_, std::move(options));
@@ -223,6 +227,24 @@ TEST_P(PlainShells, TheDeadlineIsKeptOverThereAndChildrenAreGone) {
   EXPECT_EQ(kill(static_cast<pid_t>(std::stoi(ran.out)), 0) == 0 &&
                 std::filesystem::exists("/proc/" + std::to_string(std::stoi(ran.out)) + "/exe"),
             false);
+}
+
+TEST_P(PlainShells, TheDeadlineIsKeptWhenNobodyIsConnectedAnyMore) {
+  ASSERT_TRUE(Open().ok());
+  CommandSpec spec;
+  spec.script = "trap '' HUP; echo $$; exec sleep 68";
+  spec.run_timeout = milliseconds(700);
+  std::unique_ptr<Channel> channel = Start(spec);
+  Ran ran;
+  Read(*channel, &ran, [](const Ran& now) { return now.out.ends_with('\n'); });
+  Fd process(static_cast<int>(syscall(SYS_pidfd_open, std::stoi(ran.out), 0)));
+  ASSERT_TRUE(process.valid());
+  channel.reset();
+  engine_.reset();  // breaks the stream, as the death of hermesd does
+  loop_.RunReady();
+  pollfd end{process.get(), POLLIN, 0};
+  EXPECT_EQ(poll(&end, 1, 0), 0) << "it runs on";
+  EXPECT_EQ(poll(&end, 1, 10'000), 1) << "until its deadline";
 }
 
 TEST_P(PlainShells, AKillEndsTheTree) {
