@@ -88,8 +88,7 @@ class SpawnPlan {
     sigemptyset(&none);
     CHECK(posix_spawnattr_setsigdefault(&attributes_, &all) == 0);
     CHECK(posix_spawnattr_setsigmask(&attributes_, &none) == 0);
-    CHECK(posix_spawnattr_setpgroup(&attributes_, 0) == 0);
-    CHECK(posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF |
+    CHECK(posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF |
                                                      POSIX_SPAWN_SETSIGMASK) == 0);
   }
   ~SpawnPlan() {

@@ -213,6 +213,7 @@ TEST_F(ChildTest, SignalGroupReachesGrandchildren) {
   Running running = Shell("exec 3<&0; cat <&3 & cat <&3 & echo up; wait");
   EXPECT_EQ(ReadLine(running.out), "up");
   EXPECT_EQ(getpgid(running.child->pid()), running.child->pid());
+  EXPECT_EQ(getsid(running.child->pid()), running.child->pid());
   running.child->SignalGroup(SIGTERM);
   EXPECT_EQ(Wait(running).value, SIGTERM);
   EXPECT_EQ(ReadAll(running.out), "");  // ends only when nobody holds the pipe any more
