@@ -1,9 +1,9 @@
 #pragma once
 
 // Child: a process that hermesd itself spawned (posix_spawn, never fork: this process links gRPC).
-// In a session of its own, so it has no terminal of ours; descriptors other than the given three are
-// closed. Loop thread. Destroying a Child whose process runs sends KILL to its group; the process is
-// reaped in any case.
+// In a session of its own, so it has no terminal of ours; descriptors other than the given three
+// are closed. Loop thread. Destroying a Child whose process runs sends KILL to its group; the
+// process is reaped in any case.
 
 #include <sys/types.h>
 
