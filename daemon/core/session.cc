@@ -448,8 +448,15 @@ Task<void> Session::Adopt(std::shared_ptr<Session> self, std::shared_ptr<Command
     }
     LogWarning("command not adopted yet: " + std::string(status.message()),
                {info_.id, run->info().id, run_id});
-    co_await deps_.clock.SleepFor(pause.Next());
+    co_await PauseFor(pause.Next());
   }
+}
+
+// A drain does not wait for it.
+Task<void> Session::PauseFor(Duration duration) {
+  const SteadyTime until = deps_.clock.Now() + duration;
+  auto alarm = deps_.clock.At(until, [this] { changed_.NotifyAll(); });
+  while (!abandoned_ && deps_.clock.Now() < until) co_await changed_.Wait();
 }
 
 // The place does not know the command, or there is no place any more. In the same place as before,

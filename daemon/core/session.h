@@ -106,6 +106,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Task<absl::StatusOr<StartResult>> AttachToKnown(StartCommand request, CommandInfo known);
   absl::StatusOr<std::shared_ptr<CommandRun>> Restored(StoredCommand row);
   Task<void> Adopt(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run);
+  Task<void> PauseFor(Duration duration);
   Task<void> EndUnadopted(std::shared_ptr<CommandRun> run, bool same_place);
   Task<void> RunCommand(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run,
                         std::unique_ptr<Channel> channel);

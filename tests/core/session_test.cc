@@ -339,6 +339,19 @@ TEST_F(SessionTest, UsedUpSpoolRefusesCommandsUntilOutputIsDropped) {
   EXPECT_EQ(RunToEnd("out x")->sink->Text(OutputStream::kStdout), "x");
 }
 
+TEST_F(SessionTest, DrainDoesNotWaitForAPlaceThatIsAway) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  ASSERT_TRUE(daemon_->Start("s", "hang", "id-1").ok());
+  host_.place.reachable = false;
+  Restart();
+  daemon_->Pass(minutes(2));  // the tries to adopt are half a minute apart by now
+  bool drained = false;
+  asio::co_spawn(daemon_->loop.executor(), daemon_->table.Drain(),
+                 [&](std::exception_ptr) { drained = true; });
+  daemon_->RunUntil([&] { return drained; }, seconds(1));
+  EXPECT_TRUE(drained);
+}
+
 TEST_F(SessionTest, PasswordThatNobodyKnowsAnyMoreIsAskedForByACondition) {
   CreateSession request;
   request.backend = "fake";
