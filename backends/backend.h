@@ -7,8 +7,10 @@
 // must do is in backends/conformance.md; tests/contract runs it against each.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -223,6 +225,9 @@ struct SessionSpec {
   EnvPairs env;
   std::string sudo_password;
   bool resume = false;
+  // With resume: the run ids that will be adopted. What else the place still has of this session is
+  // ended and forgotten there, for nobody can ask for it any more. nullopt: all is left as it is.
+  std::optional<std::set<std::string, std::less<>>> live_runs = {};
 };
 
 struct SessionFacts {

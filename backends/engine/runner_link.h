@@ -37,6 +37,8 @@ inline constexpr Duration kFirstRetry = std::chrono::milliseconds(100);
 inline constexpr Duration kMostRetry = std::chrono::seconds(5);
 // A caller's wish to connect now shortens the wait for the next attempt to this.
 inline constexpr Duration kLeastRetry = std::chrono::milliseconds(100);
+// Between TERM and KILL for a command that no row is left of.
+inline constexpr Duration kStrangerGrace = std::chrono::seconds(2);
 inline constexpr size_t kMaxListed = 1 << 16;             // commands in one LIST; more is malformed
 inline constexpr size_t kMaxListedName = 256;             // bytes of a session's or run's id in it
 inline constexpr uint32_t kMaxListedNumber = 0x7fffffff;  // leaves numbers for what comes
@@ -144,10 +146,12 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
   AnswerPtr Expect(uint32_t tag);
   void OnAnswer(const frames::Frame& frame);
   void Attach(RunnerCommand& command, const frames::Listed* listed);
+  void ForgetStrangers(const SessionSpec& spec);
   void SendLease(RunnerSession& session);
   void SendPing();
   void SendForget(uint32_t number);
   void SendForgetRun(const std::string& run_id);
+  void SendKill(uint32_t number, Duration grace, frames::Cause cause);
   void WakeAll() { changed_.NotifyAll(); }
 
   Deps deps_;

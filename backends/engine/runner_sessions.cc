@@ -122,8 +122,30 @@ Task<absl::Status> RunnerLink::OpenNow(Ptr self, SessionPtr session) {
   self->ArmTick();  // a lease may be shorter than those before
   if (!session->spec.sudo_password.empty()) self->SendSecret(session);
   const bool again = std::exchange(session->was_open, true);
+  if (!again) self->ForgetStrangers(session->spec);
   if (again && session->changed) session->changed(self->start_token_, session->facts.generation);
   co_return absl::OkStatus();
+}
+
+// What an earlier daemon left there and no longer counts on: most often the record of a command
+// whose end it had stored when it died, before it could say FORGET. One that still runs has lost
+// its row (with the power of our host): nobody could read it or end it.
+void RunnerLink::ForgetStrangers(const SessionSpec& spec) {
+  if (!spec.resume || !spec.live_runs) return;
+  std::erase_if(known_, [&](const auto& entry) {
+    const auto& [run_id, listing] = entry;
+    if (listing.listed.session != spec.session_id || spec.live_runs->contains(run_id) ||
+        commands_.contains(listing.number)) {
+      return false;
+    }
+    if (listing.listed.exited == 0) {
+      LogWarning("a command that is not in the store is ended",
+                 {.session = spec.session_id, .request_id = run_id});
+      SendKill(listing.number, kStrangerGrace, frames::Cause::kCancelled);
+    }
+    SendForgetRun(run_id);
+    return true;
+  });
 }
 
 Task<void> RunnerLink::Reopen(Ptr self, SessionPtr session) {
@@ -275,6 +297,16 @@ void RunnerLink::SendForgetRun(const std::string& run_id) {
   frames::Writer writer(connection_->queue());
   writer.Begin(Type::kForgetRun, 0);
   writer.Str(run_id);
+  writer.End();
+  Flush();
+}
+
+void RunnerLink::SendKill(uint32_t number, Duration grace, frames::Cause cause) {
+  if (!usable()) return;
+  frames::Writer writer(connection_->queue());
+  writer.Begin(Type::kKill, number);
+  writer.U32(static_cast<uint32_t>(ToMillis(grace)));
+  writer.U8(static_cast<uint8_t>(cause));
   writer.End();
   Flush();
 }

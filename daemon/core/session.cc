@@ -134,6 +134,8 @@ Task<absl::Status> Session::OpenEngine() {
   spec.env = info_.first_env;
   spec.sudo_password = sudo_password_;
   spec.resume = !info_.sandbox_handle.empty();
+  spec.live_runs.emplace();
+  for (const auto& [run_id, id] : run_ids_) spec.live_runs->insert(run_id);
   absl::StatusOr<SessionFacts> facts = co_await place->engine->Open(std::move(spec));
   if (!facts.ok()) co_return facts.status();
   sandbox_ = std::move(place->sandbox);

@@ -25,7 +25,9 @@ class SessionTest : public testing::Test {
 
   void Restart(TableLimits limits = {}) {
     if (daemon_ != nullptr) FakeDaemon::Crash(std::move(daemon_));
-    daemon_ = std::make_unique<FakeDaemon>(host_, ++seed_, limits, [this](const char*) {
+    daemon_ = std::make_unique<FakeDaemon>(host_, ++seed_, limits, [this](const char* step) {
+      if (die_after_ != nullptr && std::string_view(step) == die_after_)
+        return MemoryStore::Verdict::kDieAfter;
       return disk_full_ ? MemoryStore::Verdict::kFull : MemoryStore::Verdict::kOk;
     });
   }
@@ -49,6 +51,7 @@ class SessionTest : public testing::Test {
   TempDir dir_;
   FakeHost host_;
   bool disk_full_ = false;
+  const char* die_after_ = nullptr;  // the step of the store that kills the daemon
   uint64_t seed_ = 0;
   std::unique_ptr<FakeDaemon> daemon_;
 };
@@ -133,6 +136,22 @@ TEST_F(SessionTest, CommandOfAReplacedPlaceEndsUnknownAndIsNotRunAgain) {
   auto reader = RunToEnd("hang", "id-1");
   EXPECT_EQ(reader->sink->finished()->state, CommandState::kUnknown);
   EXPECT_EQ(host_.place.starts["id-1"], 1);
+}
+
+TEST_F(SessionTest, RecordOfAStoredEndIsForgottenWhenTheDaemonDiedBeforeItCouldSaySo) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  die_after_ = "PutCommand";
+  auto started = daemon_->Start("s", "out a;sleep 100;exit 3", "id-1");
+  daemon_->Pass(seconds(1));
+  ASSERT_TRUE(host_.place.commands.contains("id-1")) << "FORGET was said in spite of the death";
+  die_after_ = nullptr;
+  Restart();
+  ASSERT_TRUE(daemon_->Start("s", "hang", "id-2").ok());
+  EXPECT_FALSE(host_.place.commands.contains("id-1"));
+  Restart();
+  ASSERT_TRUE(daemon_->Start("s", "out x").ok());
+  EXPECT_TRUE(host_.place.commands.contains("id-2")) << "a command with a row was forgotten";
+  EXPECT_EQ(RunToEnd("out a;sleep 100;exit 3", "id-1")->sink->finished()->outcome->value, 3);
 }
 
 TEST_F(SessionTest, FailedStartLeavesTheRequestIdFree) {

@@ -296,6 +296,28 @@ TEST_F(RunnerLinkTest, CloseIsSaidAgainAfterABreak) {
   EXPECT_TRUE((*closed)->ok()) << (*closed)->status();
 }
 
+TEST_F(RunnerLinkTest, WhatTheStoreDoesNotKnowIsForgottenAtTakeUpAndEndedIfItStillRuns) {
+  engine_ = MakeRunnerEngine(links_, {.sandbox = sandbox_});
+  SessionSpec spec;
+  spec.session_id = "s";
+  spec.resume = true;
+  spec.live_runs = {{"kept"}};
+  auto opened = Go(engine_->Open(spec));
+  frames::Listed ended = Listed("a-ended");
+  ended.exited = 1;
+  frames::Listed other = Listed("of-another-session");
+  other.session = "t";
+  Greet("one", {{1, Listed("kept")}, {2, ended}, {3, Listed("b-runs")}, {4, other}});
+  AnswerOpen(1);
+  EXPECT_EQ(frames::Reader(peer().Expect(Type::kForgetRun).payload).Str(), "a-ended");
+  EXPECT_EQ(peer().Expect(Type::kKill).command, 3u);
+  EXPECT_EQ(frames::Reader(peer().Expect(Type::kForgetRun).payload).Str(), "b-runs");
+  EXPECT_FALSE(peer().Next().has_value());
+  auto adopted = Go(engine_->Adopt("kept", 0, 0));
+  ASSERT_TRUE(adopted->has_value());
+  EXPECT_TRUE((*adopted)->ok());
+}
+
 TEST_F(RunnerLinkTest, TheNextSessionConnectsAtOnceAfterTheLastOneWent) {
   OpenSession();
   engine_.reset();

@@ -134,6 +134,7 @@ class FakeEngine : public Engine {
   Task<absl::StatusOr<SessionFacts>> Open(SessionSpec spec) override {
     session_ = spec.session_id;
     if (!place_.reachable) co_return Error(Reason::k_BACKEND_UNREACHABLE, "the fake place is away");
+    if (spec.resume && spec.live_runs) ForgetStrangers(*spec.live_runs);
     place_.cwd.try_emplace(session_, spec.cwd.empty() ? "/" : spec.cwd);
     SessionFacts facts;
     facts.cwd = place_.cwd[session_];
@@ -181,6 +182,13 @@ class FakeEngine : public Engine {
   }
 
  private:
+  void ForgetStrangers(const std::set<std::string, std::less<>>& live) {
+    std::erase_if(place_.commands, [&](const auto& entry) {
+      if (entry.second->session != session_ || live.contains(entry.first)) return false;
+      place_.poisoned[entry.first] = "forgotten";
+      return true;
+    });
+  }
   std::unique_ptr<Channel> MakeChannel(std::shared_ptr<FakeCommand> command, uint64_t out,
                                        uint64_t err) {
     return std::make_unique<FakeChannel>(loop_, clock_, random_, place_, std::move(command), out,
