@@ -1,0 +1,67 @@
+#pragma once
+
+// TestAccount: a real Unix account of this machine, made for one test and removed with everything
+// that ran as it. The one place that makes accounts. Only root can; any thread, any process: ctest
+// may run several at once, a lock keeps them apart. What a crashed test left is removed by the next
+// one, by exact uid from the list in /run/hermes-tests.
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace hermes {
+
+enum class Sudo { kNone, kPassword, kNoPassword };
+
+struct AccountSpec {
+  std::string shell = "/bin/bash";
+  std::string password = {};  // empty: none fits, but the account is not locked
+  Sudo sudo = Sudo::kNone;
+  mode_t home_mode = 0755;
+  std::string home_base = {};                   // where the home is made; empty: a temporary folder
+  std::vector<std::string> sudoers_lines = {};  // more of them; %u becomes the account's name
+};
+
+class TestAccount {
+ public:
+  // Empty, or why no account can be made here: for GTEST_SKIP.
+  static std::string Unsupported();
+
+  // Aborts when the machine refuses.
+  static std::unique_ptr<TestAccount> Make(AccountSpec spec = {});
+
+  // Remove(), and a test failure for what it could not remove.
+  ~TestAccount();
+  TestAccount(const TestAccount&) = delete;
+  TestAccount& operator=(const TestAccount&) = delete;
+
+  const std::string& name() const { return name_; }
+  uid_t uid() const { return uid_; }
+  gid_t gid() const { return uid_; }
+  const std::string& home() const { return home_; }
+
+  // A file in the home (folders made as needed), owned by the account.
+  void WriteHomeFile(const std::string& path, const std::string& text, mode_t mode = 0644) const;
+  // Adds to ~/.ssh/authorized_keys.
+  void AuthorizeKey(const std::string& public_line) const;
+
+  // Processes whose real or effective uid is this, and what they started with sudo.
+  std::vector<pid_t> Processes() const;
+  void KillProcesses() const;
+
+  // Ends all processes, removes account, group, home, sudo rules. Returns what is left, in words;
+  // safe to call twice.
+  std::vector<std::string> Remove();
+
+ private:
+  TestAccount() = default;
+
+  std::string name_;
+  uid_t uid_ = 0;
+  std::string home_;
+  bool removed_ = false;
+};
+
+}  // namespace hermes
