@@ -1,0 +1,82 @@
+#pragma once
+
+// SshConnection: one logged-in connection to one host that runs programs there. SshTransport: how
+// connections are made. Two of them: openssh (a supervised `ssh` and its control socket) and
+// libssh2 (in this process). They move bytes and tell the truth about failures; when to log in, how
+// often, over how many connections is decided above them, by SshLane. Loop thread.
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "backends/backend.h"
+#include "backends/ssh/ssh_spec.h"
+#include "daemon/runtime/clock.h"
+#include "daemon/runtime/task.h"
+
+namespace hermes {
+
+// A login that takes longer (name, TCP, keys, authentication) is given up: BACKEND_UNREACHABLE.
+inline constexpr Duration kLoginLimit = std::chrono::seconds(30);
+// The part of it until the peer's first word.
+inline constexpr Duration kConnectLimit = std::chrono::seconds(10);
+// A peer that says nothing for this long, though asked, is dead.
+inline constexpr Duration kAliveInterval = std::chrono::seconds(5);
+inline constexpr int kAliveMisses = 3;
+
+struct SshTarget {
+  SshSpec spec;
+  // hermesd's own known_hosts: what accept-new has learned. Written by "accept-new" only; the
+  // user's own files are read by every policy but a pinned key, and never written.
+  std::string learned_known_hosts;
+  bool operator==(const SshTarget&) const = default;
+};
+
+// What a target comes to once the user's configuration has been read.
+struct SshResolved {
+  std::string host;  // the effective ones, for people
+  std::string user;
+  uint32_t port = 22;
+  // Targets with the same key may share a connection: a digest of everything that matters to it.
+  std::string sharing_key;
+};
+
+class SshConnection {
+ public:
+  // Drops the connection: its streams end with an error, soon.
+  virtual ~SshConnection() = default;
+
+  // Has the account's login shell run `command`, with its stdio as a stream. Not a word of
+  // `command` is secret: others see it in `ps`. IsSlotBusy when the host refuses one more channel
+  // just now; BACKEND_UNREACHABLE when the connection is broken. Streams outlive nothing: they
+  // break with the connection. WaitEnd tells what the host said of the program's end, nullopt when
+  // it said nothing; a broken connection is never an end.
+  virtual Task<absl::StatusOr<std::unique_ptr<Stream>>> Run(std::string command) = 0;
+
+  // False once the connection is broken; `why` then says how (typed), OK before.
+  virtual bool alive() const = 0;
+  virtual absl::Status why() const = 0;
+};
+
+class SshTransport {
+ public:
+  virtual ~SshTransport() = default;
+  virtual std::string_view name() const = 0;
+  virtual absl::Status Available() const = 0;  // OK, or why it cannot be used here
+
+  // Reads configuration, talks to nobody.
+  virtual Task<absl::StatusOr<SshResolved>> Resolve(SshTarget target) = 0;
+
+  // Logs in, once. HOST_KEY_UNKNOWN, HOST_KEY_CHANGED, BACKEND_AUTH_FAILED, BACKEND_UNREACHABLE,
+  // BAD_FIELD (an option that ssh refuses): each says what is wrong and what to do, and shows
+  // ssh's own words where they help.
+  virtual Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget target) = 0;
+};
+
+// The one status without a reason of the catalogue: never shown to callers.
+absl::Status SlotBusy(std::string_view why);
+bool IsSlotBusy(const absl::Status& status);
+
+}  // namespace hermes
