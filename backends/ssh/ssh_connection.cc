@@ -3,7 +3,7 @@
 namespace hermes {
 namespace {
 
-constexpr std::string_view kSlotBusyUrl = "hermes/slot-busy";
+constexpr char kSlotBusyUrl[] = "hermes/slot-busy";
 
 }  // namespace
 
