@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
@@ -278,6 +279,35 @@ void KillChild(pid_t pid) {
   if (pid <= 0) return;
   ::kill(pid, SIGKILL);
   ::waitpid(pid, nullptr, 0);
+}
+
+int AwaitChild(pid_t pid, std::chrono::milliseconds limit) {
+  int fd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
+  pollfd wait{fd, POLLIN, 0};
+  const bool ended = ::poll(&wait, 1, static_cast<int>(limit.count())) == 1;
+  ::close(fd);
+  int status = 0;
+  if (!ended || ::waitpid(pid, &status, 0) != pid) return -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+FileWatch::FileWatch(const std::string& path, pid_t writer)
+    : changes_(::inotify_init1(IN_CLOEXEC)),
+      process_(static_cast<int>(::syscall(SYS_pidfd_open, writer, 0))) {
+  if (::inotify_add_watch(changes_, path.c_str(), IN_MODIFY) < 0) GiveUp("watch " + path);
+}
+
+FileWatch::~FileWatch() {
+  ::close(changes_);
+  ::close(process_);
+}
+
+bool FileWatch::Wait(int limit_ms) {
+  pollfd wait[2] = {{changes_, POLLIN, 0}, {process_, POLLIN, 0}};
+  if (::poll(wait, 2, limit_ms) <= 0) return false;
+  char events[4096];
+  if (wait[0].revents != 0 && ::read(changes_, events, sizeof(events)) > 0) return true;
+  return wait[1].revents == 0;
 }
 
 bool HasEnvironment(pid_t pid, const std::string& name_and_value) {

@@ -60,6 +60,24 @@ std::vector<pid_t> KillWhere(const std::function<bool(const ProcessFacts&)>& bel
 
 // SIGKILL and wait for a child of this process.
 void KillChild(pid_t pid);
+// Waits for a child; its exit code, 128 + signal, or -1: it did not end within `limit`.
+int AwaitChild(pid_t pid, std::chrono::milliseconds limit = std::chrono::seconds(30));
+
+// Tells when a file (which must exist) grows, or the process that writes it ends.
+class FileWatch {
+ public:
+  FileWatch(const std::string& path, pid_t writer);
+  ~FileWatch();
+  FileWatch(const FileWatch&) = delete;
+  FileWatch& operator=(const FileWatch&) = delete;
+
+  // False: the process ended, or nothing happened for so long.
+  bool Wait(int limit_ms);
+
+ private:
+  int changes_;
+  int process_;
+};
 
 bool HasEnvironment(pid_t pid, const std::string& name_and_value);
 std::string ReadWholeFile(const std::string& path);

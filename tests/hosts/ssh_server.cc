@@ -4,10 +4,8 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +13,7 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "tests/hosts/processes.h"
 
@@ -62,33 +61,6 @@ bool AnswersWithBanner(int port) {
   ::close(fd);
   return text.rfind("SSH-2.0-", 0) == 0;
 }
-
-// Tells when the file grows or the process ends.
-class LogWatch {
- public:
-  LogWatch(const std::string& path, pid_t pid)
-      : changes_(::inotify_init1(IN_CLOEXEC)),
-        process_(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))) {
-    if (::inotify_add_watch(changes_, path.c_str(), IN_MODIFY) < 0) GiveUp("watch " + path);
-  }
-  ~LogWatch() {
-    ::close(changes_);
-    ::close(process_);
-  }
-
-  // False: the process ended, or nothing happened for `limit_ms`.
-  bool Wait(int limit_ms) {
-    pollfd wait[2] = {{changes_, POLLIN, 0}, {process_, POLLIN, 0}};
-    if (::poll(wait, 2, limit_ms) <= 0) return false;
-    char events[4096];
-    if (wait[0].revents != 0 && ::read(changes_, events, sizeof(events)) > 0) return true;
-    return wait[1].revents == 0;
-  }
-
- private:
-  int changes_;
-  int process_;
-};
 
 }  // namespace
 
@@ -146,13 +118,16 @@ std::vector<pid_t> SshServer::SessionPids() const {
 }
 
 void SshServer::KillSessions() const {
-  if (pid_ == 0) return;
-  KillWhere([this](const ProcessFacts& facts) {
-    if (facts.name.rfind(program_name_, 0) != 0) return false;
-    for (pid_t pid : SessionPids())
-      if (pid == facts.pid) return true;
-    return false;
-  });
+  // All are found before the first dies: its children are not ours to find then. Stopped ones start
+  // no new ones meanwhile.
+  std::vector<pid_t> pids, before;
+  do {
+    before = pids;
+    pids = SessionPids();
+    for (pid_t pid : pids) ::kill(pid, SIGSTOP);
+  } while (pids != before);
+  std::set<pid_t> doomed(pids.begin(), pids.end());
+  KillWhere([&](const ProcessFacts& facts) { return doomed.count(facts.pid) != 0; });
 }
 
 void SshServer::Stop() {
@@ -201,7 +176,7 @@ bool SshServer::StartAtPort() {
   if (run_as_ != ::geteuid()) spec.uid = spec.gid = run_as_;
   pid_ = Spawn(spec);
   if (pid_ == 0) return false;
-  LogWatch watch(log, pid_);
+  FileWatch watch(log, pid_);
   // The log first: a banner alone could be that of somebody else who has the port.
   auto ready = [&] { return Log().find(ReadyWord(), before) != std::string::npos; };
   while (!ready() && watch.Wait(kQuietLimitMs)) {

@@ -105,6 +105,8 @@ std::vector<std::string> RemoveEntry(const Entry& entry) {
     if (::getgrnam(entry.name.c_str()) != nullptr) left.push_back("group " + entry.name);
   }
   RemoveFile(entry.home, &left);
+  RemoveFile(std::string(kAccountRoots) + "/" + entry.name, &left);
+  ::rmdir(kAccountRoots);  // when it was the last
   return left;
 }
 

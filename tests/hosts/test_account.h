@@ -24,6 +24,10 @@ struct AccountSpec {
   std::vector<std::string> sudoers_lines = {};  // more of them; %u becomes the account's name
 };
 
+// Folders here named as an account are removed with it. Root owns every folder of the path and it
+// can hold programs, as sshd's ChrootDirectory needs.
+inline constexpr const char* kAccountRoots = "/var/lib/hermes-tests";
+
 class TestAccount {
  public:
   // Empty, or why no account can be made here: for GTEST_SKIP.
