@@ -14,7 +14,7 @@
 
 namespace hermes {
 
-struct OpenSshOptions {
+struct OpenSshTransportOptions {
   std::string ssh_program = "ssh";  // looked up in PATH
   // Control sockets live here: private to the account (made 0700, refused if it is somebody
   // else's), and short, see kMaxControlPath.
@@ -25,6 +25,6 @@ struct OpenSshOptions {
 inline constexpr size_t kMaxControlPath = 88;
 
 std::unique_ptr<SshTransport> MakeOpenSshTransport(Loop& loop, Clock& clock, Random& random,
-                                                   OpenSshOptions options);
+                                                   OpenSshTransportOptions options);
 
 }  // namespace hermes
