@@ -69,6 +69,15 @@ void SetNonBlocking(const Fd& fd) {
   CHECK(fcntl(fd.get(), F_SETFL, fcntl(fd.get(), F_GETFL) | O_NONBLOCK) == 0);
 }
 
+// The kernel tells the owner of a pipe's end when the other end goes. `end` is one object with the
+// child's stdin: what is set here stays when our number for it is closed.
+absl::Status SignalAtOurEnd(const Fd& end, pid_t group, int signal) {
+  const bool set = fcntl(end.get(), F_SETOWN, -group) == 0 &&
+                   fcntl(end.get(), F_SETSIG, signal) == 0 &&
+                   fcntl(end.get(), F_SETFL, fcntl(end.get(), F_GETFL) | O_ASYNC) == 0;
+  return set ? absl::OkStatus() : ErrnoStatus(errno, "tie a child to this process");
+}
+
 // The attributes and file actions of one posix_spawn. Their functions fail only for lack of memory.
 class SpawnPlan {
  public:
@@ -215,6 +224,9 @@ absl::StatusOr<std::unique_ptr<Child>> Child::Spawn(Loop& loop, ChildSpec spec, 
   ASSIGN_OR_RETURN(const pid_t pid, plan.Run(Pointers(spec.argv), Pointers(spec.environment)));
   RestoreFileLimit(pid);
   auto impl = std::make_shared<Impl>(loop, pid);
+  if (spec.signal_at_our_end != 0) {
+    RETURN_IF_ERROR(SignalAtOurEnd(in.read, pid, spec.signal_at_our_end));
+  }
   RETURN_IF_ERROR(impl->Watch());
   *pipes = {.stdin_fd = in.write.release(),
             .stdout_fd = out.read.release(),

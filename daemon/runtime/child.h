@@ -27,6 +27,9 @@ struct ChildSpec {
   std::vector<std::string> argv;  // argv[0] is the path, looked up in PATH if it has no slash
   std::vector<std::string> environment;  // "NAME=value", the whole of it
   std::string cwd = {};                  // empty: ours
+  // Not 0: the group gets this signal when our end of its stdin closes, and so also when this
+  // process is gone, however it ended. Then nothing may be written to stdin.
+  int signal_at_our_end = 0;
 };
 
 class Child {

@@ -220,6 +220,19 @@ TEST_F(ChildTest, SignalGroupReachesGrandchildren) {
   running.child->SignalGroup(SIGTERM);  // nothing, now
 }
 
+TEST_F(ChildTest, TheEndOfOurEndOfItsStdinIsASignalForItsGroup) {
+  ChildSpec spec{.argv = {"/bin/sh", "-c", "exec 3<&0; sleep 1000 <&3 & echo up; wait"},
+                 .environment = Path(),
+                 .signal_at_our_end = SIGTERM};
+  Running running = Start(std::move(spec));
+  EXPECT_EQ(ReadLine(running.out), "up");
+  running.in.reset();  // the kernel does the same for a process that was killed
+  const Child::ExitStatus status = Wait(running);
+  EXPECT_TRUE(status.signalled);
+  EXPECT_EQ(status.value, SIGTERM);
+  EXPECT_EQ(ReadAll(running.out), "");  // the group, too
+}
+
 TEST_F(ChildTest, DestroyingARunningChildKillsItsGroupAndReapsIt) {
   Running running = Shell("exec 3<&0; cat <&3 & echo up; wait");
   EXPECT_EQ(ReadLine(running.out), "up");

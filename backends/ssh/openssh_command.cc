@@ -1,0 +1,165 @@
+#include "backends/ssh/openssh_command.h"
+
+#include <pwd.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <chrono>
+#include <cstdlib>
+
+namespace hermes {
+namespace {
+
+using Strings = std::vector<std::string>;
+
+void AddOption(Strings& words, std::string_view name, const std::string& value) {
+  words.emplace_back("-o");
+  words.push_back(std::string(name) + "=" + value);
+}
+
+// A path as one word of ssh_config, where '%' begins a token.
+std::string Quoted(const std::string& path) {
+  std::string quoted = "\"";
+  for (const char c : path) quoted.append(c == '%' ? 2 : 1, c);
+  return quoted + "\"";
+}
+
+std::string Seconds(Duration duration) {
+  return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(duration).count());
+}
+
+// ssh asks this program for the host's line of known_hosts: it gets one if the key's fingerprint is
+// the pinned one. "%f" is NONE when ssh only wants to know which types to prefer.
+std::string PinCheck(const std::string& pin) {
+  return "/bin/sh -c 'if [ \"$2\" = \"$1\" ]; then echo \"$3 $4 $5\"; "
+         "elif [ \"$2\" != NONE ]; then echo \"" +
+         std::string(kPinMark) + " $4 $2\" >&2; fi' sh " + pin + " %f %H %t %K";
+}
+
+void AddHostKeyPolicy(Strings& words, const SshCommand& command) {
+  const SshSpec& spec = command.target.spec;
+  AddOption(words, "UpdateHostKeys", "no");
+  AddOption(words, "VerifyHostKeyDNS", "no");
+  AddOption(words, "CheckHostIP", "no");
+  AddOption(words, "VisualHostKey", "no");
+  AddOption(words, "FingerprintHash", "sha256");
+  if (IsPinned(spec)) {
+    AddOption(words, "StrictHostKeyChecking", "yes");
+    AddOption(words, "UserKnownHostsFile", "none");
+    AddOption(words, "GlobalKnownHostsFile", "none");
+    AddOption(words, "KnownHostsCommand", PinCheck(spec.host_key));
+    std::string without;
+    for (const std::string& type : command.refused_key_types) {
+      without += (without.empty() ? "-" : ",") + type;
+    }
+    if (!without.empty()) AddOption(words, "HostKeyAlgorithms", without);
+  } else if (spec.host_key == "accept-new") {
+    AddOption(words, "StrictHostKeyChecking", "accept-new");
+    AddOption(words, "HashKnownHosts", "no");
+    // New keys go to the first file only.
+    std::string files = Quoted(command.target.learned_known_hosts);
+    if (command.user_known_hosts != "none") files += " " + command.user_known_hosts;
+    if (!command.user_known_hosts.empty()) AddOption(words, "UserKnownHostsFile", files);
+  } else {
+    AddOption(words, "StrictHostKeyChecking", "yes");
+  }
+}
+
+// Nothing but programs and their stdio: no terminal, no forwarding, nobody to ask.
+void AddOurs(Strings& words) {
+  AddOption(words, "BatchMode", "yes");
+  AddOption(words, "ConnectTimeout", Seconds(kConnectLimit));
+  AddOption(words, "ConnectionAttempts", "1");
+  AddOption(words, "ServerAliveInterval", Seconds(kAliveInterval));
+  AddOption(words, "ServerAliveCountMax", std::to_string(kAliveMisses));
+  AddOption(words, "LogLevel", "ERROR");
+  AddOption(words, "SessionType", "none");
+  AddOption(words, "RemoteCommand", "none");
+  AddOption(words, "RequestTTY", "no");
+  AddOption(words, "EscapeChar", "none");
+  AddOption(words, "ForkAfterAuthentication", "no");
+  AddOption(words, "StdinNull", "no");  // what ends ssh with us hangs on its stdin
+  AddOption(words, "PermitLocalCommand", "no");
+  AddOption(words, "ClearAllForwardings", "yes");
+  AddOption(words, "ExitOnForwardFailure", "no");
+  AddOption(words, "ForwardAgent", "no");
+  AddOption(words, "ForwardX11", "no");
+  AddOption(words, "ForwardX11Trusted", "no");
+  AddOption(words, "GatewayPorts", "no");
+  AddOption(words, "Tunnel", "no");
+}
+
+void AddTheirs(Strings& words, const SshSpec& spec) {
+  if (spec.port != 0) words.insert(words.end(), {"-p", std::to_string(spec.port)});
+  if (!spec.user.empty()) words.insert(words.end(), {"-l", spec.user});
+  if (!spec.key_file.empty()) {
+    AddOption(words, "IdentitiesOnly", "yes");
+    words.insert(words.end(), {"-i", ExpandHome(spec.key_file)});
+  }
+  if (!spec.config_file.empty()) words.insert(words.end(), {"-F", ExpandHome(spec.config_file)});
+  for (const auto& [name, value] : spec.options) AddOption(words, name, value);
+  words.emplace_back("--");
+  words.push_back(spec.host);
+}
+
+}  // namespace
+
+bool IsPinned(const SshSpec& spec) { return spec.host_key.starts_with("SHA256:"); }
+
+std::string ExpandHome(const std::string& path) {
+  if (!path.starts_with("~/")) return path;
+  const passwd* account = getpwuid(geteuid());
+  return account == nullptr ? path : account->pw_dir + path.substr(1);
+}
+
+int OpenSshVersion(std::string_view words) {
+  constexpr std::string_view kName = "OpenSSH_";
+  const size_t at = words.find(kName);
+  if (at == std::string_view::npos) return 0;
+  const char* end = words.data() + words.size();
+  int major = 0, minor = 0;
+  auto [dot, bad] = std::from_chars(words.data() + at + kName.size(), end, major);
+  if (bad != std::errc() || dot == end || *dot != '.' || major > 1000) return 0;
+  if (std::from_chars(dot + 1, end, minor).ec != std::errc() || minor > 99) return 0;
+  return major * 100 + minor;
+}
+
+std::vector<std::string> ResolveWords(const SshCommand& command) {
+  Strings words = {command.program, "-G"};
+  AddOurs(words);
+  AddHostKeyPolicy(words, command);
+  AddTheirs(words, command.target.spec);
+  return words;
+}
+
+std::vector<std::string> MasterWords(const SshCommand& command, const std::string& control_path) {
+  Strings words = {command.program, "-M", "-N"};
+  AddOption(words, "ControlMaster", "yes");
+  AddOption(words, "ControlPath", Quoted(control_path));
+  AddOption(words, "ControlPersist", "no");
+  AddOurs(words);
+  AddHostKeyPolicy(words, command);
+  AddTheirs(words, command.target.spec);
+  return words;
+}
+
+std::vector<std::string> SshEnvironment() {
+  Strings environment = {"SSH_ASKPASS_REQUIRE=never"};
+  const passwd* account = getpwuid(geteuid());
+  auto add = [&](const char* name, const char* otherwise) {
+    const char* value = getenv(name);
+    if (value == nullptr || *value == '\0') value = otherwise;
+    if (value != nullptr) environment.push_back(std::string(name) + "=" + value);
+  };
+  add("PATH", "/usr/local/bin:/usr/bin:/bin");
+  add("HOME", account != nullptr ? account->pw_dir : "/");
+  add("USER", account != nullptr ? account->pw_name : nullptr);
+  add("LOGNAME", account != nullptr ? account->pw_name : nullptr);
+  for (const char* name : {"SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SSH_AUTH_SOCK",
+                           "XDG_RUNTIME_DIR", "KRB5CCNAME"}) {
+    add(name, nullptr);
+  }
+  return environment;
+}
+
+}  // namespace hermes

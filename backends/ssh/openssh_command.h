@@ -1,0 +1,48 @@
+#pragma once
+
+// The words that `ssh` is started with. ssh keeps the first value of every option, so ours come
+// first. Pure but for reading the daemon's own environment and account.
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "backends/ssh/ssh_connection.h"
+
+namespace hermes {
+
+// The oldest that knows every option we give (8.7).
+inline constexpr int kOldestOpenSsh = 807;
+
+// 902 for "OpenSSH_9.2p1 ..."; 0: not OpenSSH.
+int OpenSshVersion(std::string_view words);
+
+// A key that a pinned host showed and that was not the pinned one, as its type ("ssh-ed25519").
+using RefusedKeyTypes = std::vector<std::string>;
+
+struct SshCommand {
+  std::string program;
+  SshTarget target;
+  // The user's own files, for accept-new; as `ssh -G` shows them.
+  std::string user_known_hosts = {};
+  RefusedKeyTypes refused_key_types = {};
+};
+
+// `ssh -G`: says what a connection would use.
+std::vector<std::string> ResolveWords(const SshCommand& command);
+// `ssh -M -N`: logs in and serves `control_path`.
+std::vector<std::string> MasterWords(const SshCommand& command, const std::string& control_path);
+
+// What ssh and the user's own configuration may need of the daemon's environment, and nothing else.
+// No terminal, no dialog: ssh never asks anybody.
+std::vector<std::string> SshEnvironment();
+
+// With the account's home for a leading "~/".
+std::string ExpandHome(const std::string& path);
+
+bool IsPinned(const SshSpec& spec);
+// What the pin's check prints, then type and fingerprint of the key that the host showed.
+inline constexpr std::string_view kPinMark = "hermesd-host-key";
+
+}  // namespace hermes

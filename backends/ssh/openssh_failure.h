@@ -1,0 +1,38 @@
+#pragma once
+
+// What went wrong, from what ssh said: a reason of the catalogue, what to do, and ssh's own words.
+// Pure.
+
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "backends/ssh/ssh_connection.h"
+
+namespace hermes {
+
+struct SshFailure {
+  SshSpec spec;
+  SshResolved resolved;  // not known when ssh already fails at its configuration
+  std::string words;     // its stderr
+  bool logged_in = false;
+  bool too_slow = false;  // we ended it at the limit of a login
+};
+
+// In the metadata of a HOST_KEY_CHANGED of a pinned host: the type of the key that it showed.
+inline constexpr std::string_view kShownType = "shown_key_type";
+
+absl::Status Explain(const SshFailure& failure);
+
+// ssh's own words as one line, fit for a message; empty: it said nothing.
+std::string OneLine(std::string_view words);
+
+// The types and fingerprints of the last key that a pinned host showed; empty: the pin was not the
+// trouble. See kPinMark.
+struct ShownKey {
+  std::string type;
+  std::string fingerprint;
+};
+ShownKey RefusedByPin(std::string_view words);
+
+}  // namespace hermes

@@ -1,0 +1,27 @@
+#pragma once
+
+// What `ssh -G` says about a target. ParseResolved is pure.
+
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "backends/ssh/openssh_command.h"
+#include "daemon/runtime/clock.h"
+#include "daemon/runtime/loop.h"
+#include "daemon/runtime/task.h"
+
+namespace hermes {
+
+struct OpenSshResolved {
+  SshResolved facts;
+  std::string user_known_hosts;  // the files that the user's own configuration names
+};
+
+// BACKEND_UNREACHABLE when `output` is not ssh's.
+absl::StatusOr<OpenSshResolved> ParseResolved(const SshTarget& target, std::string_view output);
+
+// Runs `ssh -G`. BAD_FIELD when ssh refuses the configuration.
+Task<absl::StatusOr<OpenSshResolved>> ResolveTarget(Loop& loop, Clock& clock, SshCommand command);
+
+}  // namespace hermes

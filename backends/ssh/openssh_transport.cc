@@ -1,0 +1,192 @@
+#include "backends/ssh/openssh_transport.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+#include <vector>
+
+#include "backends/ssh/openssh_command.h"
+#include "backends/ssh/openssh_failure.h"
+#include "backends/ssh/openssh_folder.h"
+#include "backends/ssh/openssh_master.h"
+#include "backends/ssh/openssh_resolve.h"
+#include "backends/ssh/openssh_tool.h"
+#include "daemon/runtime/status.h"
+
+namespace hermes {
+namespace {
+
+// A pinned key may be of a type that the host prefers less than others. Each try shows one key.
+constexpr int kPinTries = 3;
+
+class OpenSshConnection : public SshConnection {
+ public:
+  OpenSshConnection(Loop& loop, Clock& clock, std::shared_ptr<OpenSshMaster> master)
+      : loop_(loop), clock_(clock), master_(std::move(master)) {}
+  ~OpenSshConnection() override { master_->Leave(); }
+
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> Run(std::string command) override {
+    return RunOver(loop_, clock_, master_, std::move(command));
+  }
+  bool alive() const override { return master_->alive(); }
+  absl::Status why() const override { return master_->why(); }
+
+ private:
+  static Task<absl::StatusOr<std::unique_ptr<Stream>>> RunOver(
+      Loop& loop, Clock& clock, std::shared_ptr<OpenSshMaster> master, std::string command) {
+    CO_RETURN_IF_ERROR(master->why());
+    co_return co_await OpenMuxStream(loop, clock, master, master->control_path(),
+                                     std::move(command));
+  }
+
+  Loop& loop_;
+  Clock& clock_;
+  std::shared_ptr<OpenSshMaster> master_;
+};
+
+// What the transport's coroutines share.
+struct Shared {
+  Loop& loop;
+  Clock& clock;
+  Random& random;
+  OpenSshTransportOptions options;
+  bool swept = false;
+  bool version_known = false;
+  absl::Status version_fits = absl::OkStatus();
+};
+
+bool InPath(const std::string& program) {
+  if (program.find('/') != std::string::npos) return access(program.c_str(), X_OK) == 0;
+  const char* path = getenv("PATH");
+  std::string_view rest = path != nullptr ? path : "/usr/local/bin:/usr/bin:/bin";
+  while (!rest.empty()) {
+    const size_t end = std::min(rest.find(':'), rest.size());
+    const std::string candidate = std::string(rest.substr(0, end)) + "/" + program;
+    if (access(candidate.c_str(), X_OK) == 0) return true;
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return false;
+}
+
+absl::Status CheckProgram(const Shared& shared) {
+  if (InPath(shared.options.ssh_program)) return shared.version_fits;
+  return Error(Reason::k_CAPABILITY_MISSING,
+               "there is no " + shared.options.ssh_program + ": install OpenSSH's client");
+}
+
+// Asks the program once in our life; a failure to ask is no verdict.
+Task<absl::Status> CheckVersion(std::shared_ptr<Shared> shared) {
+  CO_RETURN_IF_ERROR(CheckProgram(*shared));
+  if (shared->version_known) co_return absl::OkStatus();
+  ChildSpec spec{.argv = {shared->options.ssh_program, "-V"}, .environment = SshEnvironment()};
+  CO_ASSIGN_OR_RETURN(const ToolResult said,
+                      co_await RunTool(shared->loop, shared->clock, std::move(spec)));
+  shared->version_known = true;
+  if (OpenSshVersion(said.err) < kOldestOpenSsh) {
+    shared->version_fits =
+        Error(Reason::k_CAPABILITY_MISSING, shared->options.ssh_program + " is \"" +
+                                                OneLine(said.err) + "\"; OpenSSH 8.7 is needed");
+  }
+  co_return shared->version_fits;
+}
+
+absl::Status CheckKeyFile(const SshSpec& spec) {
+  if (spec.key_file.empty() || access(ExpandHome(spec.key_file).c_str(), R_OK) == 0) {
+    return absl::OkStatus();
+  }
+  // ssh would go on with other keys.
+  return BadField("ssh.key_file", spec.key_file + " can't be read by hermesd's account");
+}
+
+absl::Status PrepareFolder(Shared& shared) {
+  RETURN_IF_ERROR(PrepareSocketFolder(shared.options.runtime_dir));
+  if (!std::exchange(shared.swept, true)) {
+    EndLeftovers(shared.loop, shared.clock, shared.options.runtime_dir);
+  }
+  return absl::OkStatus();
+}
+
+Task<absl::StatusOr<OpenSshResolved>> Look(std::shared_ptr<Shared> shared, SshTarget target) {
+  CO_RETURN_IF_ERROR(co_await CheckVersion(shared));
+  CO_RETURN_IF_ERROR(CheckKeyFile(target.spec));
+  SshCommand command{.program = shared->options.ssh_program, .target = std::move(target)};
+  co_return co_await ResolveTarget(shared->loop, shared->clock, std::move(command));
+}
+
+Task<absl::StatusOr<SshResolved>> ResolveFacts(std::shared_ptr<Shared> shared, SshTarget target) {
+  CO_ASSIGN_OR_RETURN(OpenSshResolved resolved, co_await Look(shared, std::move(target)));
+  co_return std::move(resolved.facts);
+}
+
+// Without the type of the key that the host just showed, so that it shows another. False: there is
+// nothing to leave out.
+bool LeaveOut(const absl::Status& failure, SshCommand& command) {
+  if (ReasonOf(failure) != Reason::k_HOST_KEY_CHANGED || !IsPinned(command.target.spec)) {
+    return false;
+  }
+  for (const auto& [name, value] : command.target.spec.options) {
+    if (strcasecmp(name.c_str(), "HostKeyAlgorithms") == 0) return false;
+  }
+  const Metadata metadata = MetadataOf(failure);
+  const auto type = metadata.find(std::string(kShownType));
+  if (type == metadata.end()) return false;
+  command.refused_key_types.push_back(type->second);
+  // The keys of this type sign by other names.
+  if (type->second == "ssh-rsa") command.refused_key_types.emplace_back("rsa-sha2-*");
+  return true;
+}
+
+// The first key shown is the one that the host prefers: that is what the error is about.
+Task<absl::StatusOr<std::shared_ptr<OpenSshMaster>>> LogIn(std::shared_ptr<Shared> shared,
+                                                           OpenSshMaster::Plan plan) {
+  absl::Status first;
+  for (int tries = 1;; ++tries) {
+    plan.control_path =
+        ControlPath(shared->options.runtime_dir, shared->random.Hex(kControlNameBytes));
+    auto master = co_await OpenSshMaster::Login(shared->loop, shared->clock, plan);
+    if (master.ok()) co_return master;
+    if (first.ok()) first = master.status();
+    if (tries == kPinTries || !LeaveOut(master.status(), plan.command)) co_return first;
+  }
+}
+
+Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(std::shared_ptr<Shared> shared,
+                                                             SshTarget target) {
+  CO_RETURN_IF_ERROR(PrepareFolder(*shared));
+  CO_ASSIGN_OR_RETURN(OpenSshResolved resolved, co_await Look(shared, target));
+  OpenSshMaster::Plan plan{.command = {.program = shared->options.ssh_program,
+                                       .target = std::move(target),
+                                       .user_known_hosts = resolved.user_known_hosts},
+                           .resolved = std::move(resolved.facts),
+                           .control_path = {}};
+  CO_ASSIGN_OR_RETURN(auto master, co_await LogIn(shared, std::move(plan)));
+  co_return std::make_unique<OpenSshConnection>(shared->loop, shared->clock, std::move(master));
+}
+
+class OpenSshTransport : public SshTransport {
+ public:
+  explicit OpenSshTransport(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
+  std::string_view name() const override { return "openssh"; }
+  absl::Status Available() const override { return CheckProgram(*shared_); }
+  Task<absl::StatusOr<SshResolved>> Resolve(SshTarget target) override {
+    return ResolveFacts(shared_, std::move(target));
+  }
+  Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget target) override {
+    return hermes::Connect(shared_, std::move(target));
+  }
+
+ private:
+  std::shared_ptr<Shared> shared_;
+};
+
+}  // namespace
+
+std::unique_ptr<SshTransport> MakeOpenSshTransport(Loop& loop, Clock& clock, Random& random,
+                                                   OpenSshTransportOptions options) {
+  return std::make_unique<OpenSshTransport>(std::shared_ptr<Shared>(
+      new Shared{.loop = loop, .clock = clock, .random = random, .options = std::move(options)}));
+}
+
+}  // namespace hermes

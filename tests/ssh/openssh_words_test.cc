@@ -1,0 +1,138 @@
+// What ssh is started with, and what its words mean.
+
+#include <algorithm>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "backends/ssh/openssh_command.h"
+#include "backends/ssh/openssh_failure.h"
+#include "backends/ssh/openssh_resolve.h"
+#include "daemon/runtime/status.h"
+
+namespace hermes {
+namespace {
+
+using testing::Contains;
+using testing::HasSubstr;
+using testing::Not;
+
+SshCommand Command(SshSpec spec) {
+  return {.program = "ssh", .target = {.spec = std::move(spec), .learned_known_hosts = "/l"}};
+}
+
+size_t Place(const std::vector<std::string>& words, const std::string& word) {
+  return static_cast<size_t>(std::find(words.begin(), words.end(), word) - words.begin());
+}
+
+TEST(OpenSshWordsTest, OursStandBeforeTheCallers) {
+  const auto words = MasterWords(Command({.host = "box",
+                                          .user = "me",
+                                          .port = 2222,
+                                          .key_file = "/k",
+                                          .config_file = "/c",
+                                          .options = {{"batchmode", "no"}, {"Ciphers", "x y"}}}),
+                                 "/run/s/0");
+  EXPECT_EQ(words.front(), "ssh");
+  EXPECT_EQ(words.back(), "box");
+  EXPECT_EQ(words[words.size() - 2], "--");
+  EXPECT_LT(Place(words, "BatchMode=yes"), Place(words, "batchmode=no"));
+  for (const char* word :
+       {"-M", "-N", "ControlPath=\"/run/s/0\"", "IdentitiesOnly=yes", "/k", "/c", "2222", "me",
+        "Ciphers=x y", "StrictHostKeyChecking=yes", "UpdateHostKeys=no", "StdinNull=no"}) {
+    EXPECT_THAT(words, Contains(word));
+  }
+}
+
+TEST(OpenSshWordsTest, LeavesToTheUserWhatNobodyGave) {
+  const auto words = ResolveWords(Command({.host = "box"}));
+  EXPECT_THAT(words, Not(Contains("-p")));
+  EXPECT_THAT(words, Not(Contains("-l")));
+  EXPECT_THAT(words, Not(Contains("-i")));
+  EXPECT_THAT(words, Not(Contains("-F")));
+  EXPECT_THAT(words, Not(Contains("IdentitiesOnly=yes")));
+}
+
+TEST(OpenSshWordsTest, AcceptNewPutsItsOwnFileFirst) {
+  SshCommand command = Command({.host = "box", .host_key = "accept-new"});
+  command.user_known_hosts = "/u1 /u2";
+  EXPECT_THAT(MasterWords(command, "/s"), Contains("UserKnownHostsFile=\"/l\" /u1 /u2"));
+  command.user_known_hosts = "none";
+  EXPECT_THAT(MasterWords(command, "/s"), Contains("UserKnownHostsFile=\"/l\""));
+}
+
+TEST(OpenSshWordsTest, ReadsVersions) {
+  EXPECT_EQ(OpenSshVersion("OpenSSH_9.2p1 Debian-2, OpenSSL 3"), 902);
+  EXPECT_EQ(OpenSshVersion("OpenSSH_10.5p1, LibreSSL"), 1005);
+  EXPECT_EQ(OpenSshVersion("OpenSSH_for_Windows_8.1"), 0);
+  EXPECT_EQ(OpenSshVersion("OpenSSH_9"), 0);
+  EXPECT_EQ(OpenSshVersion("OpenSSH_9."), 0);
+  EXPECT_EQ(OpenSshVersion("OpenSSH_99999999999999999999.1"), 0);
+  EXPECT_EQ(OpenSshVersion("Dropbear"), 0);
+}
+
+TEST(OpenSshWordsTest, ReadsWhatSshResolved) {
+  const auto parsed = ParseResolved({},
+                                    "host box\nuser me\nhostname 10.0.0.1\nport 2222\n"
+                                    "controlpath /x\nuserknownhostsfile /a /b\nbare\n");
+  ASSERT_TRUE(parsed.ok());
+  EXPECT_EQ(parsed->facts.host, "10.0.0.1");
+  EXPECT_EQ(parsed->facts.user, "me");
+  EXPECT_EQ(parsed->facts.port, 2222u);
+  EXPECT_EQ(parsed->user_known_hosts, "/a /b");
+  const auto other = ParseResolved({},
+                                   "host box\nuser me\nhostname 10.0.0.1\nport 2222\n"
+                                   "controlpath /y\nuserknownhostsfile /a /b\nbare");
+  EXPECT_EQ(other->facts.sharing_key, parsed->facts.sharing_key);
+  EXPECT_EQ(ReasonOf(ParseResolved({}, "nonsense").status()), Reason::k_BACKEND_UNREACHABLE);
+}
+
+absl::Status Of(std::string words, SshSpec spec = {.host = "box"}) {
+  return Explain({.spec = std::move(spec),
+                  .resolved = {.host = "10.0.0.1", .user = "me", .port = 22, .sharing_key = ""},
+                  .words = std::move(words)});
+}
+
+TEST(OpenSshWordsTest, NamesEveryFailure) {
+  const std::pair<const char*, Reason> cases[] = {
+      {"ssh: connect to host 10.0.0.1 port 22: Connection refused\r\n",
+       Reason::k_BACKEND_UNREACHABLE},
+      {"ssh: Could not resolve hostname box: Name or service not known\r\n",
+       Reason::k_BACKEND_UNREACHABLE},
+      {"me@10.0.0.1: Permission denied (publickey).\r\n", Reason::k_BACKEND_AUTH_FAILED},
+      {"Received disconnect from 10.0.0.1 port 22:2: Too many authentication failures\r\n"
+       "Disconnected from 10.0.0.1 port 22\r\n",
+       Reason::k_BACKEND_AUTH_FAILED},
+      {"No ED25519 host key is known for box and you have requested strict checking.\r\n"
+       "Host key verification failed.\r\n",
+       Reason::k_HOST_KEY_UNKNOWN},
+      {"@@@@@@\r\n@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\r\n@@@@@@\r\n"
+       "Host key verification failed.\r\n",
+       Reason::k_HOST_KEY_CHANGED},
+      {"@       WARNING: REVOKED HOST KEY DETECTED!               @\r\n"
+       "Host key verification failed.\r\n",
+       Reason::k_HOST_KEY_CHANGED},
+      {"/c: line 3: Bad configuration option: foo\r\n", Reason::k_BAD_FIELD},
+      {"command-line line 0: Bad number.\r\n", Reason::k_BAD_FIELD},
+      {"", Reason::k_BACKEND_UNREACHABLE},
+  };
+  for (const auto& [words, reason] : cases) EXPECT_EQ(ReasonOf(Of(words)), reason) << words;
+}
+
+TEST(OpenSshWordsTest, APinsFailureShowsTheHostsKey) {
+  const SshSpec spec = {.host = "box", .host_key = "SHA256:pinned"};
+  const absl::Status status = Of(
+      "hermesd-host-key ssh-ed25519 SHA256:shown\nNo ED25519 host key is known for box\r\n", spec);
+  EXPECT_EQ(ReasonOf(status), Reason::k_HOST_KEY_CHANGED);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("SHA256:shown"));
+  EXPECT_EQ(MetadataOf(status).at(std::string(kShownType)), "ssh-ed25519");
+  EXPECT_EQ(RefusedByPin("hermesd-host-key \nhermesd-host-key x\n").fingerprint, "");
+}
+
+TEST(OpenSshWordsTest, WordsOfAHostBecomeOneCleanLine) {
+  EXPECT_EQ(OneLine("a\r\n\r\nb\x1b[31m\n@@@@\n"), "a; b?[31m");
+  EXPECT_LT(OneLine(std::string(100'000, 'x')).size(), 2000u);
+}
+
+}  // namespace
+}  // namespace hermes
