@@ -146,7 +146,8 @@ Task<void> Daemon::Begin() {
                      .output_spool_bytes = config_.limits.output_spool_bytes,
                      .result_retention = config_.limits.result_retention,
                      .request_id_retention = config_.limits.request_id_retention};
-  SessionTable::Deps deps{loop_, clock_, random_, *store_, stats_, *places_, SpoolDir(), limits};
+  SessionTable::Deps deps{loop_,  clock_,   random_,    workers_, *store_,
+                          stats_, *places_, SpoolDir(), limits};
   table_ = std::make_unique<SessionTable>(std::move(deps));
   size_t sessions = contents->sessions.size();
   table_->Load(*std::move(contents));

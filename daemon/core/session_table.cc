@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "daemon/core/session_names.h"
+#include "daemon/core/spool_sweep.h"
 #include "daemon/runtime/log.h"
 #include "daemon/runtime/status.h"
 
@@ -60,7 +61,14 @@ void SessionTable::Load(SessionStore::Contents contents) {
   }
   deps_.stats.sessions = sessions_.size();
   spool_bytes_ = SpoolBytes(deps_.spool_dir);
+  tasks_.Spawn("sweep output files", SweepOrphans());
   ArmSweep();
+}
+
+Task<void> SessionTable::SweepOrphans() {
+  SpoolSweep sweep{deps_.workers, deps_.store, deps_.spool_dir, [this] { return draining_; }};
+  const size_t removed = co_await SweepSpool(std::move(sweep));
+  if (removed > 0) LogInfo("output files of " + std::to_string(removed) + " gone commands removed");
 }
 
 Task<void> SessionTable::Opened(std::shared_ptr<Session> session, std::string sudo_password) {

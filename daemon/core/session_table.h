@@ -22,6 +22,7 @@
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/random.h"
 #include "daemon/runtime/task_group.h"
+#include "daemon/runtime/workers.h"
 
 namespace hermes {
 
@@ -41,6 +42,7 @@ class SessionTable {
     Loop& loop;
     Clock& clock;
     Random& random;
+    Workers& workers;
     SessionStore& store;
     Stats& stats;
     EngineFactory& engines;
@@ -50,7 +52,8 @@ class SessionTable {
   explicit SessionTable(Deps deps);
   ~SessionTable();
 
-  // First call: sessions from the store; live commands are taken up in the background.
+  // First call: sessions from the store; live commands are taken up, and output files without a row
+  // removed, in the background.
   void Load(SessionStore::Contents contents);
 
   Task<absl::StatusOr<SessionInfo>> Create(CreateSession request);
@@ -106,6 +109,7 @@ class SessionTable {
   Task<void> Opened(std::shared_ptr<Session> session, std::string sudo_password);
   Task<void> Reap(std::shared_ptr<Session> session, std::string why);
   Task<void> Expire();
+  Task<void> SweepOrphans();
   void Sweep();
   void ArmSweep();
 

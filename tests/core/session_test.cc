@@ -2,6 +2,8 @@
 
 #include <chrono>
 #include <filesystem>
+#include <fstream>
+#include <map>
 
 #include <gtest/gtest.h>
 
@@ -283,6 +285,26 @@ TEST_F(SessionTest, TakingAnEndedNameAgainRemovesTheOldOutput) {
   EXPECT_FALSE(std::filesystem::is_empty(dir_.path())) << "results outlive their session";
   ASSERT_TRUE(daemon_->Create("s").ok());
   EXPECT_TRUE(std::filesystem::is_empty(dir_.path()));
+}
+
+TEST_F(SessionTest, OutputWithoutARowIsRemovedAtStartAndNothingElse) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  ASSERT_TRUE(daemon_->Start("s", "outn 300000;sleep 5000;outn 5", "id-1").ok());
+  RunToEnd("errn 300000", "id-2");
+  daemon_->Pass(seconds(1));
+  for (const char* orphan : {"s+c0.out", "s+c0.err", "gone+c1.out"})
+    std::ofstream(dir_.path() + "/" + orphan) << "left behind";
+  std::ofstream(dir_.path() + "/notes.txt") << "not ours";
+  Restart();
+  daemon_->Pass(seconds(1));
+  std::map<std::string, int> kinds;
+  for (const auto& file : std::filesystem::directory_iterator(dir_.path()))
+    ++kinds[file.path().extension()];
+  EXPECT_EQ(kinds, (std::map<std::string, int>{{".out", 1}, {".err", 1}, {".txt", 1}}));
+  auto reader = RunToEnd("outn 300000;sleep 5000;outn 5", "id-1");
+  EXPECT_EQ(reader->sink->Text(OutputStream::kStdout).size(), 300005u);
+  reader = RunToEnd("errn 300000", "id-2");
+  EXPECT_EQ(reader->sink->Text(OutputStream::kStderr).size(), 300000u);
 }
 
 TEST_F(SessionTest, CreateIsIdempotentByRequestId) {

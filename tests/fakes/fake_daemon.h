@@ -18,6 +18,7 @@
 
 #include "daemon/core/follow.h"
 #include "daemon/core/session_table.h"
+#include "daemon/runtime/workers.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/fakes/fake_place.h"
 #include "tests/fakes/memory_store.h"
@@ -95,6 +96,7 @@ class FakeDaemon {
   Loop loop;
   FakeClock clock;
   SeededRandom random;
+  InlineWorkers workers{loop};
   MemoryStore store;
   Stats stats;
   FakeEngineFactory engines;

@@ -115,8 +115,9 @@ Stand::Stand(AccessRules access) {
 }
 
 void Stand::Build(AccessRules access) {
-  table_ = std::make_unique<SessionTable>(SessionTable::Deps{
-      loop_, clock_, random_, store_, stats_, engines_, scratch_.path(""), TableLimits{}});
+  table_ = std::make_unique<SessionTable>(SessionTable::Deps{loop_, clock_, random_, workers_,
+                                                             store_, stats_, engines_,
+                                                             scratch_.path(""), TableLimits{}});
   table_->Load({});
   RpcOptions options;
   options.socket_path = socket();
