@@ -32,12 +32,13 @@ void Follower::Drain() {
 Task<absl::StatusOr<Follower::Result>> Follower::Run(EventSink& sink) {
   co_await run_->WaitStarted();
   if (!run_->start_error().ok()) co_return run_->start_error();
+  last_sent_ = clock_.Now();
   CO_RETURN_IF_ERROR(co_await CheckCursor());
+  if (Beyond() >= 0 && WaitOver()) co_return Result::kWaitOver;
   StartedInfo started;
   started.command = run_->info();
   started.attached_to_existing = options_.attached_to_existing;
   started.start = at_;
-  last_sent_ = clock_.Now();
   if (!co_await SendOne(sink, std::move(started))) co_return Result::kReaderGone;
   co_return co_await Loop(sink);
 }
@@ -46,11 +47,13 @@ Task<absl::StatusOr<Follower::Result>> Follower::Run(EventSink& sink) {
 // safe here, come again from the far side. So such a cursor waits for them; if contact was lost for
 // good, what it knows is all there is.
 Task<absl::Status> Follower::CheckCursor() {
-  while (Beyond() >= 0 && run_->restored() && !run_->ended() && !cancelled_ && !draining_) {
+  const auto leaving = [this] { return cancelled_ || draining_ || WaitOver(); };
+  while (Beyond() >= 0 && run_->restored() && !run_->ended() && !leaving()) {
     co_await WaitForChange();
+    last_sent_ = clock_.Now();
   }
   int beyond = Beyond();
-  if (beyond < 0 || cancelled_ || draining_) co_return absl::OkStatus();
+  if (beyond < 0 || leaving()) co_return absl::OkStatus();
   if (run_->info().state == CommandState::kUnknown) co_return absl::OkStatus();
   co_return Error(Reason::k_OFFSET_BEYOND_END, "the cursor lies behind what was produced so far",
                   {{"field", beyond == 0 ? "from.stdout_offset" : "from.stderr_offset"},
@@ -73,6 +76,7 @@ Task<absl::StatusOr<Follower::Result>> Follower::Loop(EventSink& sink) {
       co_await SendOne(sink, std::move(phase));
       co_return Result::kDraining;
     }
+    UpdateHolds();
     if (WorthSending()) {
       absl::StatusOr<CommandEvent> piece = NextPiece();
       if (!piece.ok()) co_return piece.status();
@@ -86,7 +90,7 @@ Task<absl::StatusOr<Follower::Result>> Follower::Loop(EventSink& sink) {
                                                             : Result::kReaderGone;
     }
     if (!options_.follow && Available() == 0) co_return Result::kCaughtUp;
-    if (options_.wait_until && clock_.Now() >= *options_.wait_until) co_return Result::kWaitOver;
+    if (WaitOver()) co_return Result::kWaitOver;
     if (clock_.Now() >= last_sent_ + kBeatInterval) {
       BeatInfo beat{.produced = at_};
       if (!co_await SendOne(sink, std::move(beat))) co_return Result::kReaderGone;
@@ -102,13 +106,32 @@ Task<bool> Follower::SendOne(EventSink& sink, CommandEvent event) {
   co_return taken && !cancelled_;
 }
 
-uint64_t Follower::Available() const {
-  uint64_t bytes = 0;
+// A gap that was told at once would be followed by one piece and, under a flood, by the next gap.
+// Held for a while they grow into one, and the reader gets head, gap and tail.
+void Follower::UpdateHolds() {
   for (int i = 0; i < static_cast<int>(kOutputStreams); ++i) {
-    uint64_t end = run_->log().end(StreamAt(i));
-    bytes += end > at_.offset[i] ? end - at_.offset[i] : 0;
+    Hold& hold = hold_[i];
+    const bool behind = run_->log().trimmed(StreamAt(i), at_.offset[i]);
+    if (!behind) hold.until.reset();
+    if (behind && !hold.until) {
+      hold.until = clock_.Now() + hold.next;
+      hold.next = std::min(2 * hold.next, kMostGapHold);
+    }
+    hold.active = behind && options_.follow && !run_->ended() && clock_.Now() < *hold.until;
   }
-  return bytes;
+}
+
+// What may be sent now.
+uint64_t Follower::Available(int stream) const {
+  const uint64_t end = run_->log().end(StreamAt(stream));
+  if (hold_[stream].active || end <= at_.offset[stream]) return 0;
+  return end - at_.offset[stream];
+}
+
+uint64_t Follower::Available() const { return Available(0) + Available(1); }
+
+bool Follower::WaitOver() const {
+  return options_.wait_until && clock_.Now() >= *options_.wait_until;
 }
 
 bool Follower::Reached(const Cursor& cursor) const {
@@ -131,12 +154,13 @@ bool Follower::WorthSending() const {
 // From the stream that was not served last, so neither starves the other.
 absl::StatusOr<CommandEvent> Follower::NextPiece() {
   int stream = next_stream_;
-  if (run_->log().end(StreamAt(stream)) <= at_.offset[stream]) stream = 1 - stream;
+  if (Available(stream) == 0) stream = 1 - stream;
   next_stream_ = 1 - stream;
   uint64_t from = at_.offset[stream];
   ASSIGN_OR_RETURN(OutputLog::Piece piece, run_->log().ReadAt(StreamAt(stream), from, kEventBytes));
   if (piece.gap_to > from) {
     at_.offset[stream] = piece.gap_to;
+    hold_[stream].until.reset();
     return GapPiece{StreamAt(stream), from, piece.gap_to, piece.gap_reason};
   }
   at_.offset[stream] = from + piece.data.size();
@@ -145,6 +169,9 @@ absl::StatusOr<CommandEvent> Follower::NextPiece() {
 
 Task<void> Follower::WaitForChange() {
   SteadyTime until = last_sent_ + (Available() > 0 ? kCoalesceTime : kBeatInterval);
+  for (const Hold& hold : hold_) {
+    if (hold.active) until = std::min(until, *hold.until);
+  }
   if (options_.wait_until) until = std::min(until, *options_.wait_until);
   std::shared_ptr<CommandRun> run = run_;
   auto alarm = clock_.At(until, [run] { run->changed().NotifyAll(); });

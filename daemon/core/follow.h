@@ -24,6 +24,10 @@ inline constexpr size_t kCoalesceBytes =
     32 << 10;  // below this, output waits kCoalesceTime for more ...
 inline constexpr Duration kCoalesceTime =
     std::chrono::milliseconds(10);  // ... counted from the last event sent
+// A reader that fell behind the kept output is told of the gap this much later, and of each next
+// gap twice as late as of the one before, up to the most; at once when the command has ended.
+inline constexpr Duration kFirstGapHold = std::chrono::milliseconds(500);
+inline constexpr Duration kMostGapHold = std::chrono::minutes(1);
 inline constexpr Duration kBeatInterval = std::chrono::seconds(15);
 
 struct StartedInfo {
@@ -92,7 +96,10 @@ class Follower {
   int Beyond() const;
   Task<absl::StatusOr<Result>> Loop(EventSink& sink);
   absl::StatusOr<CommandEvent> NextPiece();
+  void UpdateHolds();
+  uint64_t Available(int stream) const;
   uint64_t Available() const;
+  bool WaitOver() const;
   bool Reached(const Cursor& cursor) const;
   bool WorthSending() const;
   Task<void> WaitForChange();
@@ -101,6 +108,12 @@ class Follower {
   std::shared_ptr<CommandRun> run_;
   Options options_;
   Cursor at_;
+  struct Hold {
+    Duration next = kFirstGapHold;
+    std::optional<SteadyTime> until;  // set: the reader is behind what is kept
+    bool active = false;
+  };
+  Hold hold_[kOutputStreams];
   SteadyTime last_sent_;
   bool sent_output_ = false;
   bool cancelled_ = false;

@@ -34,7 +34,8 @@ class OutputLog::StreamLog {
   uint64_t end() const { return end_; }
   uint64_t on_disk() const { return durable_; }
   uint64_t room() const { return end_ < limit_ ? limit_ - end_ : 0; }
-  uint64_t trimmed() const { return kept_from(end_) - head_; }
+  bool trimmed(uint64_t offset) const { return offset >= head_ && offset < kept_from(end_); }
+  uint64_t trimmed_bytes() const { return kept_from(end_) - head_; }
 
  private:
   enum class Kind { kBytes, kTrimmed, kLost };
@@ -94,7 +95,7 @@ OutputLog::StreamLog::StreamLog(const Options& options, const char* suffix)
 
 OutputLog::StreamLog::Span OutputLog::StreamLog::SpanAt(uint64_t offset) const {
   const uint64_t kept = kept_from(end_);
-  if (offset >= head_ && offset < kept) return {Kind::kTrimmed, kept};
+  if (trimmed(offset)) return {Kind::kTrimmed, kept};
   uint64_t to = offset < head_ && kept > head_ ? head_ : end_;
   for (const OutputHole& hole : holes_) {
     if (offset >= hole.to) continue;
@@ -343,6 +344,10 @@ absl::StatusOr<OutputLog::Piece> OutputLog::ReadAt(OutputStream stream, uint64_t
   return at(stream).ReadAt(offset, most);
 }
 
+bool OutputLog::trimmed(OutputStream stream, uint64_t offset) const {
+  return at(stream).trimmed(offset);
+}
+
 uint64_t OutputLog::TailOffset(OutputStream stream, uint64_t tail) const {
   return at(stream).TailOffset(tail);
 }
@@ -370,7 +375,7 @@ void OutputLog::RemoveFiles(const std::string& path_prefix) {
 
 uint64_t OutputLog::dropped_bytes() const {
   uint64_t dropped = 0;
-  for (const auto& stream : streams_) dropped += stream->trimmed();
+  for (const auto& stream : streams_) dropped += stream->trimmed_bytes();
   return dropped;
 }
 

@@ -94,6 +94,9 @@ class OutputLog {
   };
   absl::StatusOr<Piece> ReadAt(OutputStream stream, uint64_t offset, size_t most) const;
 
+  // Whether `offset` was dropped to keep the limit.
+  bool trimmed(OutputStream stream, uint64_t offset) const;
+
   // Where reading `tail` last bytes would start (gaps not counted as bytes).
   uint64_t TailOffset(OutputStream stream, uint64_t tail) const;
 

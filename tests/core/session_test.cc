@@ -223,6 +223,46 @@ TEST_F(SessionTest, DroppedMiddleIsAGapWithBothEnds) {
   EXPECT_EQ(gaps, 1);
 }
 
+// What a reader that takes one event per 50 ms sees of `writes` writes, one per 50 ms.
+std::vector<GapPiece> GapsOfASlowReader(FakeDaemon& daemon, int writes) {
+  std::string script;
+  for (int i = 0; i < writes; ++i) script += "outn 50000;sleep 10;";
+  StartCommand request = MakeStart("s", script, "id-1");
+  request.output.limit_bytes = 256 << 10;
+  auto started = daemon.Await(daemon.table.Start(std::move(request)));
+  auto reader = daemon.Follow(started->run, {}, std::chrono::milliseconds(50));
+  daemon.RunUntil([&] { return reader->result.has_value(); });
+  std::vector<GapPiece> gaps;
+  uint64_t at = 0;
+  for (const CommandEvent& event : reader->sink->events) {
+    if (const auto* gap = std::get_if<GapPiece>(&event)) {
+      EXPECT_EQ(gap->from, at);
+      at = gap->to;
+      gaps.push_back(*gap);
+    } else if (const auto* piece = std::get_if<OutputPiece>(&event)) {
+      EXPECT_EQ(piece->offset, at);
+      at += piece->data.size();
+    }
+  }
+  EXPECT_EQ(at, static_cast<uint64_t>(writes) * 50000);
+  return gaps;
+}
+
+TEST_F(SessionTest, ReaderThatFallsBehindSeesHeadOneGapAndTail) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  std::vector<GapPiece> gaps = GapsOfASlowReader(*daemon_, 40);
+  ASSERT_EQ(gaps.size(), 1u);
+  EXPECT_GE(gaps[0].from, 128u << 10);
+  EXPECT_EQ(gaps[0].to, 40u * 50000 - (128 << 10));
+}
+
+TEST_F(SessionTest, ReaderThatStaysBehindHearsOfFewGapsAndGetsOn) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  const size_t gaps = GapsOfASlowReader(*daemon_, 200).size();
+  EXPECT_GE(gaps, 2u) << "it hears nothing until the end";
+  EXPECT_LE(gaps, 3u);
+}
+
 TEST_F(SessionTest, SlowReaderDelaysNeitherTheCommandNorAnotherReader) {
   ASSERT_TRUE(daemon_->Create("s").ok());
   auto started = daemon_->Start("s", "outn 500000;sleep 10;outn 500000");
