@@ -508,11 +508,26 @@ Task<absl::Status> Session::Close(Duration grace,
   while (closing_) co_await changed_.Wait();
   if (!live()) co_return absl::OkStatus();
   closing_ = true;
-  absl::Status status = co_await SetState(SessionState::kClosing);
-  if (status.ok()) status = co_await Release(grace, std::move(progress));
+  absl::Status status = co_await ReleaseAndClose(grace, std::move(progress));
   closing_ = false;
-  if (status.ok()) status = co_await SetState(SessionState::kClosed);
   changed_.NotifyAll();
+  deps_.on_change(*this);
+  co_return status;
+}
+
+// What the store refuses to know is not so: the session is what it was, and the caller may ask
+// again.
+Task<absl::Status> Session::ReleaseAndClose(Duration grace,
+                                            absl::AnyInvocable<void(KilledCommand)> progress) {
+  const SessionState before = info_.state;
+  absl::Status status = co_await SetState(SessionState::kClosing);
+  // Not back to OPENING: nobody opens it any more.
+  if (!status.ok() && before == SessionState::kReady) info_.state = before;
+  if (status.ok() && !released_) status = co_await Release(grace, std::move(progress));
+  if (!status.ok()) co_return status;
+  released_ = true;
+  status = co_await SetState(SessionState::kClosed);
+  if (!status.ok()) info_.state = SessionState::kClosing;
   co_return status;
 }
 
@@ -527,9 +542,12 @@ Task<absl::Status> Session::Release(Duration grace,
   co_await kills.Join();
   if (abandoned_)
     co_return Error(Reason::k_DRAINING, "the cleanup goes on when the daemon is back");
-  absl::StatusOr<TreeReport> rest = co_await engine_->Close(grace);
-  if (!rest.ok()) co_return rest.status();
-  deps_.stats.kill_survivors += rest->survivors;
+  if (!engine_closed_) {
+    absl::StatusOr<TreeReport> rest = co_await engine_->Close(grace);
+    if (!rest.ok()) co_return rest.status();
+    engine_closed_ = true;
+    deps_.stats.kill_survivors += rest->survivors;
+  }
   SteadyTime until = deps_.clock.Now() + kDrainWait;
   auto alarm = deps_.clock.At(until, [runs] {
     for (const auto& run : runs) run->changed().NotifyAll();

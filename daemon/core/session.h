@@ -81,7 +81,8 @@ class Session : public std::enable_shared_from_this<Session> {
   Task<absl::Status> Update(UpdateSession request);
   Task<absl::StatusOr<SessionInfo>> Renew(Duration extend);
 
-  // Kills, releases, CLOSED. Joins one under way. `progress` is told of each kill; may be null.
+  // Kills, releases, CLOSED. Waits for one under way; goes on where one that failed stopped.
+  // `progress` is told of each kill; may be null.
   struct KilledCommand {
     std::string command_id;
     TreeReport tree;
@@ -113,6 +114,8 @@ class Session : public std::enable_shared_from_this<Session> {
   void Track(std::shared_ptr<CommandRun> run);
   Task<void> AfterEnd(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run);
   Task<void> FeedStdin(std::shared_ptr<CommandRun> run, std::string data);
+  Task<absl::Status> ReleaseAndClose(Duration grace,
+                                     absl::AnyInvocable<void(KilledCommand)> progress);
   Task<absl::Status> Release(Duration grace, absl::AnyInvocable<void(KilledCommand)> progress);
   Task<void> KillOne(std::shared_ptr<CommandRun> run, Duration grace,
                      absl::AnyInvocable<void(KilledCommand)>* progress);
@@ -136,6 +139,8 @@ class Session : public std::enable_shared_from_this<Session> {
   bool reachable_ = true;  // false: READY is shown as DEGRADED
   bool save_pending_ = false;
   bool closing_ = false;
+  bool engine_closed_ = false;
+  bool released_ = false;
   bool abandoned_ = false;
   std::map<std::string, std::shared_ptr<CommandRun>> runs_;  // by command id: those not drained yet
   std::map<std::string, std::weak_ptr<CommandRun>> seen_runs_;  // drained ones somebody still holds

@@ -30,9 +30,16 @@ class SessionTest : public testing::Test {
     daemon_ = std::make_unique<FakeDaemon>(host_, ++seed_, limits, [this](const char* step) {
       if (die_after_ != nullptr && std::string_view(step) == die_after_)
         return MemoryStore::Verdict::kDieAfter;
+      if (writes_until_full_ == 0) return MemoryStore::Verdict::kFull;
+      if (writes_until_full_ > 0) --writes_until_full_;
       return disk_full_ ? MemoryStore::Verdict::kFull : MemoryStore::Verdict::kOk;
     });
   }
+
+  absl::Status Close(const std::string& id) {
+    return daemon_->Await((*daemon_->table.Find(id))->Close(seconds(1), nullptr));
+  }
+  SessionState StateOf(const std::string& id) { return (*daemon_->table.Find(id))->info().state; }
 
   // Starts, follows to the end, returns what the reader saw.
   std::shared_ptr<FakeDaemon::Reader> RunToEnd(const std::string& script,
@@ -53,6 +60,7 @@ class SessionTest : public testing::Test {
   TempDir dir_;
   FakeHost host_;
   bool disk_full_ = false;
+  int writes_until_full_ = -1;       // -1: never
   const char* die_after_ = nullptr;  // the step of the store that kills the daemon
   uint64_t seed_ = 0;
   std::unique_ptr<FakeDaemon> daemon_;
@@ -175,6 +183,29 @@ TEST_F(SessionTest, FullDiskRefusesTheStartAndForgetsNothing) {
   disk_full_ = false;
   daemon_->RunUntil([&] { return reader->result.has_value(); });
   EXPECT_EQ(reader->sink->finished()->outcome->value, 3);
+}
+
+TEST_F(SessionTest, CleanupThatTheStoreRefusesLeavesTheSessionAsItWas) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  disk_full_ = true;
+  EXPECT_EQ(ReasonOf(Close("s")), Reason::k_DISK_FULL);
+  EXPECT_EQ(StateOf("s"), SessionState::kReady);
+  disk_full_ = false;
+  EXPECT_EQ(RunToEnd("out x")->sink->Text(OutputStream::kStdout), "x");
+  EXPECT_TRUE(Close("s").ok());
+  EXPECT_EQ(StateOf("s"), SessionState::kClosed);
+}
+
+TEST_F(SessionTest, CleanupThatIsRefusedAtItsEndIsFinishedByTheNextOne) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  writes_until_full_ = 1;  // CLOSING is stored, CLOSED is not
+  EXPECT_EQ(ReasonOf(Close("s")), Reason::k_DISK_FULL);
+  EXPECT_EQ(StateOf("s"), SessionState::kClosing) << "what is not stored was told";
+  writes_until_full_ = -1;
+  EXPECT_TRUE(Close("s").ok()) << "the place was closed twice";
+  EXPECT_EQ(StateOf("s"), SessionState::kClosed);
+  Restart();
+  EXPECT_EQ(StateOf("s"), SessionState::kClosed);
 }
 
 TEST_F(SessionTest, CancelEndsTheCommandAsCancelled) {
