@@ -124,33 +124,70 @@ TEST(AccessTest, AnIdentityLivesAsLongAsItsCalls) {
 
 // The standard services, as a stock client calls them; their messages are written by hand because
 // no generated ones are packaged.
+class RawCall {
+ public:
+  RawCall(std::shared_ptr<grpc::Channel> channel, const std::string& method,
+          const std::string& bytes)
+      : stub_(std::move(channel)), call_(stub_.PrepareCall(&context_, method, &queue_)) {
+    const grpc::Slice slice(bytes);
+    call_->StartCall(this);
+    Await();
+    call_->WriteLast(grpc::ByteBuffer(&slice, 1), grpc::WriteOptions(), this);
+    Await();
+  }
+
+  // The next answer; empty: there is none.
+  std::string Read() {
+    grpc::ByteBuffer response;
+    call_->Read(&response, this);
+    Await();
+    std::vector<grpc::Slice> slices;
+    std::string answer;
+    if (response.Valid() && response.Dump(&slices).ok()) {
+      for (const grpc::Slice& part : slices) {
+        answer.append(reinterpret_cast<const char*>(part.begin()), part.size());
+      }
+    }
+    return answer;
+  }
+
+  grpc::Status Finish() {
+    grpc::Status status;
+    call_->Finish(&status, this);
+    Await();
+    return status;
+  }
+
+ private:
+  void Await() {
+    void* tag = nullptr;
+    bool ok = false;
+    queue_.Next(&tag, &ok);
+  }
+  grpc::GenericStub stub_;
+  grpc::CompletionQueue queue_;
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> call_;
+};
+
 std::string CallRaw(std::shared_ptr<grpc::Channel> channel, const std::string& method,
                     const std::string& bytes, grpc::Status* status) {
-  grpc::GenericStub stub(channel);
-  grpc::CompletionQueue queue;
-  grpc::ClientContext context;
-  const grpc::Slice slice(bytes);
-  grpc::ByteBuffer request(&slice, 1);
-  grpc::ByteBuffer response;
-  void* tag = nullptr;
-  bool ok = false;
-  auto call = stub.PrepareCall(&context, method, &queue);
-  call->StartCall(&tag);
-  queue.Next(&tag, &ok);
-  call->WriteLast(request, grpc::WriteOptions(), &tag);
-  queue.Next(&tag, &ok);
-  call->Read(&response, &tag);
-  queue.Next(&tag, &ok);
-  call->Finish(status, &tag);
-  queue.Next(&tag, &ok);
-  std::vector<grpc::Slice> slices;
-  std::string answer;
-  if (response.Valid() && response.Dump(&slices).ok()) {
-    for (const grpc::Slice& part : slices) {
-      answer.append(reinterpret_cast<const char*>(part.begin()), part.size());
-    }
-  }
+  RawCall call(std::move(channel), method, bytes);
+  std::string answer = call.Read();
+  *status = call.Finish();
   return answer;
+}
+
+TEST(StandardServicesTest, HealthTurnsNotServingAtADrainBeforeTheConnectionEnds) {
+  Stand stand({.own_uid = getuid(), .full = {}, .operate = {}});
+  stand.Session("s");
+  RawCall watch(stand.Connect(), "/grpc.health.v1.Health/Watch", "");
+  EXPECT_EQ(watch.Read(), std::string("\x08\x01", 2));
+  stand.Drain();
+  EXPECT_EQ(watch.Read(), std::string("\x08\x02", 2));
+  stand.Drained();
+  EXPECT_EQ(watch.Read(), "");
+  EXPECT_FALSE(watch.Finish().ok());
 }
 
 TEST(StandardServicesTest, HealthIsToldPerService) {
