@@ -56,6 +56,7 @@ std::string Enter(Kind kind, const Command& command) {
     if (!IsIdentifier(name) || HasNul(value)) continue;
     Append(&text, {own, "export ", name, "=", Quote(value), " 2>/dev/null || ", own, ":; "});
   }
+  if (command.ahead && kind == Kind::kBash) Append(&text, {"SECONDS=0; "});
   if (command.cwd.empty()) return text;
   // Neither an option, nor "-", nor looked up in CDPATH.
   std::string_view here = command.cwd.starts_with('/') ? "" : "./";
@@ -68,6 +69,54 @@ std::string Enter(Kind kind, const Command& command) {
   Append(&text, {";; esac; ", own, "unset HERMES_RUN_o; "});
   return text;
 }
+
+constexpr std::string_view kStartPrefixes[] = {"BASH", "LC_", "LD_", "MALLOC_", "HERMES_RUN_"};
+constexpr std::string_view kStartNames[] = {"COMP_WORDBREAKS",
+                                            "COPROC",
+                                            "DIRSTACK",
+                                            "EPOCHREALTIME",
+                                            "EPOCHSECONDS",
+                                            "EUID",
+                                            "EXECIGNORE",
+                                            "FUNCNAME",
+                                            "FUNCNEST",
+                                            "GCONV_PATH",
+                                            "GLIBC_TUNABLES",
+                                            "GLOBIGNORE",
+                                            "GROUPS",
+                                            "HISTCMD",
+                                            "IFS",
+                                            "IGNOREEOF",
+                                            "LANG",
+                                            "LANGUAGE",
+                                            "LINENO",
+                                            "LOCPATH",
+                                            "MAILCHECK",
+                                            "NLSPATH",
+                                            "OLDPWD",
+                                            "OPTARG",
+                                            "OPTERR",
+                                            "OPTIND",
+                                            "PIPESTATUS",
+                                            "POSIXLY_CORRECT",
+                                            "POSIX_PEDANTIC",
+                                            "PPID",
+                                            "PS0",
+                                            "PS1",
+                                            "PS2",
+                                            "PS3",
+                                            "PS4",
+                                            "PWD",
+                                            "RANDOM",
+                                            "SECONDS",
+                                            "SHELLOPTS",
+                                            "SHLVL",
+                                            "SRANDOM",
+                                            "TMOUT",
+                                            "UID",
+                                            "histchars",
+                                            "ignoreeof",
+                                            "_"};
 
 // Bash names that a function can have and that keep the text around them what it is.
 bool IsFunctionName(std::string_view name) {
@@ -132,6 +181,24 @@ std::string Prelude(Kind kind, const State& state, bool sudo_askpass) {
     Append(&text, {"sudo() { command sudo -A \"$@\"; }\n"});
   if (kind == Kind::kBash) AppendAliases(state, &text);
   return text;
+}
+
+std::string_view ReadyLine(Kind kind) {
+  if (kind == Kind::kSh) return "\\command echo >&7; \\command exec 7>&-\n";
+  return "\\builtin echo >&7; \\command exec 7>&-\n";
+}
+
+bool CanBeSetLater(std::string_view name) {
+  for (std::string_view prefix : kStartPrefixes)
+    if (name.starts_with(prefix)) return false;
+  for (std::string_view known : kStartNames)
+    if (name == known) return false;
+  return IsIdentifier(name);
+}
+
+bool CanWait(std::string_view name) {
+  return !name.starts_with("BASH") && name != "SHELLOPTS" && name != "SECONDS" &&
+         !name.starts_with("HERMES_RUN_");
 }
 
 // The text only assigns: what it assigns runs from the boot's eval, outside of any sourced file,

@@ -8,11 +8,15 @@
 // /dev/fd/N can open again (a memfd, a file, a pipe or a FIFO; not a socket): 9 holds the prelude
 // (functions, aliases), 8 the command text. The boot sources both, closes both, then runs what the
 // command text assigned. So a shell may be started ahead of time: it sources 9 at once and blocks
-// on 8, a pipe, until the command text and its end of file come.
+// on 8, a pipe, until the command text and its end of file come. With ReadyLine at the end of its
+// prelude it says when it is there.
 //
 // Differences from `bash -c` that a script can see: expand_aliases is on; an EXIT trap is set while
 // it has none of its own (`set -v` prints it at an early exit); a trace line begins with "+++" for
 // "+"; a syntax error is reported by "eval" for "-c"; a script cannot be too long for an argument.
+// Of a shell that was started ahead only: /proc/$$/environ shows the session's variables without
+// the command's (its children have them all), `ps` an older start, `declare -p SECONDS` a 0 at
+// once.
 
 #include <string>
 #include <string_view>
@@ -23,6 +27,7 @@
 
 namespace hermes::shell {
 
+inline constexpr int kReadyFd = 7;
 inline constexpr int kCommandFd = 8;
 inline constexpr int kPreludeFd = 9;
 
@@ -34,6 +39,17 @@ std::string_view Boot(Kind kind);
 // `builtin` is never restored.
 std::string Prelude(Kind kind, const State& state, bool sudo_askpass);
 
+// For the end of the prelude of a shell that is started ahead: one byte for descriptor 7, closed
+// then.
+std::string_view ReadyLine(Kind kind);
+
+// Whether a shell that was started ahead, once this variable is exported in it, is like one that
+// was started with it: not for names that only the start of a shell or of a program looks at.
+bool CanBeSetLater(std::string_view name);
+// Whether a shell with this variable may be started ahead: not for one that runs code at its start
+// or counts time.
+bool CanWait(std::string_view name);
+
 struct Command {
   std::string_view script;  // without NUL
   // Where it runs; empty: where the shell is. A failing cd ends the shell silently with kBadCwdExit
@@ -41,6 +57,7 @@ struct Command {
   std::string_view cwd;
   // Exported here as text: only for a shell started ahead. Bad names are left out.
   std::vector<std::pair<std::string, std::string>> env;
+  bool ahead = false;  // the shell was started ahead: its SECONDS begin now
   // Where the hook writes the state, a private regular file (created before, 0600) or a FIFO;
   // opened only at that moment, overwritten. Empty: state is not captured.
   std::string_view capture_path;

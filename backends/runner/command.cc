@@ -32,7 +32,6 @@ Command::Command(const World& world, Session& session, uint32_t number, std::str
       session_(session),
       number_(number),
       run_id_(std::move(run_id)),
-      supervised_(world.loop, world.supervisors, *this),
       out_(world.loop, *this, number, frames::Type::kOut),
       err_(world.loop, *this, number, frames::Type::kErr),
       stdin_(world.loop, *this),
@@ -41,10 +40,12 @@ Command::Command(const World& world, Session& session, uint32_t number, std::str
 void Command::Start(const frames::Start& start, Link* link) {
   SetLink(link);
   attached_ = true;
+  if (auto shell = world_.warm.Take(start, session_)) return TakeOver(std::move(shell));
   prepared_ = Prepare(start, world_.sessions, session_, world_.place);
   is_terminal_ = start.pty != 0;
   if (prepared_.failure.stage != LaunchStage::kNone) return OnFailed(prepared_.failure);
-  bool started = supervised_.Start(prepared_.launch);
+  supervised_.reset(new Supervised(world_.loop, world_.supervisors, *this));
+  bool started = supervised_->Start(prepared_.launch);
   int error = errno;
   for (Fd& fd : prepared_.theirs) fd.Reset();
   prepared_.launch = {};
@@ -56,10 +57,19 @@ void Command::Start(const frames::Start& start, Link* link) {
   }
 }
 
+// From here on it is as if it had been started just now.
+void Command::TakeOver(std::unique_ptr<WarmShell> shell) {
+  prepared_ = std::move(shell->prepared);
+  supervised_ = std::move(shell->supervised);
+  supervised_->SetOwner(*this);
+  if (prepared_.in.valid()) stdin_.Open(std::move(prepared_.in), -1);
+  if (shell->pid != 0) OnLaunched(shell->pid);
+}
+
 void Command::OnNotice(const Notice& notice) {
   switch (notice.kind) {
     case Notice::kLaunched:
-      return OnLaunched(notice);
+      return OnLaunched(notice.pid);
     case Notice::kFailed:
       return OnFailed({.stage = notice.stage, .error = notice.error});
     case Notice::kEnded:
@@ -73,8 +83,8 @@ void Command::OnNotice(const Notice& notice) {
   }
 }
 
-void Command::OnLaunched(const Notice& notice) {
-  pid_ = notice.pid;
+void Command::OnLaunched(pid_t pid) {
+  pid_ = pid;
   SendStarted(attached_again_);
   if (attached_) out_.SendFrom(0);
   if (attached_) err_.SendFrom(0);
@@ -127,6 +137,7 @@ void Command::ShellGone() {
   RemoveCapture();
   if (Shared<shell::State> state = world_.sessions.Current(session_)) exit_.cwd = state->cwd;
   exit_.generation = session_.generation;
+  prepared_.theirs[0].Reset();
   shell_gone_ = true;
   shell_gone_us_ = last_output_us_ = NowUs();
   out_due_ = out_.end() + out_.Pending();
@@ -161,6 +172,7 @@ void Command::CheckEnd() {
     exit_.out = out_.end();
     exit_.err = err_.end();
     exit_.residual = all_gone ? 0 : 1;
+    world_.host.OnEnded(*this);
   }
   CheckDrained();
   SendEnd();
@@ -212,7 +224,7 @@ void Command::OrphansGone(const frames::TreeReport& report) {
   exit_.has_tree = 1;
   exit_.tree = report;
   exit_.state_reason = "killed";
-  if (pid_ == 0) OnLaunched({});
+  if (pid_ == 0) OnLaunched(0);
   ShellGone();
 }
 

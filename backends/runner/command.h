@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 
+#include <memory>
 #include <string>
 
 #include "backends/engine/frames.h"
@@ -16,6 +17,7 @@
 #include "backends/runner/prepare.h"
 #include "backends/runner/stdin_feed.h"
 #include "backends/runner/supervised.h"
+#include "backends/runner/warm.h"
 
 namespace hermes::runner {
 
@@ -26,6 +28,7 @@ class Command final : Supervised::Owner, Output::Owner, StdinFeed::Owner, Timer:
    public:
     virtual void OnKilled(Command& command, const frames::TreeReport& report) = 0;
     virtual void OnOrphans(Command& command) = 0;  // its supervisor died: sweep, then OrphansGone
+    virtual void OnEnded(Command& command) = 0;    // its exit is known
     virtual void OnDrained(Command& command) = 0;  // its record may be dropped if it is forgotten
 
    protected:
@@ -36,6 +39,7 @@ class Command final : Supervised::Owner, Output::Owner, StdinFeed::Owner, Timer:
     Supervisors& supervisors;
     SessionTable& sessions;
     const Place& place;
+    WarmShells& warm;
     Host& host;
   };
 
@@ -68,7 +72,9 @@ class Command final : Supervised::Owner, Output::Owner, StdinFeed::Owner, Timer:
   bool drained() const { return drained_; }
   const Output& out() const { return out_; }
   const Output& err() const { return err_; }
-  pid_t supervisor() const { return supervised_.alive() ? supervised_.pid() : 0; }
+  pid_t supervisor() const {
+    return supervised_ != nullptr && supervised_->alive() ? supervised_->pid() : 0;
+  }
   bool forgotten = false;   // the daemon is not interested any more
   bool kill_asked = false;  // by a frame, which wants its answer
 
@@ -80,8 +86,9 @@ class Command final : Supervised::Owner, Output::Owner, StdinFeed::Owner, Timer:
   void OnStdin() override;
   void OnTimer(Timer&) override { CheckEnd(); }
 
+  void TakeOver(std::unique_ptr<WarmShell> shell);
   void SendStarted(bool attached);
-  void OnLaunched(const Notice& notice);
+  void OnLaunched(pid_t pid);
   void OnFailed(LaunchFailure failure);
   void OnEnded(const Notice& notice);
   void CommitState(bool killed);
@@ -97,7 +104,7 @@ class Command final : Supervised::Owner, Output::Owner, StdinFeed::Owner, Timer:
   Session& session_;
   uint32_t number_;
   std::string run_id_;
-  Supervised supervised_;
+  std::unique_ptr<Supervised> supervised_;  // null: it was never tried
   Output out_;
   Output err_;
   StdinFeed stdin_;

@@ -72,21 +72,22 @@ void Command::Signal(int signal, frames::Scope scope) {
     if (!out_.eof()) SignalForeground(out_.fd(), signal);
     return;
   }
-  supervised_.Send({.kind = Order::kSignal,
-                    .signal = static_cast<uint8_t>(signal),
-                    .scope = scope,
-                    .cause = frames::Cause::kNatural,
-                    .grace_ms = 0});
+  if (supervised_ == nullptr) return;
+  supervised_->Send({.kind = Order::kSignal,
+                     .signal = static_cast<uint8_t>(signal),
+                     .scope = scope,
+                     .cause = frames::Cause::kNatural,
+                     .grace_ms = 0});
 }
 
 void Command::Kill(uint32_t grace_ms, frames::Cause cause) {
   kill_pending_ = true;
   if (tree_empty_) return AnswerKill(NothingLeft());
-  supervised_.Send({.kind = Order::kKill,
-                    .signal = 0,
-                    .scope = frames::Scope::kTree,
-                    .cause = cause,
-                    .grace_ms = grace_ms});
+  supervised_->Send({.kind = Order::kKill,
+                     .signal = 0,
+                     .scope = frames::Scope::kTree,
+                     .cause = cause,
+                     .grace_ms = grace_ms});
 }
 
 void Command::SendKilled(const frames::TreeReport& report) {

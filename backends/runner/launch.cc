@@ -80,6 +80,7 @@ void PlaceDescriptors(const Launch& launch, int status_fd) {
   PlaceDescriptor(status_fd, launch.stderr_fd >= 0 ? launch.stderr_fd : null, 2);
   if (launch.command_fd >= 0) PlaceDescriptor(status_fd, launch.command_fd, shell::kCommandFd);
   if (launch.prelude_fd >= 0) PlaceDescriptor(status_fd, launch.prelude_fd, shell::kPreludeFd);
+  if (launch.ready_fd >= 0) PlaceDescriptor(status_fd, launch.ready_fd, shell::kReadyFd);
 }
 
 // As execvp looks a name up, but in the command's PATH and without handing what is no program to a

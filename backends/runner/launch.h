@@ -24,7 +24,9 @@ struct Launch {
   int stderr_fd = -1;
   int command_fd = -1;  // becomes shell::kCommandFd; -1: none
   int prelude_fd = -1;
-  bool pty = false;  // stdin_fd is a terminal that becomes the controlling one
+  int ready_fd = -1;
+  bool ahead = false;  // its command comes with Order::kBegin; until then it is nobody's
+  bool pty = false;    // stdin_fd is a terminal that becomes the controlling one
   rlimit open_files = {};
   uint64_t deadline_ms = 0;
   uint32_t grace_ms = 0;

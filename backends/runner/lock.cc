@@ -1,16 +1,30 @@
 #include "backends/runner/lock.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <unistd.h>
 
 #include "backends/runner/listener.h"
+#include "backends/runner/tree.h"
 
 namespace hermes::runner {
 namespace {
 constexpr int64_t kPatienceUs = 10'000'000;
+
+// A connection alone proves nothing: a supervisor that a dead runner had just forked still has the
+// listening socket for a moment, and the lock too.
+bool IsServed(const std::string& directory) {
+  Fd socket = ConnectTo(directory + "/s");
+  if (!socket.valid()) return false;
+  pid_t server = PeerPid(socket.get());
+  if (server != 0 && kill(server, 0) != 0 && errno == ESRCH) return false;
+  auto process = LookUp(server);
+  return !process || !process->dead;
+}
 }  // namespace
 
 LockResult LockDirectory(const std::string& directory, Fd* lock) {
@@ -22,7 +36,7 @@ LockResult LockDirectory(const std::string& directory, Fd* lock) {
   int64_t give_up_us = NowUs() + kPatienceUs;
   for (;;) {
     if (flock(lock->get(), LOCK_EX | LOCK_NB) == 0) return LockResult::kOurs;
-    if (ConnectTo(directory + "/s").valid()) return LockResult::kServed;
+    if (IsServed(directory)) return LockResult::kServed;
     int64_t left_ms = (give_up_us - NowUs()) / 1000;
     if (left_ms <= 0) return LockResult::kFailed;
     pollfd change{.fd = changes.get(), .events = POLLIN, .revents = 0};

@@ -30,6 +30,11 @@ void Source::Pause() {
   loop_.Forget(*this);
 }
 
+Fd Source::Release() {
+  Pause();
+  return std::move(fd_);
+}
+
 void Source::Close() {
   Pause();
   fd_.Reset();

@@ -35,6 +35,7 @@ class Source {
   void Watch(uint32_t interest);
   void Pause();
   void Close();
+  Fd Release();
   int fd() const { return fd_.get(); }
   bool open() const { return fd_.valid(); }
 

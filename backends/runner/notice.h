@@ -10,11 +10,16 @@
 namespace hermes::runner {
 
 struct Order {  // runner -> supervisor
-  enum Kind : uint8_t { kKill, kSignal } kind;
+  enum Kind : uint8_t {
+    kKill,
+    kSignal,
+    kBegin,  // the shell that was started ahead has got its command
+  } kind;
   uint8_t signal;
   frames::Scope scope;
   frames::Cause cause;
   uint32_t grace_ms;
+  uint64_t deadline_ms;  // of kBegin
 };
 
 struct Tree {

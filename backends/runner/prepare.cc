@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -63,19 +65,24 @@ void SetCapture(const frames::Start& start, const Place& place, Capture& capture
   capture.nonce = RandomHex(16);
 }
 
-LaunchFailure SetShell(const frames::Start& start, const Session& session, const Place& place,
-                       Prepared& prepared) {
-  if (place.shell_path.empty()) return {.stage = LaunchStage::kNotFound, .error = ENOENT};
-  Launch& launch = prepared.launch;
+void SetProgram(const Place& place, Launch& launch) {
   launch.program = place.shell_path;
   std::string boot(shell::Boot(place.shell));
   if (place.shell == shell::Kind::kBash)
     launch.argv = {"bash", "--norc", "--noprofile", "-c", boot};
   else
     launch.argv = {"sh", "-c", boot};
+}
+
+LaunchFailure SetShell(const frames::Start& start, const Session& session, const Place& place,
+                       Prepared& prepared) {
+  if (place.shell_path.empty()) return {.stage = LaunchStage::kNotFound, .error = ENOENT};
+  Launch& launch = prepared.launch;
+  SetProgram(place, launch);
   shell::Command command{.script = start.script,
                          .cwd = "",  // it starts there already
                          .env = {},
+                         .ahead = false,
                          .capture_path = prepared.capture.path,
                          .nonce = prepared.capture.nonce};
   bool askpass = !session.sudo_password.empty();
@@ -103,20 +110,91 @@ LaunchFailure SetTerminal(const frames::Start& start, Prepared& prepared) {
   return {};
 }
 
-LaunchFailure SetPipes(const frames::Start& start, Prepared& prepared) {
+LaunchFailure SetPipes(const Pipes& pipes, Prepared& prepared) {
   bool ok = MakePipe(&prepared.out, &prepared.theirs[1]);
-  if (start.merge_stderr == 0) ok = ok && MakePipe(&prepared.err, &prepared.theirs[2]);
-  if (start.stdin_kind == frames::StdinKind::kOpen)
-    ok = ok && MakePipe(&prepared.theirs[0], &prepared.in);
+  if (!pipes.merged) ok = ok && MakePipe(&prepared.err, &prepared.theirs[2]);
+  if (pipes.stdin_open) ok = ok && MakePipe(&prepared.theirs[0], &prepared.in);
   if (!ok) return {.stage = LaunchStage::kResources, .error = errno};
   Launch& launch = prepared.launch;
   launch.stdin_fd = prepared.theirs[0].get();
   launch.stdout_fd = prepared.theirs[1].get();
-  launch.stderr_fd = start.merge_stderr != 0 ? launch.stdout_fd : prepared.theirs[2].get();
+  launch.stderr_fd = pipes.merged ? launch.stdout_fd : prepared.theirs[2].get();
   return {};
 }
 
+// A directory that `cd` enters exactly as a shell that is started there names it.
+bool CanBeEnteredLater(const std::string& path) {
+  if (path.empty() || path[0] != '/') return false;
+  std::string_view rest = std::string_view(path).substr(1);
+  while (!rest.empty()) {
+    size_t end = std::min(rest.find('/'), rest.size());
+    std::string_view part = rest.substr(0, end);
+    if (part.empty() || part == "." || part == ".." || end + 1 == rest.size()) return false;
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return IsDirectory(path) && access(path.c_str(), X_OK) == 0;
+}
+
+bool AddVariables(const frames::Pairs& from, frames::Pairs& to, std::set<std::string>& names) {
+  for (const auto& [name, value] : from) {
+    if (!shell::CanBeSetLater(name) || value.find('\0') != std::string::npos) return false;
+    to.emplace_back(name, value);
+    names.insert(name);
+  }
+  return true;
+}
+
 }  // namespace
+
+Pipes PipesOf(const frames::Start& start) {
+  return {.stdin_open = start.stdin_kind == frames::StdinKind::kOpen,
+          .merged = start.merge_stderr != 0};
+}
+
+PreparedAhead PrepareAhead(SessionTable& sessions, Session& session, const Place& place) {
+  PreparedAhead ahead;
+  Prepared& prepared = ahead.prepared;
+  prepared.failure = {.stage = LaunchStage::kOther, .error = EIO};
+  prepared.capture.base = sessions.Current(session);
+  if (!prepared.capture.base || place.shell != shell::Kind::kBash) return ahead;
+  for (const auto& [name, value] : prepared.capture.base->env)
+    if (!shell::CanWait(name)) return ahead;
+  Launch& launch = prepared.launch;
+  launch.cwd = "/";
+  launch.ahead = true;
+  launch.open_files = place.open_files;
+  frames::Start nothing;
+  SetEnvironment(nothing, session, place, prepared);
+  SetProgram(place, launch);
+  bool askpass = !session.sudo_password.empty();
+  std::string prelude = shell::Prelude(place.shell, *prepared.capture.base, askpass);
+  prelude += shell::ReadyLine(place.shell);
+  prepared.theirs[4] = TextFile(prelude, place.run_directory);
+  if (!prepared.theirs[4].valid() || !MakePipe(&prepared.theirs[3], &ahead.text) ||
+      !MakePipe(&ahead.ready, &prepared.theirs[5]))
+    return ahead;
+  launch.command_fd = prepared.theirs[3].get();
+  launch.prelude_fd = prepared.theirs[4].get();
+  launch.ready_fd = prepared.theirs[5].get();
+  prepared.failure = SetPipes(session.pipes, prepared);
+  return ahead;
+}
+
+std::optional<std::string> TextAhead(const frames::Start& start, const Session& session,
+                                     const Place& place, Capture& capture) {
+  frames::Pairs env;
+  if (!AddVariables(start.env, env, capture.not_kept)) return std::nullopt;
+  if (!AddVariables(start.secret_env, env, capture.not_kept)) return std::nullopt;
+  std::string cwd = WorkingDirectory(start, *capture.base, place);
+  if (!CanBeEnteredLater(cwd)) return std::nullopt;
+  SetCapture(start, place, capture);
+  return shell::CommandText(place.shell, {.script = start.script,
+                                          .cwd = cwd,
+                                          .env = std::move(env),
+                                          .ahead = true,
+                                          .capture_path = capture.path,
+                                          .nonce = capture.nonce});
+}
 
 Prepared Prepare(const frames::Start& start, SessionTable& sessions, Session& session,
                  const Place& place) {
@@ -141,7 +219,8 @@ Prepared Prepare(const frames::Start& start, SessionTable& sessions, Session& se
     prepared.failure = SetShell(start, session, place, prepared);
   }
   if (prepared.failure.stage == LaunchStage::kNone)
-    prepared.failure = start.pty != 0 ? SetTerminal(start, prepared) : SetPipes(start, prepared);
+    prepared.failure =
+        start.pty != 0 ? SetTerminal(start, prepared) : SetPipes(PipesOf(start), prepared);
   return prepared;
 }
 

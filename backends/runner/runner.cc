@@ -16,6 +16,7 @@ constexpr size_t kMaxStrangers = 32;     // peers that have not said HELLO; the 
 Runner::Runner(Place place)
     : place_(std::move(place)),
       sessions_(place_.state_directory()),
+      warm_(loop_, supervisors_, sessions_, place_),
       listener_(loop_, *this, place_.socket_path()),
       login_(loop_, supervisors_, place_, *this),
       closer_(loop_, *this),
@@ -85,6 +86,7 @@ void Runner::OnBatchEnd() {
     if (link.get() != link_) link->Flush();
   std::erase_if(links_, [](const std::unique_ptr<Link>& link) { return link->closed(); });
   DropForgotten();
+  warm_.OnBatchEnd(link_ != nullptr);
   CheckIdle();
 }
 

@@ -22,6 +22,7 @@
 #include "backends/runner/run_ids.h"
 #include "backends/runner/session.h"
 #include "backends/runner/supervised.h"
+#include "backends/runner/warm.h"
 
 namespace hermes::runner {
 
@@ -84,6 +85,7 @@ class Runner : Listener::Owner,
   void SendOpened(Link& link, uint32_t tag, Session& session, bool recovered);
   void CheckLeases();
   void OnKilled(Command& command, const frames::TreeReport& report) override;
+  void OnEnded(Command& command) override { warm_.Want(command.session().id); }
   void OnDrained(Command& command) override;
   void OnClosed(const std::string& session, uint32_t tag, uint64_t link_epoch,
                 const frames::TreeReport& report) override;
@@ -96,6 +98,7 @@ class Runner : Listener::Owner,
   Loop loop_;
   Supervisors supervisors_;
   SessionTable sessions_;
+  WarmShells warm_;
   Listener listener_;
   Login login_;
   Closer closer_;

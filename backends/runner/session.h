@@ -19,12 +19,20 @@ namespace hermes::runner {
 inline constexpr size_t kMaxSessionId = 80;
 bool IsSessionId(std::string_view id);
 
+// What a command's shell is connected to.
+struct Pipes {
+  bool stdin_open = false;  // else /dev/null
+  bool merged = false;      // stderr goes where stdout goes
+  bool operator==(const Pipes&) const = default;
+};
+
 struct Session {
   std::string id;
   uint64_t generation = 0;
   int64_t lease_until_us = 0;  // 0: no lease
   std::string sudo_password;
   Shared<shell::State> state;  // empty: on disk only
+  Pipes pipes;                 // of its last command
   std::vector<uint32_t> commands;
   bool used = false;     // a command was started
   bool closing = false;  // CLOSE is under way: nothing new starts

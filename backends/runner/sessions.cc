@@ -70,7 +70,9 @@ void Runner::CreateSession(const PendingOpen& pending, const shell::State& login
     if (link != nullptr) Refuse(*link, pending.tag, "BAD_FIELD", "cwd is not a directory");
     return;
   }
+  warm_.Drop(pending.open.session);
   Session* session = sessions_.Create(pending.open.session, state);
+  if (session != nullptr) warm_.WantFirst(*session);
   if (link == nullptr) return;
   if (session == nullptr)
     Refuse(*link, pending.tag, "DISK_FULL", "the session's state cannot be stored");
@@ -102,6 +104,7 @@ bool Runner::OnClose(Link& link, uint32_t tag, Reader payload) {
     return true;
   }
   session->closing = true;
+  warm_.Drop(id);
   Closer::Request request{.session = id, .tag = tag, .link_epoch = link_epoch_, .runs = {}};
   std::vector<Command*> commands;
   for (uint32_t number : session->commands) commands.push_back(FindCommand(number));
@@ -166,7 +169,10 @@ void Runner::CheckLeases() {
       FindCommand(number)->Kill(kLeaseGraceMs, frames::Cause::kLeaseExpired);
     if (link_ == nullptr && session.commands.empty()) unload.push_back(id);
   }
-  for (const std::string& id : unload) sessions_.Unload(id);
+  for (const std::string& id : unload) {
+    warm_.Drop(id);
+    sessions_.Unload(id);
+  }
   if (next != INT64_MAX) lease_timer_.ArmAt(next);
 }
 
@@ -174,7 +180,11 @@ bool Runner::OnSecret(Reader payload) {
   std::string_view id = payload.Str();
   std::string_view password = payload.Str();
   if (!payload.done()) return false;
-  if (Session* session = sessions_.Find(id)) session->sudo_password = password;
+  Session* session = sessions_.Find(id);
+  if (session == nullptr || session->sudo_password == password) return true;
+  session->sudo_password = password;
+  warm_.Drop(session->id);
+  warm_.Want(session->id);
   return true;
 }
 
@@ -200,7 +210,7 @@ bool Runner::OnStart(Link& link, const Frame& frame) {
   if (session == nullptr) return refuse("SESSION_UNKNOWN", "the session is not open here");
   if (session->closing) return refuse("SESSION_NOT_READY", "the session is being closed");
   if (start->is_argv != 0 && start->argv.empty()) return refuse("BAD_FIELD", "argv is empty");
-  Command::World world{loop_, supervisors_, sessions_, place_, *this};
+  Command::World world{loop_, supervisors_, sessions_, place_, warm_, *this};
   auto command = std::make_unique<Command>(world, *session, number, start->run_id);
   session->used = true;
   session->commands.push_back(number);

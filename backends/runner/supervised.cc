@@ -62,7 +62,7 @@ void Supervised::ReadNotices() {
     if (n < 0 && errno == EAGAIN) return;
     if (n != sizeof notice) return socket_.Close();  // what became of it is told by waitpid
     finished_ = notice.kind == Notice::kFailed || notice.kind == Notice::kEmpty;
-    owner_.OnNotice(notice);  // must not destroy this
+    owner_->OnNotice(notice);  // must not destroy this
   }
 }
 
@@ -72,7 +72,7 @@ bool Supervised::OnReaped() {
   socket_.Close();
   if (finished_) return false;
   finished_ = true;
-  owner_.OnSupervisorDied();
+  owner_->OnSupervisorDied();
   return true;
 }
 

@@ -29,7 +29,7 @@ class Supervisors {
   std::map<pid_t, Supervised*> table_;
 };
 
-class Supervised : Source::Handler {
+class Supervised final : Source::Handler {
  public:
   class Owner {
    public:
@@ -41,23 +41,24 @@ class Supervised : Source::Handler {
   };
 
   Supervised(Loop& loop, Supervisors& table, Owner& owner)
-      : table_(table), owner_(owner), socket_(loop, *this) {}
-  ~Supervised();
+      : table_(table), owner_(&owner), socket_(loop, *this) {}
+  ~Supervised();  // a supervisor that is still there then ends its tree
 
   // Forks. False: errno says why, and nothing runs.
   bool Start(const Launch& launch);
   bool alive() const { return pid_ != 0 && !finished_; }
   pid_t pid() const { return pid_; }
   void Send(const Order& order);
+  void ReadNotices();  // those that are there already
+  void SetOwner(Owner& owner) { owner_ = &owner; }
 
  private:
   friend class Supervisors;
   void OnReady(Source& source, uint32_t events) override;
-  void ReadNotices();
   bool OnReaped();  // true if it died without a word
 
   Supervisors& table_;
-  Owner& owner_;
+  Owner* owner_;
   Source socket_;
   pid_t pid_ = 0;
   bool finished_ = false;

@@ -31,9 +31,8 @@ constexpr int kStatusFd = 4;
 class Supervisor {
  public:
   Supervisor(const Launch& launch, pid_t leader)
-      : leader_(leader), grace_ms_(launch.grace_ms), ladder_(getpid()) {
-    if (launch.deadline_ms != 0)
-      deadline_us_ = NowUs() + static_cast<int64_t>(launch.deadline_ms) * 1000;
+      : leader_(leader), ahead_(launch.ahead), ladder_(getpid()) {
+    SetTimes(launch.deadline_ms, launch.grace_ms);
   }
 
   [[noreturn]] void Run();
@@ -41,7 +40,9 @@ class Supervisor {
  private:
   void Wait();
   int64_t NextUs() const;
+  void SetTimes(uint64_t deadline_ms, uint32_t grace_ms);
   void OnOrder();
+  void OnNobodysEnd();
   void OnLaunchStatus();
   void OnSignals();
   void Reap();
@@ -53,7 +54,8 @@ class Supervisor {
   void Send(const Notice& notice);
 
   pid_t leader_;
-  uint32_t grace_ms_;
+  uint32_t grace_ms_ = 0;
+  bool ahead_;  // its command has not come yet
   Ladder ladder_;
   Fd signals_;
   int64_t deadline_us_ = 0;  // 0: none
@@ -113,14 +115,22 @@ void Supervisor::Wait() {
   if (sources[0].revents != 0) OnOrder();
 }
 
+void Supervisor::SetTimes(uint64_t deadline_ms, uint32_t grace_ms) {
+  grace_ms_ = grace_ms;
+  if (deadline_ms != 0) deadline_us_ = NowUs() + static_cast<int64_t>(deadline_ms) * 1000;
+}
+
 void Supervisor::OnOrder() {
   Order order{};
   ssize_t n = recv(kSocketFd, &order, sizeof order, MSG_DONTWAIT);
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (n != sizeof order) {
     runner_gone_ = true;
-    BeginKill(std::min(grace_ms_, kOrphanedGraceMs), Cause::kSandboxLost);
-    return;
+    return OnNobodysEnd();
+  }
+  if (order.kind == Order::kBegin) {
+    ahead_ = false;
+    return SetTimes(order.deadline_ms, order.grace_ms);
   }
   if (order.kind == Order::kSignal) return Signal(order);
   kill_ordered_ = true;
@@ -149,7 +159,17 @@ void Supervisor::OnSignals() {
   bool told_to_end = false;
   while (read(signals_.get(), &info, sizeof info) == sizeof info)
     told_to_end |= info.ssi_signo != SIGCHLD;
-  if (told_to_end) BeginKill(std::min(grace_ms_, kOrphanedGraceMs), Cause::kSandboxLost);
+  if (!told_to_end) return;
+  if (ahead_) OnOrder();  // its command may be on the way
+  OnNobodysEnd();
+}
+
+// The runner is gone or does not want this any more. A shell without a command has started nothing,
+// so there is no tree to walk.
+void Supervisor::OnNobodysEnd() {
+  if (!ahead_) return BeginKill(std::min(grace_ms_, kOrphanedGraceMs), Cause::kSandboxLost);
+  if (!leader_gone_) kill(leader_, SIGKILL);
+  _exit(0);
 }
 
 void Supervisor::Reap() {

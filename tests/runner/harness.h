@@ -78,12 +78,19 @@ inline bool IsAlive(pid_t pid) {
   return close != std::string::npos && line[close + 2] != 'Z' && line[close + 2] != 'X';
 }
 
-// Living processes that have `cookie` in their environment.
+// A shell that was started ahead and has no command yet: the text is to come through a pipe.
+inline bool IsWaitingShell(pid_t pid) {
+  std::error_code none;
+  auto text = std::filesystem::read_symlink("/proc/" + std::to_string(pid) + "/fd/8", none);
+  return text.string().starts_with("pipe:");
+}
+
+// Living processes of commands that have `cookie` in their environment.
 inline std::vector<pid_t> WithCookie(const std::string& cookie) {
   std::vector<pid_t> found;
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
     pid_t pid = std::atoi(entry.path().filename().c_str());
-    if (pid <= 0 || !IsAlive(pid)) continue;
+    if (pid <= 0 || !IsAlive(pid) || IsWaitingShell(pid)) continue;
     std::ifstream environment(entry.path() / "environ");
     std::stringstream text;
     text << environment.rdbuf();
