@@ -1,0 +1,38 @@
+#pragma once
+
+// One login from a name to a session that may run programs. Loop thread; what blocks runs on
+// Workers and is not waited for beyond the deadline.
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "backends/ssh/libssh2_host_key.h"
+#include "backends/ssh/libssh2_session.h"
+#include "backends/ssh/ssh_connection.h"
+#include "daemon/runtime/clock.h"
+#include "daemon/runtime/loop.h"
+#include "daemon/runtime/task.h"
+#include "daemon/runtime/workers.h"
+
+namespace hermes {
+
+// What a login needs, all of it resolved: the user's name, absolute paths.
+struct Libssh2LoginSpec {
+  SshTarget target;
+  HostAddress address;
+  std::string user;
+  std::string home;          // of our account; empty: none, so no files of the user's
+  std::string agent_socket;  // empty: no agent
+};
+
+struct Libssh2LoggedIn {
+  std::shared_ptr<Libssh2Link> link;
+  std::unique_ptr<Libssh2Session> session;
+};
+
+// Fails like SshTransport::Connect.
+Task<absl::StatusOr<Libssh2LoggedIn>> Libssh2Login(Loop& loop, Clock& clock, Workers& workers,
+                                                   Libssh2LoginSpec spec);
+
+}  // namespace hermes
