@@ -79,6 +79,12 @@ DaemonProcess::~DaemonProcess() {
   std::filesystem::remove_all(dir_);
 }
 
+void DaemonProcess::Configure(const std::string& toml) {
+  config_ = dir_ + "/hermesd.toml";
+  std::ofstream(config_) << "state_dir = \"" << dir_ << "\"\nruntime_dir = \"" << dir_ << "\"\n"
+                         << toml;
+}
+
 void DaemonProcess::Start() {
   std::string notify = dir_ + "/notify";
   ::unlink(notify.c_str());
@@ -87,6 +93,7 @@ void DaemonProcess::Start() {
   ASSERT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
   std::string program = BinDir() + "/hermesd";
   std::vector<std::string> words = {program, "--dev", "--dir", dir_};
+  if (!config_.empty()) words = {program, "--config", config_};
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
@@ -142,17 +149,38 @@ std::shared_ptr<grpc::Channel> DaemonProcess::Connect() const {
                                    arguments);
 }
 
-void DaemonProcess::CreateSession(const std::string& id) {
+void DaemonProcess::CreateSession(const std::string& id, v1::RunnerPolicy runner) {
   auto stub = v1::SessionService::NewStub(Connect());
   v1::CreateSessionRequest request;
   request.set_session_id(id);
   request.set_backend("local");
   request.set_wait_ready(true);
+  request.set_runner(runner);
   grpc::ClientContext context;
   v1::Session session;
   grpc::Status status = stub->CreateSession(&context, request, &session);
   ASSERT_TRUE(status.ok()) << status.error_message();
   ASSERT_EQ(session.state(), v1::Session::READY);
+}
+
+v1::Session DaemonProcess::GetSession(const std::string& id) const {
+  auto stub = v1::SessionService::NewStub(Connect());
+  v1::GetSessionRequest request;
+  request.set_name("sessions/" + id);
+  grpc::ClientContext context;
+  v1::Session session;
+  grpc::Status status = stub->GetSession(&context, request, &session);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  return session;
+}
+
+bool Eventually(const std::function<bool()>& condition) {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > until) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return true;
 }
 
 std::vector<pid_t> ProcessesWithCookie(const std::string& cookie) {

@@ -1,11 +1,12 @@
 #pragma once
 
-// DaemonProcess: a real hermesd --dev in a directory of its own, started, killed and started again
-// by a test. Its destructor ends the daemon and the runner that it left behind, by pid. Test thread
-// only, except stubs.
+// DaemonProcess: a real hermesd in a directory of its own (--dev, or with a configuration),
+// started, killed and started again by a test. Its destructor ends the daemon and the runner that
+// it left behind, by pid. Test thread only, except stubs.
 
 #include <sys/types.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,6 +24,9 @@ class DaemonProcess {
   DaemonProcess();
   ~DaemonProcess();
 
+  // From now on it is started with --config and this after the paths, which lie in dir().
+  void Configure(const std::string& toml);
+
   void Start();           // returns when it is READY
   void Kill(int signal);  // returns when it is gone
   int Terminate();        // SIGTERM; its exit code
@@ -36,15 +40,21 @@ class DaemonProcess {
   // A connection of its own each.
   std::shared_ptr<grpc::Channel> Connect() const;
 
-  void CreateSession(const std::string& id);
+  void CreateSession(const std::string& id,
+                     v1::RunnerPolicy runner = v1::RUNNER_POLICY_UNSPECIFIED);
+  v1::Session GetSession(const std::string& id) const;
 
  private:
   std::string dir_;
+  std::string config_;  // the file; empty: --dev
   pid_t pid_ = 0;
 };
 
 // Where the programs of this build are: beside the test.
 std::string BinDir();
+
+// Looks again until it is true; false after half a minute.
+bool Eventually(const std::function<bool()>& condition);
 
 // Processes whose environment holds NAME=value, whatever became of their parents.
 std::vector<pid_t> ProcessesWithCookie(const std::string& cookie);
