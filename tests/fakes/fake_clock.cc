@@ -48,11 +48,17 @@ void FakeClock::PostFire(Key key) {
   });
 }
 
-void FakeClock::RunNext() {
+bool FakeClock::PostNext() {
+  if (alarms_->empty()) return false;
   const Key next = alarms_->begin()->first;
   const int64_t at_ns = (next.first - kSteadyStart).count();
   passed_ns_.store(std::max(passed_ns_.load(), at_ns));
   PostFire(next);
+  return true;
+}
+
+void FakeClock::RunNext() {
+  PostNext();
   loop_.RunReady();
 }
 

@@ -34,6 +34,9 @@ class FakeClock : public Clock {
   // and no time passes, if there is none.
   bool AdvanceToNext();
 
+  // Jumps to the next alarm and runs nothing yet: what is due is posted.
+  bool PostNext();
+
   size_t alarms() const { return alarms_->size(); }
 
  private:

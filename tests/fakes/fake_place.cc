@@ -33,10 +33,14 @@ class FakeChannel : public Channel {
   }
 
   Task<absl::StatusOr<ChannelEvent>> Read() override {
+    const SteadyTime held_until = clock_.Now() + place_.Stall(random_);
     while (!abandoned_) {
-      std::optional<ChannelEvent> event = Next();
+      const bool held = clock_.Now() < held_until;
+      std::optional<ChannelEvent> event;
+      if (!held) event = Next();
       if (event) co_return *std::move(event);
-      std::optional<SteadyTime> next = command_->NextChange(clock_.Now());
+      std::optional<SteadyTime> next = held_until;
+      if (!held) next = command_->NextChange(clock_.Now());
       std::unique_ptr<Clock::Alarm> alarm;
       if (next) alarm = clock_.At(*next, [this] { changed_.NotifyAll(); });
       co_await changed_.Wait();
@@ -132,6 +136,7 @@ class FakeEngine : public Engine {
   const Capabilities& capabilities() const override { return capabilities_; }
 
   Task<absl::StatusOr<SessionFacts>> Open(SessionSpec spec) override {
+    co_await Stalled();
     session_ = spec.session_id;
     if (!place_.reachable) co_return Error(Reason::k_BACKEND_UNREACHABLE, "the fake place is away");
     if (spec.resume && spec.live_runs) ForgetStrangers(*spec.live_runs);
@@ -145,13 +150,15 @@ class FakeEngine : public Engine {
   }
 
   Task<absl::StatusOr<std::unique_ptr<Channel>>> Start(CommandSpec spec) override {
+    co_await Stalled();
     bool refuse = random_.Below(100) < static_cast<uint64_t>(place_.faults.refuse_start_percent);
     if (refuse || !place_.reachable)
       co_return Error(Reason::k_BACKEND_UNREACHABLE, "the fake place is away");
     if (place_.poisoned.contains(spec.run_id)) co_return Error(Reason::k_RECONNECTING, "poisoned");
-    auto& command = place_.commands[spec.run_id];
+    std::shared_ptr<FakeCommand> command = place_.commands[spec.run_id];
     if (command == nullptr) {
       command = FakePlace::Plan(spec, clock_.Now());
+      place_.commands[spec.run_id] = command;
       command->session = session_;
       if (!command->new_cwd.empty()) {
         command->outcome.cwd = command->new_cwd;
@@ -160,11 +167,13 @@ class FakeEngine : public Engine {
       }
       ++place_.starts[spec.run_id];
     }
+    co_await Stalled();
     co_return MakeChannel(command, 0, 0);
   }
 
   Task<absl::StatusOr<std::unique_ptr<Channel>>> Adopt(std::string run_id, uint64_t out,
                                                        uint64_t err) override {
+    co_await Stalled();
     auto it = place_.commands.find(run_id);
     if (it == place_.commands.end()) {
       place_.poisoned[run_id] = "unknown";
@@ -176,12 +185,19 @@ class FakeEngine : public Engine {
   void SetSudoPassword(std::string) override {}
 
   Task<absl::StatusOr<TreeReport>> Close(Duration) override {
+    if (std::exchange(closed_, true)) {
+      co_return Error(Reason::k_SESSION_NOT_READY, "the session is closed");
+    }
     TreeReport report;
     report.verified = true;
     co_return report;
   }
 
  private:
+  Task<void> Stalled() {
+    const Duration stall = place_.Stall(random_);
+    if (stall > Duration(0)) co_await clock_.SleepFor(stall);
+  }
   void ForgetStrangers(const std::set<std::string, std::less<>>& live) {
     std::erase_if(place_.commands, [&](const auto& entry) {
       if (entry.second->session != session_ || live.contains(entry.first)) return false;
@@ -200,6 +216,7 @@ class FakeEngine : public Engine {
   Random& random_;
   FakePlace& place_;
   std::string session_;
+  bool closed_ = false;
   Capabilities capabilities_;
 };
 
@@ -239,6 +256,11 @@ std::optional<SteadyTime> FakeCommand::NextChange(SteadyTime now) const {
     if (write.when > now && (!next || write.when < *next)) next = write.when;
   }
   return next;
+}
+
+Duration FakePlace::Stall(Random& random) const {
+  if (random.Below(100) >= static_cast<uint64_t>(faults.stall_percent)) return Duration(0);
+  return Duration(random.Below(static_cast<uint64_t>(faults.longest_stall.count())));
 }
 
 void FakePlace::KillRunner() {

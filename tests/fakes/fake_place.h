@@ -57,6 +57,8 @@ class FakePlace {
     int refuse_open_percent = 0;
     int refuse_start_percent = 0;
     int small_chunks_percent = 0;  // a read returns few bytes
+    int stall_percent = 0;         // an answer, or the next bytes, are held back for a while ...
+    Duration longest_stall{0};     // ... of at most this
   };
 
   std::string incarnation = "place-1";
@@ -68,6 +70,9 @@ class FakePlace {
   std::map<std::string, std::string> poisoned;  // run ids that must never start
   std::map<std::string, std::string> cwd;       // by session
   std::map<std::string, uint64_t> generation;
+
+  // How long the next thing is held back.
+  Duration Stall(Random& random) const;
 
   // Every process dies, every record is gone, the next runner is another one.
   void KillRunner();

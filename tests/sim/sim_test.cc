@@ -1,6 +1,7 @@
 // The simulator: clients, a daemon that dies between any two steps, a place that refuses, stalls
 // and is replaced, all on one fake clock, from one seed. `sim_test --seed=N` replays one run;
-// `--seeds=N` sets how many there are.
+// `--seeds=N` sets how many there are. Besides the seeds, one small run is disturbed at each of its
+// steps in turn.
 
 #include <algorithm>
 #include <chrono>
@@ -41,6 +42,9 @@ struct Client {
   std::string got[kOutputStreams];
   bool saw_gap = false;
   bool cancelled = false;
+  bool refused = false;  // the session was closed before its command was accepted
+  int generation = 0;    // a Drive of an older one has been left: nobody hears it any more
+  std::shared_ptr<CommandRun> run;  // known to the present Drive
   std::optional<CommandInfo> finished;
 };
 
@@ -51,6 +55,7 @@ struct World {
   bool Percent(uint64_t percent) { return random.Below(100) < percent; }
   MemoryStore::Verdict Gate();
   void StartDaemon();
+  void Send(Client& client);  // the client calls; an earlier call of it is left
   void Step();
   bool AllFinished() const;
 
@@ -62,15 +67,18 @@ struct World {
   bool dead = false;   // the gate killed the daemon
   bool faults = true;  // off in the end, so that everything can finish
   bool runner_died = false;
+  bool closed = false;  // its sessions were
   int crashes = 0;
 };
 
 // Takes events as a flaky client does: slowly, or not at all any more.
 class ClientSink : public EventSink {
  public:
-  ClientSink(World& world, Client& client) : world_(world), client_(client) {}
+  ClientSink(World& world, Client& client)
+      : world_(world), client_(client), generation_(client.generation) {}
 
   Task<bool> Send(CommandEvent event) override {
+    if (client_.generation != generation_) co_return false;
     if (const auto* piece = std::get_if<OutputPiece>(&event)) {
       std::string& got = client_.got[static_cast<size_t>(piece->stream)];
       EXPECT_EQ(piece->offset, got.size()) << "output lost or doubled";
@@ -91,6 +99,7 @@ class ClientSink : public EventSink {
  private:
   World& world_;
   Client& client_;
+  const int generation_;
 };
 
 Task<void> Cancel(std::shared_ptr<CommandRun> run) {
@@ -98,26 +107,35 @@ Task<void> Cancel(std::shared_ptr<CommandRun> run) {
 }
 
 // One client against one daemon; the next daemon gets a new one of these, the Client stays.
-Task<void> Drive(World* world, Client* client) {
+Task<void> Drive(World* world, Client* client, int generation) {
   FakeDaemon* daemon = world->daemon.get();
-  while (!client->finished) {
+  if (client->generation != generation) co_return;
+  while (!client->finished && !client->refused) {
     auto started =
         co_await daemon->table.Start(MakeStart(client->session, client->script, client->run_id));
+    if (client->generation != generation) co_return;
     if (!started.ok()) {
       Reason reason = ReasonOf(started.status()).value_or(Reason::k_BUG);
       EXPECT_NE(reason, Reason::k_BUG) << started.status();
+      client->refused = world->closed && reason == Reason::k_SESSION_NOT_READY;
       co_await daemon->clock.SleepFor(milliseconds(50 + world->random.Below(200)));
+      if (client->generation != generation) co_return;
       continue;
     }
     if (world->faults && world->Percent(10)) {
       client->cancelled = true;
       asio::co_spawn(daemon->loop.executor(), Cancel(started->run), [](std::exception_ptr) {});
     }
+    client->run = started->run;
     ClientSink sink(*world, *client);
     Follower::Options options;
     options.from = Cursor{{client->got[0].size(), client->got[1].size()}};
+    if (world->faults && world->Percent(20)) {
+      options.wait_until = daemon->clock.Now() + milliseconds(world->random.Below(300));
+    }
     Follower follower(daemon->clock, started->run, options);
     auto result = co_await follower.Run(sink);
+    if (client->generation != generation) co_return;
     EXPECT_TRUE(result.ok()) << result.status();
     if (!result.ok()) co_return;
   }
@@ -140,14 +158,20 @@ void World::StartDaemon() {
   daemon = std::make_unique<FakeDaemon>(host, random.Next(), TableLimits{},
                                         [this](const char*) { return Gate(); });
   for (Client& client : clients) {
-    if (client.finished) continue;
-    asio::co_spawn(daemon->loop.executor(), Drive(this, &client), [](std::exception_ptr) {});
+    if (!client.finished) Send(client);
   }
+}
+
+void World::Send(Client& client) {
+  ++client.generation;
+  client.run = nullptr;
+  asio::co_spawn(daemon->loop.executor(), Drive(this, &client, client.generation),
+                 [](std::exception_ptr) {});
 }
 
 bool World::AllFinished() const {
   return std::all_of(clients.begin(), clients.end(),
-                     [](const Client& c) { return c.finished.has_value(); });
+                     [](const Client& c) { return c.finished.has_value() || c.refused; });
 }
 
 // Some time passes, then something happens.
@@ -212,7 +236,7 @@ void Check(World& world, const Client& client) {
       EXPECT_EQ(end.outcome->value, plan->outcome.value) << "an invented exit code";
       break;
     case CommandState::kKilled:
-      EXPECT_TRUE(client.cancelled);
+      EXPECT_TRUE(client.cancelled || world.closed);
       break;
     case CommandState::kNeverStarted:
       EXPECT_EQ(starts, 0) << "it did start";
@@ -229,8 +253,11 @@ void Check(World& world, const Client& client) {
 int RunSeed(uint64_t seed) {
   World world(seed);
   CreateSessions(world);
-  world.host.place.faults = {
-      .refuse_open_percent = 10, .refuse_start_percent = 10, .small_chunks_percent = 5};
+  world.host.place.faults = {.refuse_open_percent = 10,
+                             .refuse_start_percent = 10,
+                             .small_chunks_percent = 5,
+                             .stall_percent = 5,
+                             .longest_stall = milliseconds(500)};
   world.StartDaemon();
   for (int step = 0; step < 60 && !world.AllFinished(); ++step) world.Step();
   world.faults = false;
@@ -253,6 +280,83 @@ TEST(SimTest, NoSeedLosesDoublesOrInventsAnything) {
     }
   }
   std::cout << g_seeds << " seeds, " << crashes << " deaths of the daemon\n";
+}
+
+// What happens to one run at one of its steps.
+enum class Act { kCancel, kLeave, kCrash, kRunnerDies, kClose };
+constexpr Act kActs[] = {Act::kCancel, Act::kLeave, Act::kCrash, Act::kRunnerDies, Act::kClose};
+constexpr int kMostSteps = 5000;
+
+Task<void> Close(std::shared_ptr<Session> session) {
+  EXPECT_TRUE((co_await session->Close(seconds(1), nullptr)).ok());
+}
+
+void Do(World& world, Act act) {
+  Client& client = world.clients[0];
+  asio::any_io_executor loop = world.daemon->loop.executor();
+  switch (act) {
+    case Act::kCancel:
+      client.cancelled = client.run != nullptr;
+      if (client.run) asio::co_spawn(loop, Cancel(client.run), [](std::exception_ptr) {});
+      return;
+    case Act::kLeave:
+      return world.Send(client);
+    case Act::kRunnerDies:
+      world.runner_died = true;
+      world.host.place.KillRunner();
+      return world.StartDaemon();
+    case Act::kCrash:
+      return world.StartDaemon();
+    case Act::kClose:
+      world.closed = true;
+      asio::co_spawn(loop, Close(*world.daemon->table.Find("s")), [](std::exception_ptr) {});
+      return;
+  }
+}
+
+// One handler of the loop, or the next alarm: between two of these lies every await.
+bool OneStep(FakeDaemon& daemon) {
+  daemon.loop.context().restart();
+  return daemon.loop.context().poll_one() > 0 || daemon.clock.PostNext();
+}
+
+// False: the run was over before its step number `at`.
+bool DisturbAt(int at, Act act) {
+  World world(1);
+  world.faults = false;
+  world.clients.resize(1);
+  Client& client = world.clients[0];
+  client.session = "s";
+  client.run_id = "run-1";
+  client.script = "outn 40;sleep 5;errn 70000;sleep 20;outn 9;sleep 30;outn 5;cd /usr;exit 3";
+  client.finished.emplace();  // until there is a session
+  world.StartDaemon();
+  EXPECT_TRUE(world.daemon->Create("s").ok());
+  client.finished.reset();
+  // So that nothing is answered at once: every await is one to be disturbed in.
+  world.host.place.faults = {
+      .small_chunks_percent = 20, .stall_percent = 90, .longest_stall = milliseconds(20)};
+  world.Send(client);
+  int step = 0;
+  for (; !world.AllFinished() && step < kMostSteps; ++step) {
+    if (step == at) Do(world, act);
+    if (!OneStep(*world.daemon)) break;
+  }
+  EXPECT_TRUE(world.AllFinished()) << "nothing more happens";
+  if (client.finished) Check(world, client);
+  if (client.refused) EXPECT_EQ(world.host.place.starts["run-1"], 0) << "refused, and started";
+  return step > at;
+}
+
+TEST(SimTest, NoCancelLeaveCrashOrCloseAtAnyStepLosesDoublesOrInventsAnything) {
+  int runs = 0;
+  for (Act act : kActs) {
+    for (int at = 0; DisturbAt(at, act); ++at, ++runs) {
+      ASSERT_FALSE(HasFailure()) << "act " << static_cast<int>(act) << " at step " << at;
+    }
+  }
+  std::cout << runs << " runs disturbed\n";
+  EXPECT_GT(runs, 100);
 }
 
 }  // namespace
