@@ -20,6 +20,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "backends/ssh/ssh_spec.h"
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/task.h"
 
@@ -265,13 +266,18 @@ class Engine {
   virtual Task<absl::StatusOr<TreeReport>> Close(Duration grace) = 0;
 };
 
+// What a stream is for. A place that has several ways there keeps bulk away from commands, and lets
+// control in when commands have taken every slot.
+enum class Lane { kCommand, kControl, kBulk };
+
 // A live place.
 class Sandbox {
  public:
   virtual ~Sandbox() = default;
 
   // Runs `boot_line` in the place's shell with its stdio as a stream.
-  virtual Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line) = 0;
+  virtual Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line,
+                                                                   Lane lane) = 0;
 
   // A stream whose stdin and stdout are a hermes-runner's link. CAPABILITY_MISSING where no runner
   // can run.
@@ -279,6 +285,9 @@ class Sandbox {
 
   // Places with the same key share one runner link.
   virtual std::string place_key() const = 0;
+
+  // Where this is, for people: "user@host:22". Empty: on this host.
+  virtual std::string description() const { return ""; }
 
   // Opaque bytes that Reattach understands after a restart.
   virtual std::string handle() const = 0;
@@ -288,6 +297,7 @@ class Sandbox {
 
 struct SandboxSpec {
   std::string session_id;
+  SshSpec ssh;  // for the ssh backend
 };
 
 class Backend {
@@ -297,8 +307,13 @@ class Backend {
   virtual absl::Status Available() const = 0;  // OK, or why this backend cannot be used here
   virtual Capabilities runner_capabilities() const = 0;
   virtual Capabilities plain_capabilities() const = 0;
+  // Commands of the runner engine end this long after the daemon's last word; 0: never.
+  virtual Duration lease() const { return Duration{0}; }
+  // BAD_FIELD when `spec` is not what this backend needs. Talks to nobody.
+  virtual absl::Status Check(const SandboxSpec& spec) const { return absl::OkStatus(); }
   virtual Task<absl::StatusOr<std::unique_ptr<Sandbox>>> Open(SandboxSpec spec) = 0;
-  virtual Task<absl::StatusOr<std::unique_ptr<Sandbox>>> Reattach(std::string handle) = 0;
+  virtual Task<absl::StatusOr<std::unique_ptr<Sandbox>>> Reattach(SandboxSpec spec,
+                                                                  std::string handle) = 0;
 };
 
 }  // namespace hermes

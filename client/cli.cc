@@ -64,7 +64,8 @@ void AddSessionCreate(CLI::App& parent, Wiring& wiring) {
   CLI::App* sub =
       Sub(parent, "create", "Open a session and print its name",
           "  hermesctl session create box\n"
-          "  hermesctl session create box --cwd ~/src --env LANG=C --ttl 1h --label team=a");
+          "  hermesctl session create box --cwd ~/src --env LANG=C --ttl 1h --label team=a\n"
+          "  hermesctl session create far --backend ssh --host build.example.org --user me");
   auto args = Bind(sub, wiring, SessionCreate);
   sub->add_option("name", args->name, "Name; left out: one is made up")->type_name("NAME");
   sub->add_option("--backend", args->backend, "Kind of place")->capture_default_str();
@@ -78,6 +79,16 @@ void AddSessionCreate(CLI::App& parent, Wiring& wiring) {
   sub->add_flag("--sudo-password-stdin", args->sudo_password_stdin,
                 "Read the sudo password from the first line of stdin");
   sub->add_flag("--no-wait", args->no_wait, "Return while the session is still OPENING");
+  AddText(sub, "--host", args->host, "ssh: name, address or Host of ssh_config", "HOST");
+  AddText(sub, "--user", args->user, "ssh: account over there", "USER");
+  sub->add_option("--port", args->port, "ssh: port")
+      ->check(CLI::Range(1, 65535))
+      ->type_name("PORT");
+  AddText(sub, "--key", args->key, "ssh: private key file, on the daemon's host", "FILE");
+  AddText(sub, "--host-key", args->host_key, "ssh: strict, accept-new or SHA256:...", "POLICY");
+  AddText(sub, "--transport", args->transport, "ssh: auto, openssh or libssh2", "WAY");
+  AddText(sub, "-F,--ssh-config", args->config_file, "ssh: another ssh_config", "FILE");
+  AddList(sub, "--ssh-option", args->ssh_options, "ssh: an option of ssh_config");
 }
 
 void AddFilters(CLI::App* sub, SessionListArgs& args) {

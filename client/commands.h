@@ -28,6 +28,9 @@ struct SessionCreateArgs {
   std::string name;  // empty: the daemon makes one up
   std::string backend = "local";
   Text cwd, ttl, lease, runner, request_id;
+  Text host, user, key, host_key, transport, config_file;
+  uint32_t port = 0;
+  std::vector<std::string> ssh_options;
   std::vector<std::string> env, labels;
   bool sudo_password_stdin = false;
   bool no_wait = false;

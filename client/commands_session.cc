@@ -22,6 +22,47 @@ absl::StatusOr<v1::RunnerPolicy> ParseRunner(const std::string& text) {
   return absl::InvalidArgumentError("--runner '" + text + "' is not one of auto, never, require");
 }
 
+absl::StatusOr<v1::SshPlace::Transport> ParseTransport(const std::string& text) {
+  if (text == "auto") return v1::SshPlace::TRANSPORT_UNSPECIFIED;
+  if (text == "openssh") return v1::SshPlace::OPENSSH;
+  if (text == "libssh2") return v1::SshPlace::LIBSSH2;
+  return absl::InvalidArgumentError("--transport '" + text +
+                                    "' is not one of auto, openssh, libssh2");
+}
+
+// Flags about a host, when one is meant.
+absl::Status FillSsh(const SessionCreateArgs& args, v1::CreateSessionRequest* request) {
+  const bool asked = args.host || args.user || args.port != 0 || args.key || args.host_key ||
+                     args.transport || args.config_file || !args.ssh_options.empty();
+  if (args.backend != "ssh") {
+    if (!asked) return absl::OkStatus();
+    return absl::InvalidArgumentError("--host and the other flags of ssh need --backend ssh");
+  }
+  if (!args.host) return absl::InvalidArgumentError("--backend ssh needs --host");
+  v1::SshPlace& place = *request->mutable_ssh();
+  place.set_host(*args.host);
+  place.set_user(args.user.value_or(""));
+  place.set_port(args.port);
+  place.set_key_file(args.key.value_or(""));
+  place.set_host_key(args.host_key.value_or(""));
+  place.set_config_file(args.config_file.value_or(""));
+  if (args.transport) {
+    absl::StatusOr<v1::SshPlace::Transport> transport = ParseTransport(*args.transport);
+    if (!transport.ok()) return transport.status();
+    place.set_transport(*transport);
+  }
+  for (const std::string& text : args.ssh_options) {
+    const size_t equals = text.find('=');
+    if (equals == 0 || equals == std::string::npos) {
+      return absl::InvalidArgumentError("--ssh-option '" + text + "' is not KEY=VALUE");
+    }
+    v1::SshPlace::Option* option = place.add_options();
+    option->set_name(text.substr(0, equals));
+    option->set_value(text.substr(equals + 1));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::string> SudoPassword() {
   std::string password;
   if (!ReadSecretLine("sudo password: ", &password) || password.empty()) {
@@ -49,6 +90,7 @@ absl::StatusOr<v1::CreateSessionRequest> BuildCreate(const SessionCreateArgs& ar
     CLIENT_TRY(v1::RunnerPolicy runner, ParseRunner(*args.runner));
     request.set_runner(runner);
   }
+  if (absl::Status s = FillSsh(args, &request); !s.ok()) return s;
   if (absl::Status s = FillPairs(args.env, "--env", request.mutable_env()); !s.ok()) return s;
   if (absl::Status s = FillPairs(args.labels, "--label", request.mutable_labels()); !s.ok())
     return s;

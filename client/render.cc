@@ -144,6 +144,7 @@ std::string RenderSession(const v1::Session& session, const View& view) {
   out.Add("name", ShortName(session.name()));
   out.Add("state", v1::Session::State_Name(session.state()));
   out.Add("backend", session.backend());
+  if (!session.place().empty()) out.Add("place", session.place());
   out.Add("engine",
           OrDash(session.engine()) +
               (session.engine_reason().empty() ? "" : " (" + session.engine_reason() + ")"));

@@ -294,7 +294,7 @@ Task<absl::StatusOr<std::unique_ptr<Channel>>> PlainEngine::Start(CommandSpec sp
   PlainCommand::Init init = InitFor(spec, run, base);
   const std::string boot(plain::BootLine(session->place->far.kind));
   absl::StatusOr<std::unique_ptr<Stream>> stream =
-      co_await session->place->sandbox->OpenStream(boot);
+      co_await session->place->sandbox->OpenStream(boot, Lane::kCommand);
   if (!stream.ok()) {
     session->spent.erase(spec.run_id);
     co_return stream.status();

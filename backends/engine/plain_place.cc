@@ -62,8 +62,8 @@ int HexValue(char c) {
 Task<absl::StatusOr<Place::Answer>> Place::Ask(std::shared_ptr<Place> self, shell::Kind kind,
                                                std::string text, std::string mark, Duration limit) {
   auto asking = std::make_shared<Asking>();
-  CO_ASSIGN_OR_RETURN(asking->stream,
-                      co_await self->sandbox->OpenStream(std::string(BootLine(kind))));
+  CO_ASSIGN_OR_RETURN(asking->stream, co_await self->sandbox->OpenStream(
+                                          std::string(BootLine(kind)), Lane::kControl));
   bool expired = false;
   absl::Status status = co_await WithDeadline(
       self->clock, self->clock.Now() + limit, Talk(asking, Framed(text), std::move(mark)),

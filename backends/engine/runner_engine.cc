@@ -122,13 +122,15 @@ class RunnerEngine : public Engine {
 class SharedSandbox : public Sandbox {
  public:
   explicit SharedSandbox(std::shared_ptr<Sandbox> sandbox) : sandbox_(std::move(sandbox)) {}
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line) override {
-    return sandbox_->OpenStream(std::move(boot_line));
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line,
+                                                           Lane lane) override {
+    return sandbox_->OpenStream(std::move(boot_line), lane);
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
     return sandbox_->ConnectRunner();
   }
   std::string place_key() const override { return sandbox_->place_key(); }
+  std::string description() const override { return sandbox_->description(); }
   std::string handle() const override { return sandbox_->handle(); }
   Task<absl::Status> Close(bool destroy) override { return sandbox_->Close(destroy); }
 

@@ -151,7 +151,8 @@ class LocalSandbox : public Sandbox {
  public:
   explicit LocalSandbox(std::shared_ptr<const Config> config) : config_(std::move(config)) {}
 
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line) override {
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line,
+                                                           Lane lane) override {
     ChildSpec spec;
     spec.argv = {"/bin/sh", "-c", std::move(boot_line)};
     spec.environment = CleanEnvironment();
@@ -184,6 +185,10 @@ class LocalBackend : public Backend {
 
   std::string_view name() const override { return "local"; }
   absl::Status Available() const override { return CheckPath(*config_); }
+  absl::Status Check(const SandboxSpec& spec) const override {
+    if (spec.ssh.host.empty()) return absl::OkStatus();
+    return BadField("ssh", "is for the ssh backend");
+  }
 
   Capabilities runner_capabilities() const override {
     Capabilities all;
@@ -220,7 +225,8 @@ class LocalBackend : public Backend {
 
   // After a reboot this host is still the place: the runner's start token tells the incarnations
   // apart.
-  Task<absl::StatusOr<std::unique_ptr<Sandbox>>> Reattach(std::string handle) override {
+  Task<absl::StatusOr<std::unique_ptr<Sandbox>>> Reattach(SandboxSpec spec,
+                                                          std::string handle) override {
     if (!handle.starts_with(kHandlePrefix)) {
       co_return Error(Reason::k_STORE_CORRUPT, "this is no handle of the local backend");
     }

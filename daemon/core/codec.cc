@@ -249,6 +249,18 @@ void Field(A& a, S& outcome) {
   Field(a, outcome.cwd);
 }
 
+template <typename A, Is<SshSpec> S>
+void Field(A& a, S& ssh) {
+  Field(a, ssh.host);
+  Field(a, ssh.user);
+  Field(a, ssh.port);
+  Field(a, ssh.key_file);
+  Field(a, ssh.host_key);
+  EnumField(a, ssh.transport, SshTransportChoice::kLibssh2);
+  Field(a, ssh.config_file);
+  ListField(a, ssh.options);
+}
+
 template <typename A, Is<SessionInfo> S>
 void Field(A& a, S& s) {
   Field(a, s.id);
@@ -274,6 +286,8 @@ void Field(A& a, S& s) {
   Field(a, s.request_id);
   Field(a, s.request_digest);
   Field(a, s.has_secret);
+  a.Nested([&s](A& inner) { Field(inner, s.ssh); });
+  Field(a, s.place);
 }
 
 template <typename A, Is<CommandInfo> S>

@@ -225,6 +225,19 @@ constexpr Key kKeys[] = {
     {"runner.dir", [](const Value& v, Config& c) { return v.Path(c.runner.dir); }},
     {"backend.local.enabled", [](const Value& v, Config& c) { return v.Flag(c.local.enabled); }},
     {"backend.local.cwd", [](const Value& v, Config& c) { return v.Path(c.local.cwd); }},
+    {"backend.ssh.enabled", [](const Value& v, Config& c) { return v.Flag(c.ssh.enabled); }},
+    {"backend.ssh.transport",
+     [](const Value& v, Config& c) {
+       return v.Choice<SshTransportChoice>({{"auto", SshTransportChoice::kAuto},
+                                            {"openssh", SshTransportChoice::kOpenSsh},
+                                            {"libssh2", SshTransportChoice::kLibssh2}},
+                                           c.ssh.transport);
+     }},
+    {"backend.ssh.host_key",
+     [](const Value& v, Config& c) {
+       return v.Choice<std::string>({{"strict", "strict"}, {"accept-new", "accept-new"}},
+                                    c.ssh.host_key);
+     }},
 };
 
 // Insertions, deletions and replacements that make one text out of the other.
@@ -254,8 +267,8 @@ std::string_view NearestKey(std::string_view unknown) {
       ->name;
 }
 
-constexpr std::string_view kTables[] = {"limits", "access",  "log",
-                                        "runner", "backend", "backend.local"};
+constexpr std::string_view kTables[] = {"limits",  "access",        "log",        "runner",
+                                        "backend", "backend.local", "backend.ssh"};
 
 bool IsTable(std::string_view key) {
   return std::find(std::begin(kTables), std::end(kTables), key) != std::end(kTables);

@@ -56,6 +56,13 @@ struct Config {
     bool operator==(const Local&) const = default;
   } local;
 
+  struct Ssh {
+    bool enabled = true;
+    SshTransportChoice transport = SshTransportChoice::kAuto;
+    std::string host_key = "strict";  // of sessions that do not say
+    bool operator==(const Ssh&) const = default;
+  } ssh;
+
   bool operator==(const Config&) const = default;
 };
 

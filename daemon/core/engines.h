@@ -29,12 +29,14 @@ class EngineFactory {
   virtual ~EngineFactory() = default;
   // Unknown backend: BAD_FIELD naming those that exist. Never another backend than the one asked
   // for.
-  virtual absl::Status CheckBackend(const std::string& backend) const = 0;
+  // A place that its backend can't make sense of: BAD_FIELD, too.
+  virtual absl::Status CheckBackend(const std::string& backend, const SandboxSpec& spec) const = 0;
   virtual std::vector<Backend*> backends() const = 0;
   struct Request {
     std::string backend;
     std::string session_id;
     std::string handle;  // empty: a new place; else the one it names
+    SshSpec ssh = {};    // for the ssh backend
     RunnerPolicy runner = RunnerPolicy::kDefault;
     std::string engine = {};  // the one that this session has already; empty: choose by policy
     IncarnationChanged changed;

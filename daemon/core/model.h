@@ -51,8 +51,10 @@ struct SessionInfo {
   std::string engine_reason;
   uint32_t running_commands = 0;  // shown, not stored
   std::string sandbox_handle;     // stored, not shown
+  std::string place;              // where it is, for people; empty: this host
   std::string request_id;
   std::string request_digest;
+  SshSpec ssh;  // of a session on another host
   bool has_secret =
       false;  // a sudo password was given; where it is kept, it is kept in memory only
   // One hermesd per store today; kept so that a fleet can share one later.

@@ -15,14 +15,16 @@ class ConnectedSandbox : public Sandbox {
  public:
   ConnectedSandbox(std::unique_ptr<Sandbox> inner, std::unique_ptr<Stream> connected)
       : inner_(std::move(inner)), connected_(std::move(connected)) {}
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line) override {
-    return inner_->OpenStream(std::move(boot_line));
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line,
+                                                           Lane lane) override {
+    return inner_->OpenStream(std::move(boot_line), lane);
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
     if (connected_ != nullptr) co_return std::move(connected_);
     co_return co_await inner_->ConnectRunner();
   }
   std::string place_key() const override { return inner_->place_key(); }
+  std::string description() const override { return inner_->description(); }
   std::string handle() const override { return inner_->handle(); }
   Task<absl::Status> Close(bool destroy) override { return inner_->Close(destroy); }
 
@@ -46,8 +48,11 @@ std::vector<Backend*> PlaceOpener::backends() const {
   return all;
 }
 
-absl::Status PlaceOpener::CheckBackend(const std::string& backend) const {
-  if (Backend* found = Find(backend)) return found->Available();
+absl::Status PlaceOpener::CheckBackend(const std::string& backend, const SandboxSpec& spec) const {
+  if (Backend* found = Find(backend)) {
+    RETURN_IF_ERROR(found->Check(spec));
+    return found->Available();
+  }
   std::string known;
   for (const auto& each : backends_)
     known += (known.empty() ? "" : ", ") + std::string(each->name());
@@ -56,11 +61,11 @@ absl::Status PlaceOpener::CheckBackend(const std::string& backend) const {
 
 Task<absl::StatusOr<OpenPlace>> PlaceOpener::Open(Request request) {
   Backend* backend = Find(request.backend);
-  if (backend == nullptr) co_return CheckBackend(request.backend);
-  SandboxSpec spec{.session_id = request.session_id};
+  if (backend == nullptr) co_return CheckBackend(request.backend, {});
+  SandboxSpec spec{.session_id = request.session_id, .ssh = request.ssh};
   absl::StatusOr<std::unique_ptr<Sandbox>> sandbox =
       request.handle.empty() ? co_await backend->Open(std::move(spec))
-                             : co_await backend->Reattach(request.handle);
+                             : co_await backend->Reattach(std::move(spec), request.handle);
   if (!sandbox.ok()) co_return sandbox.status();
   absl::StatusOr<Choice> choice = co_await Choose(request, **sandbox);
   if (!choice.ok()) co_return choice.status();
@@ -77,6 +82,7 @@ Task<absl::StatusOr<OpenPlace>> PlaceOpener::Open(Request request) {
   options.sandbox = shared;
   options.capabilities = backend->runner_capabilities();
   options.reason = std::move(choice->reason);
+  options.lease = backend->lease();
   options.changed = std::move(request.changed);
   options.reachable = std::move(request.reachable);
   place.engine = MakeRunnerEngine(links_, std::move(options));

@@ -22,7 +22,7 @@ class PlaceOpener : public EngineFactory {
 
   void Add(std::unique_ptr<Backend> backend) { backends_.push_back(std::move(backend)); }
 
-  absl::Status CheckBackend(const std::string& backend) const override;
+  absl::Status CheckBackend(const std::string& backend, const SandboxSpec& spec) const override;
   std::vector<Backend*> backends() const override;
   Task<absl::StatusOr<OpenPlace>> Open(Request request) override;
 

@@ -28,6 +28,7 @@ struct CreateSession {
   Duration idle_ttl{0};  // 0: none
   Duration lease{0};     // 0: none
   RunnerPolicy runner = RunnerPolicy::kDefault;
+  SshSpec ssh;
   std::string sudo_password;
   bool wait_ready = false;
   std::string request_id;  // empty: none

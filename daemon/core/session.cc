@@ -120,6 +120,7 @@ Task<absl::Status> Session::OpenEngine() {
   EngineFactory::Request wanted{.backend = info_.backend,
                                 .session_id = info_.id,
                                 .handle = info_.sandbox_handle,
+                                .ssh = info_.ssh,
                                 .runner = info_.runner,
                                 .engine = info_.engine};
   wanted.changed = std::move(replaced);
@@ -141,6 +142,7 @@ Task<absl::Status> Session::OpenEngine() {
   sandbox_ = std::move(place->sandbox);
   engine_ = std::move(place->engine);
   info_.sandbox_handle = sandbox_->handle();
+  info_.place = sandbox_->description();
   info_.capabilities = engine_->capabilities();
   info_.engine = facts->engine;
   info_.engine_reason = facts->engine_reason;

@@ -93,7 +93,7 @@ absl::Status SessionTable::AdmitSession(const CreateSession& request) const {
                  {{"limit", std::to_string(deps_.limits.max_sessions_per_uid)},
                   {"setting", "limits.max_sessions_per_uid"}});
   }
-  return deps_.engines.CheckBackend(request.backend);
+  return deps_.engines.CheckBackend(request.backend, {request.id, request.ssh});
 }
 
 // The session an earlier request with this id made, or null. A different body or a taken name is an
@@ -127,6 +127,7 @@ SessionInfo SessionTable::NewSessionInfo(CreateSession request) const {
   info.first_cwd = std::move(request.cwd);
   info.first_env = std::move(request.env);
   info.runner = request.runner;
+  info.ssh = request.ssh;
   info.creator_uid = request.uid;
   info.request_id = std::move(request.request_id);
   info.request_digest = std::move(request.digest);

@@ -36,6 +36,33 @@ absl::StatusOr<RunnerPolicy> DecodeRunner(v1::RunnerPolicy runner) {
 }
 
 // What makes two creations the same. Waiting is not part of it.
+absl::StatusOr<SshSpec> DecodeSsh(const v1::SshPlace& place) {
+  SshSpec spec;
+  spec.host = place.host();
+  spec.user = place.user();
+  spec.port = place.port();
+  spec.key_file = place.key_file();
+  spec.host_key = place.host_key();
+  switch (place.transport()) {
+    case v1::SshPlace::TRANSPORT_UNSPECIFIED:
+      break;
+    case v1::SshPlace::OPENSSH:
+      spec.transport = SshTransportChoice::kOpenSsh;
+      break;
+    case v1::SshPlace::LIBSSH2:
+      spec.transport = SshTransportChoice::kLibssh2;
+      break;
+    default:
+      return BadField("ssh.transport", "is not a transport that this daemon knows");
+  }
+  spec.config_file = place.config_file();
+  for (const v1::SshPlace::Option& option : place.options()) {
+    spec.options.emplace_back(option.name(), option.value());
+  }
+  RETURN_IF_ERROR(CheckSshSpec(spec, "ssh"));
+  return spec;
+}
+
 std::string DigestOfBody(v1::CreateSessionRequest& request) {
   request.clear_request_id();
   request.clear_wait_ready();
@@ -91,6 +118,9 @@ absl::StatusOr<CreateSession> DecodeCreate(v1::CreateSessionRequest request, Dec
                                                  {.limit = limits.max_ttl, .zero_allowed = false}));
   }
   ASSIGN_OR_RETURN(create.runner, DecodeRunner(request.runner()));
+  if (request.has_ssh()) {
+    ASSIGN_OR_RETURN(create.ssh, DecodeSsh(request.ssh()));
+  }
   RETURN_IF_ERROR(CheckPassword(request.sudo_password()));
   create.sudo_password = std::move(*request.mutable_sudo_password());
   return create;

@@ -292,6 +292,21 @@ void Encode(const Capabilities& capabilities, v1::Capabilities* to) {
   to->set_max_concurrent_commands(capabilities.max_concurrent_commands);
 }
 
+void Encode(const SshSpec& spec, v1::SshPlace* to) {
+  to->set_host(spec.host);
+  to->set_user(spec.user);
+  to->set_port(spec.port);
+  to->set_key_file(spec.key_file);
+  to->set_host_key(spec.host_key);
+  to->set_transport(static_cast<v1::SshPlace::Transport>(spec.transport));
+  to->set_config_file(spec.config_file);
+  for (const auto& [name, value] : spec.options) {
+    v1::SshPlace::Option* option = to->add_options();
+    option->set_name(name);
+    option->set_value(value);
+  }
+}
+
 void Encode(const SessionInfo& info, v1::Session* to) {
   to->set_name(SessionName(info.id));
   to->set_backend(info.backend);
@@ -317,6 +332,8 @@ void Encode(const SessionInfo& info, v1::Session* to) {
   to->set_engine(info.engine);
   to->set_engine_reason(info.engine_reason);
   to->set_running_commands(info.running_commands);
+  if (!info.ssh.host.empty()) Encode(info.ssh, to->mutable_ssh());
+  to->set_place(info.place);
 }
 
 void Encode(CommandEvent event, bool has_pty, WallTime now, v1::CommandEvent* to) {

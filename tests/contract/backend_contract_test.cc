@@ -3,8 +3,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,8 +10,6 @@
 #include <filesystem>
 #include <fstream>
 
-#include "backends/local/local_backend.h"
-#include "daemon/runtime/fd.h"
 #include "daemon/runtime/status.h"
 #include "tests/contract/driver.h"
 
@@ -426,61 +422,6 @@ TEST_P(BackendContract, ArgumentsAreTakenAsTheyAreWithoutAShell) {
   if (!capabilities().argv) return ExpectRefused(spec);
   EXPECT_EQ(world().Run(session(), spec)->out, "a b|$HOME|*||-n|'\"|");
 }
-
-// ---- the places
-
-std::unique_ptr<Backend> LocalBackendIn(Loop& loop, Clock& clock, const std::string& dir) {
-  LocalOptions options;
-  options.runner_dir = dir + "/runner";
-  options.runner_override =
-      std::filesystem::read_symlink("/proc/self/exe").parent_path() / "hermes-runner";
-  return MakeLocalBackend(loop, clock, std::move(options));
-}
-
-// Its runner's program is missing until it is put there.
-std::pair<std::unique_ptr<Backend>, std::function<void()>> BrokenLocalBackendIn(
-    Loop& loop, Clock& clock, const std::string& dir) {
-  LocalOptions options;
-  options.runner_dir = dir + "/broken";
-  options.runner_override = dir + "/missing-runner";
-  std::function<void()> repair = [link = options.runner_override] {
-    std::filesystem::create_symlink(
-        std::filesystem::read_symlink("/proc/self/exe").parent_path() / "hermes-runner", link);
-  };
-  return {MakeLocalBackend(loop, clock, std::move(options)), std::move(repair)};
-}
-
-// The listening process's id is what the kernel knows of the other end of a new connection.
-void KillRunnerOf(const std::string& socket_path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::strncpy(address.sun_path, socket_path.c_str(), sizeof(address.sun_path) - 1);
-  Fd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) return;
-  ucred peer{};
-  socklen_t size = sizeof(peer);
-  ASSERT_EQ(getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size), 0);
-  ASSERT_GT(peer.pid, 1);
-  kill(peer.pid, SIGKILL);
-}
-
-void KillLocalRunner(const std::string& dir) {
-  KillRunnerOf(dir + "/runner/s");
-  KillRunnerOf(dir + "/broken/s");
-}
-
-INSTANTIATE_TEST_SUITE_P(Local, BackendContract,
-                         ::testing::Values(Place{.name = "Runner",
-                                                 .engine = "runner",
-                                                 .backend = LocalBackendIn,
-                                                 .broken_backend = BrokenLocalBackendIn,
-                                                 .kill_far_end = KillLocalRunner,
-                                                 .complete = true},
-                                           Place{.name = "Plain",
-                                                 .engine = "plain",
-                                                 .backend = LocalBackendIn,
-                                                 .scale = 10}),
-                         [](const auto& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace hermes::contract

@@ -1,9 +1,13 @@
 #include "tests/contract/driver.h"
 
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
+#include <cstring>
 #include <utility>
 
+#include "daemon/runtime/fd.h"
 #include "daemon/runtime/status.h"
 
 namespace hermes::contract {
@@ -56,9 +60,10 @@ std::unique_ptr<Stream> CuttableSandbox::Keep(std::unique_ptr<Stream> stream) {
   return std::make_unique<CuttableStream>(shared);
 }
 
-Task<absl::StatusOr<std::unique_ptr<Stream>>> CuttableSandbox::OpenStream(std::string boot_line) {
+Task<absl::StatusOr<std::unique_ptr<Stream>>> CuttableSandbox::OpenStream(std::string boot_line,
+                                                                          Lane lane) {
   CO_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream,
-                      co_await inner_->OpenStream(std::move(boot_line)));
+                      co_await inner_->OpenStream(std::move(boot_line), lane));
   co_return Keep(std::move(stream));
 }
 
@@ -129,8 +134,10 @@ bool World::Until(std::function<bool()> done, Duration limit) {
 
 absl::Status World::TryOpen(TestSession& session, SessionSpec spec, Duration lease,
                             std::string handle) {
+  SandboxSpec where{spec.session_id, {}};
+  if (place.where) place.where(where);
   absl::StatusOr<std::unique_ptr<Sandbox>> sandbox =
-      Await(handle.empty() ? backend->Open({spec.session_id}) : backend->Reattach(handle));
+      Await(handle.empty() ? backend->Open(where) : backend->Reattach(where, handle));
   if (!sandbox.ok()) return sandbox.status();
   session.id = spec.session_id;
   session.sandbox = std::make_shared<CuttableSandbox>(*std::move(sandbox));
@@ -290,13 +297,31 @@ std::string World::UniqueSeconds(int whole) {
 
 // ---- the fixture
 
+// The listening process's id is what the kernel knows of the other end of a new connection.
+void KillRunnerOf(const std::string& socket_path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, socket_path.c_str(), sizeof(address.sun_path) - 1);
+  Fd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) return;
+  ucred peer{};
+  socklen_t size = sizeof(peer);
+  ASSERT_EQ(getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size), 0);
+  ASSERT_GT(peer.pid, 1);
+  kill(peer.pid, SIGKILL);
+}
+
 const std::string& BackendContract::Dir() {
   if (!SuiteDir()) {
     SuiteDir() = std::make_unique<TempDir>();
     // The suite must not depend on the login scripts of whoever runs it.
     setenv("HOME", SuiteDir()->path().c_str(), 1);
+    if (GetParam().begin) GetParam().begin();
   }
-  SuiteEnd() = GetParam().kill_far_end;
+  SuiteEnd() = [place = GetParam()](const std::string& dir) {
+    if (place.kill_far_end) place.kill_far_end(dir);
+    if (place.end) place.end();
+  };
   return SuiteDir()->path();
 }
 

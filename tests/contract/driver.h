@@ -24,17 +24,22 @@
 
 namespace hermes::contract {
 
-// One line of the table at the end of backend_contract_test.cc.
+// One line of the tables in *_places.cc.
 struct Place {
   std::string name;
   std::string engine;  // "runner" | "plain"
   std::function<std::unique_ptr<Backend>(Loop&, Clock&, const std::string& dir)> backend;
+  // Fills in where a session is; empty: nothing needs to be said.
+  std::function<void(SandboxSpec&)> where = {};
   // As `backend`, but out of order until the returned function is called.
   std::function<std::pair<std::unique_ptr<Backend>, std::function<void()>>(Loop&, Clock&,
                                                                            const std::string& dir)>
       broken_backend;
   // Ends the far end's own process, if the place has one: as kill -9 does.
   std::function<void(const std::string& dir)> kill_far_end;
+  // What all tests of a process share: made before the first, taken away after the last.
+  std::function<void()> begin = {};
+  std::function<void()> end = {};
   bool complete = false;  // it has every capability there is
   int scale = 1;          // repetitions are divided by this
 };
@@ -47,7 +52,8 @@ class CuttableSandbox : public Sandbox {
   explicit CuttableSandbox(std::unique_ptr<Sandbox> inner) : inner_(std::move(inner)) {}
   void Cut();
 
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line) override;
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line,
+                                                           Lane lane) override;
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override;
   std::string place_key() const override { return inner_->place_key(); }
   std::string handle() const override { return inner_->handle(); }
@@ -90,6 +96,9 @@ struct TestRun {
 using RunPtr = std::shared_ptr<TestRun>;
 
 inline constexpr Duration kPatience = std::chrono::seconds(30);
+
+// SIGKILL for the runner that listens at `socket_path`, if one does.
+void KillRunnerOf(const std::string& socket_path);
 
 class World {
  public:

@@ -46,6 +46,15 @@ const std::function<void(SessionInfo&)> kSessionFields[] = {
     [](auto& s) { s.request_id = "id"; },
     [](auto& s) { s.request_digest = std::string(32, '\0'); },
     [](auto& s) { s.has_secret = true; },
+    [](auto& s) { s.ssh.host = "h"; },
+    [](auto& s) { s.ssh.user = "u"; },
+    [](auto& s) { s.ssh.port = 65'535; },
+    [](auto& s) { s.ssh.key_file = "/k"; },
+    [](auto& s) { s.ssh.host_key = "strict"; },
+    [](auto& s) { s.ssh.transport = SshTransportChoice::kLibssh2; },
+    [](auto& s) { s.ssh.config_file = "/c"; },
+    [](auto& s) { s.ssh.options = {{"Compression", "yes"}, {"Ciphers", ""}}; },
+    [](auto& s) { s.place = "u@h:22"; },
 };
 
 Outcome KilledOutcome() {

@@ -30,8 +30,9 @@ class NarrowSandbox : public Sandbox {
  public:
   NarrowSandbox(std::unique_ptr<Sandbox> inner, std::string path)
       : inner_(std::move(inner)), path_(std::move(path)) {}
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line) override {
-    return inner_->OpenStream("PATH=" + path_ + "; export PATH; echo noise; " + boot_line);
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line,
+                                                           Lane lane) override {
+    return inner_->OpenStream("PATH=" + path_ + "; export PATH; echo noise; " + boot_line, lane);
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
     return inner_->ConnectRunner();
@@ -97,7 +98,7 @@ class PlainEngineTest : public ::testing::TestWithParam<Shells> {
     for (const char* name : {"dd", "env", "grep", "sleep", "rm", "base64", "setsid", "cat", "tr"}) {
       Link(busybox ? "busybox" : name, name);
     }
-    auto inner = Await(backend_->Open({"s"}));
+    auto inner = Await(backend_->Open({"s", {}}));
     auto sandbox = std::make_shared<NarrowSandbox>(*std::move(inner), dir_.path() + "/bin");
     engine_ = MakePlainEngine({loop_, clock_, random_},
                               {std::move(sandbox), backend_->plain_capabilities(), "test"});

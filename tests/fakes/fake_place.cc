@@ -222,7 +222,7 @@ class FakeEngine : public Engine {
 
 class FakeSandbox : public Sandbox {
  public:
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string) override {
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string, Lane) override {
     co_return Error(Reason::k_CAPABILITY_MISSING, "no streams here");
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
@@ -309,7 +309,7 @@ std::shared_ptr<FakeCommand> FakePlace::Plan(const CommandSpec& spec, SteadyTime
   return command;
 }
 
-absl::Status FakeEngineFactory::CheckBackend(const std::string& backend) const {
+absl::Status FakeEngineFactory::CheckBackend(const std::string& backend, const SandboxSpec&) const {
   if (backend == "fake" || backend == "local") return absl::OkStatus();
   return BadField("backend", "there is only 'fake'");
 }

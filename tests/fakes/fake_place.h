@@ -86,7 +86,7 @@ class FakeEngineFactory : public EngineFactory {
   FakeEngineFactory(Loop& loop, Clock& clock, Random& random, FakePlace& place)
       : loop_(loop), clock_(clock), random_(random), place_(place) {}
 
-  absl::Status CheckBackend(const std::string& backend) const override;
+  absl::Status CheckBackend(const std::string& backend, const SandboxSpec&) const override;
   std::vector<Backend*> backends() const override { return {}; }
   Task<absl::StatusOr<OpenPlace>> Open(Request request) override;
 

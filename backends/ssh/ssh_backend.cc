@@ -1,0 +1,148 @@
+#include "backends/ssh/ssh_backend.h"
+
+#include <utility>
+
+#include "backends/ssh/ssh_host.h"
+#include "daemon/runtime/log.h"
+#include "daemon/runtime/status.h"
+
+namespace hermes {
+namespace {
+
+constexpr std::string_view kHandlePrefix = "ssh:";
+constexpr size_t kNonceBytes = 12;
+
+struct Shared {
+  Shared(SshHost::Deps d, SshOptions o) : deps(d), options(std::move(o)) {}
+  SshHost::Deps deps;
+  SshOptions options;
+  SshHosts openssh{deps, *options.openssh};
+  SshHosts libssh2{deps, *options.libssh2};
+};
+
+class SshSandbox : public Sandbox {
+ public:
+  SshSandbox(std::shared_ptr<Shared> shared, std::shared_ptr<SshHosts::Use> host)
+      : shared_(std::move(shared)), host_(std::move(host)) {}
+
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line,
+                                                           Lane lane) override {
+    return (*host_)->Open(std::move(boot_line), lane);
+  }
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
+    return Connect(shared_, host_);
+  }
+  std::string place_key() const override {
+    return std::string(kHandlePrefix) + (*host_)->resolved().sharing_key;
+  }
+  std::string description() const override { return (*host_)->description(); }
+  std::string handle() const override { return place_key(); }
+
+  // The host stays: there is nothing to let go of but the connection, which is shared.
+  Task<absl::Status> Close(bool destroy) override { co_return absl::OkStatus(); }
+
+ private:
+  static Task<absl::StatusOr<std::unique_ptr<Stream>>> Connect(
+      std::shared_ptr<Shared> shared, std::shared_ptr<SshHosts::Use> host) {
+    const ssh::Programs programs = shared->options.programs;
+    const std::string nonce = shared->deps.random.Hex(kNonceBytes);
+    const std::string command =
+        ssh::PlaceCommand(ssh::QuestionFor(programs, shared->options.daemon_id, nonce));
+    CO_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream,
+                        co_await (*host)->Open(command, Lane::kCommand));
+    CO_ASSIGN_OR_RETURN(
+        ssh::FarRunner far,
+        co_await ssh::AwaitRunner(shared->deps.clock, std::move(stream), programs, nonce));
+    LogInfo("ssh to " + (*host)->description() + ": runner in " + far.place.text +
+            (far.uploaded ? ", sent" : "") + "; " + far.place.os + " " + far.place.arch +
+            ", login shell " + far.place.shell + ", has " + far.place.tools);
+    co_return std::move(far.stream);
+  }
+
+  const std::shared_ptr<Shared> shared_;
+  const std::shared_ptr<SshHosts::Use> host_;
+};
+
+class SshBackend : public Backend {
+ public:
+  explicit SshBackend(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
+
+  std::string_view name() const override { return "ssh"; }
+  absl::Status Available() const override { return absl::OkStatus(); }
+  absl::Status Check(const SandboxSpec& spec) const override {
+    RETURN_IF_ERROR(CheckSshSpec(spec.ssh, "ssh"));
+    if (!Configured(spec.ssh) || !UsesLibssh2(spec.ssh)) return absl::OkStatus();
+    return BadField("ssh.config_file",
+                    "and options need the openssh transport: " +
+                        std::string(shared_->options.openssh->Available().message()));
+  }
+
+  Capabilities runner_capabilities() const override {
+    Capabilities all = plain_capabilities();
+    all.merged_order = true;
+    all.pty = true;
+    all.survives_daemon = true;
+    all.residual_tracking = true;
+    all.kill_method = KillMethod::kSupervisor;
+    all.kill_verified = true;
+    return all;
+  }
+  Capabilities plain_capabilities() const override {
+    Capabilities some;
+    some.split_stderr = true;
+    some.merged_order = true;
+    some.stdin_stream = true;
+    some.remote_deadline = true;
+    some.shell_functions = true;
+    some.argv = true;
+    some.kill_method = KillMethod::kGroupAndCookie;
+    return some;
+  }
+  Duration lease() const override { return kSshLease; }
+
+  Task<absl::StatusOr<std::unique_ptr<Sandbox>>> Open(SandboxSpec spec) override {
+    return Make(shared_, TargetFor(spec.ssh), UsesLibssh2(spec.ssh));
+  }
+  Task<absl::StatusOr<std::unique_ptr<Sandbox>>> Reattach(SandboxSpec spec,
+                                                          std::string handle) override {
+    if (!handle.starts_with(kHandlePrefix) || spec.ssh.host.empty()) {
+      co_return Error(Reason::k_STORE_CORRUPT, "this is no handle of the ssh backend");
+    }
+    co_return co_await Make(shared_, TargetFor(spec.ssh), UsesLibssh2(spec.ssh));
+  }
+
+ private:
+  static Task<absl::StatusOr<std::unique_ptr<Sandbox>>> Make(std::shared_ptr<Shared> shared,
+                                                             SshTarget target, bool libssh2) {
+    SshHosts& hosts = libssh2 ? shared->libssh2 : shared->openssh;
+    CO_ASSIGN_OR_RETURN(std::shared_ptr<SshHosts::Use> host, co_await hosts.For(std::move(target)));
+    co_return std::make_unique<SshSandbox>(std::move(shared), std::move(host));
+  }
+
+  static bool Configured(const SshSpec& spec) {
+    return !spec.config_file.empty() || !spec.options.empty();
+  }
+  bool UsesLibssh2(const SshSpec& spec) const {
+    SshTransportChoice choice = spec.transport;
+    if (choice == SshTransportChoice::kAuto) choice = shared_->options.transport;
+    if (choice != SshTransportChoice::kAuto) return choice == SshTransportChoice::kLibssh2;
+    return !shared_->options.openssh->Available().ok();
+  }
+  SshTarget TargetFor(const SshSpec& spec) const {
+    SshTarget target{spec, shared_->options.learned_known_hosts};
+    if (target.spec.host_key.empty()) target.spec.host_key = shared_->options.host_key;
+    return target;
+  }
+
+  const std::shared_ptr<Shared> shared_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> MakeSshBackend(Loop& loop, Clock& clock, Random& random,
+                                        SshOptions options) {
+  return std::make_unique<SshBackend>(
+      std::make_shared<Shared>(SshHost::Deps{loop, clock, random}, std::move(options)));
+}
+
+}  // namespace hermes

@@ -1,0 +1,81 @@
+#include "backends/ssh/ssh_host.h"
+
+#include <utility>
+
+namespace hermes {
+
+SshHost::SshHost(Deps deps, SshTransport& transport, SshTarget target, SshResolved resolved,
+                 std::shared_ptr<SshGate> gate)
+    : deps_(deps),
+      transport_(transport),
+      target_(std::move(target)),
+      resolved_(std::move(resolved)),
+      gate_(std::move(gate)),
+      command_lane_(MakeLane(Duration::zero())),
+      bulk_lane_(MakeLane(kBulkIdleLimit)) {}
+
+SshHost::~SshHost() {
+  command_lane_->Stop();
+  bulk_lane_->Stop();
+}
+
+SshLane::Ptr SshHost::MakeLane(Duration idle_limit) const {
+  return std::make_shared<SshLane>(
+      SshLane::Deps{deps_.loop, deps_.clock, deps_.random, transport_, target_, gate_, idle_limit});
+}
+
+Task<absl::StatusOr<std::unique_ptr<Stream>>> SshHost::Open(std::string command, Lane lane) {
+  const bool other = lane == Lane::kBulk || (lane == Lane::kControl && !command_lane_->HasRoom());
+  return SshLane::Run(other ? bulk_lane_ : command_lane_, std::move(command));
+}
+
+std::string SshHost::description() const {
+  return resolved_.user + "@" + resolved_.host + ":" + std::to_string(resolved_.port);
+}
+
+SshHosts::Use::Use(SshHosts& hosts, std::shared_ptr<SshHost> host)
+    : hosts_(hosts), host_(std::move(host)) {
+  ++host_->users_;
+  host_->linger_.reset();
+}
+
+SshHosts::Use::~Use() {
+  if (--host_->users_ == 0) hosts_.Release(host_);
+}
+
+Task<absl::StatusOr<std::shared_ptr<SshHosts::Use>>> SshHosts::For(SshTarget target) {
+  const SteadyTime now = deps_.clock.Now();
+  const SshResolved* resolved = nullptr;
+  auto [from, to] = resolved_.equal_range(target.spec.host);
+  for (; from != to; ++from) {
+    if (from->second.target == target && from->second.until > now)
+      resolved = &from->second.resolved;
+  }
+  if (resolved == nullptr) {
+    absl::StatusOr<SshResolved> fresh = co_await transport_.Resolve(target);
+    if (!fresh.ok()) co_return fresh.status();
+    if (resolved_.size() >= kMaxResolved) resolved_.clear();
+    Known known{target, *std::move(fresh), deps_.clock.Now() + kResolvedLife};
+    resolved = &resolved_.emplace(target.spec.host, std::move(known))->second.resolved;
+  }
+  std::shared_ptr<SshHost>& host = hosts_[resolved->sharing_key];
+  if (host == nullptr) {
+    const std::string name = resolved->host + ":" + std::to_string(resolved->port);
+    std::shared_ptr<SshGate> gate = gates_[name].lock();
+    if (gate == nullptr) gates_[name] = gate = std::make_shared<SshGate>(deps_.loop);
+    host = std::make_shared<SshHost>(deps_, transport_, std::move(target), *resolved, gate);
+  }
+  co_return std::make_shared<Use>(*this, host);
+}
+
+void SshHosts::Release(const std::shared_ptr<SshHost>& host) {
+  const std::string key = host->resolved().sharing_key;
+  host->linger_ = deps_.clock.At(deps_.clock.Now() + kHostLinger, [this, key] {
+    auto it = hosts_.find(key);
+    if (it == hosts_.end() || it->second->users_ != 0) return;
+    hosts_.erase(it);
+    std::erase_if(gates_, [](const auto& entry) { return entry.second.expired(); });
+  });
+}
+
+}  // namespace hermes

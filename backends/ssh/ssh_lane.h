@@ -1,0 +1,99 @@
+#pragma once
+
+// SshLane: one connection to a host, kept and renewed. It logs in when a stream is wanted, one
+// login at a time per host, never in a storm: after refused credentials it waits long, after other
+// failures shortly, and calls meanwhile get the same error. A channel that the host refuses is a
+// busy slot: the lane learns how many there are, and the callers take turns. Shared by the streams
+// and coroutines that use it; loop thread.
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "backends/ssh/ssh_connection.h"
+#include "daemon/runtime/backoff.h"
+#include "daemon/runtime/clock.h"
+#include "daemon/runtime/event.h"
+#include "daemon/runtime/loop.h"
+#include "daemon/runtime/random.h"
+
+namespace hermes {
+
+// How long a busy slot is waited for before it is tried again: from the first to the most.
+inline constexpr Duration kSlotRetryFirst = std::chrono::milliseconds(20);
+inline constexpr Duration kSlotRetryMost = std::chrono::milliseconds(500);
+// A host that refuses every channel for this long, though none is open, has none for us:
+// BACKEND_UNREACHABLE.
+inline constexpr Duration kSlotPatience = std::chrono::seconds(20);
+// After a failed login the next is not tried before; calls meanwhile get the same error.
+inline constexpr Duration kLoginPauseFirst = std::chrono::milliseconds(100);
+inline constexpr Duration kLoginPauseMost = std::chrono::seconds(5);
+// The same after refused credentials: hosts lock out who keeps trying.
+inline constexpr Duration kAuthPauseFirst = std::chrono::seconds(20);
+inline constexpr Duration kAuthPauseMost = std::chrono::minutes(5);
+
+// One login at a time; shared by all lanes to one host and port.
+struct SshGate {
+  explicit SshGate(Loop& loop) : changed(loop) {}
+  bool busy = false;
+  Event changed;
+};
+
+class SshLane : public std::enable_shared_from_this<SshLane> {
+ public:
+  using Ptr = std::shared_ptr<SshLane>;
+  struct Deps {
+    Loop& loop;
+    Clock& clock;
+    Random& random;
+    SshTransport& transport;
+    SshTarget target;
+    std::shared_ptr<SshGate> gate;
+    Duration idle_limit{0};  // a connection without streams is dropped after it; 0: kept
+  };
+  explicit SshLane(Deps deps);
+
+  // As SshConnection::Run, but waits for a slot and logs in if need be.
+  static Task<absl::StatusOr<std::unique_ptr<Stream>>> Run(Ptr self, std::string command);
+
+  // False: a Run would have to wait for somebody's stream to end.
+  bool HasRoom() const { return queue_.empty() && open_ < limit_; }
+  bool up() const { return connection_ != nullptr && connection_->alive(); }
+
+  // Drops the connection; calls under way and later ones end with RECONNECTING.
+  void Stop();
+
+ private:
+  class SlotStream;
+  static Task<absl::Status> TakeSlot(Ptr self, uint64_t ticket);
+  static Task<void> AwaitSlot(Ptr self, Duration most);
+  static Task<absl::Status> EnsureUp(Ptr self);
+  static Task<absl::Status> LogIn(Ptr self);
+  void NoteFailure(const absl::Status& why);
+  void Release();
+  void ArmIdle();
+
+  Deps deps_;
+  Event changed_;  // a slot, the connection, the queue
+  bool stopped_ = false;
+
+  std::shared_ptr<SshConnection> connection_;
+  bool logging_in_ = false;
+  uint64_t logins_ = 0;  // that have ended
+  SteadyTime not_before_;
+  absl::Status last_error_;
+  Backoff login_pause_;
+  Backoff auth_pause_;
+
+  uint32_t open_ = 0;   // streams that live or are being opened
+  uint32_t limit_;      // what the host is believed to allow at once
+  uint64_t ended_ = 0;  // streams
+  uint64_t next_ticket_ = 0;
+  std::deque<uint64_t> queue_;  // who waits for a slot, in order
+  std::unique_ptr<Clock::Alarm> idle_;
+};
+
+}  // namespace hermes

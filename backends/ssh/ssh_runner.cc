@@ -1,0 +1,171 @@
+#include "backends/ssh/ssh_runner.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
+
+#include <openssl/sha.h>
+
+#include "daemon/runtime/race.h"
+#include "daemon/runtime/status.h"
+
+namespace hermes::ssh {
+namespace {
+
+constexpr size_t kMaxShownNoise = 400;  // bytes of what a login shell said, in an error
+
+Program ProgramOf(std::span<const char> image) {
+  if (image.empty()) return {};
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest;
+  SHA256(reinterpret_cast<const unsigned char*>(image.data()), image.size(), digest.data());
+  constexpr std::string_view kHex = "0123456789abcdef";
+  Program program{.sha256 = "", .bytes = image.size()};
+  for (const unsigned char byte : digest) {
+    program.sha256 += kHex[byte >> 4];
+    program.sha256 += kHex[byte & 15];
+  }
+  return program;
+}
+
+// The link's first bytes may have come with our last line.
+class WithHead : public Stream {
+ public:
+  WithHead(std::string head, std::unique_ptr<Stream> inner)
+      : head_(std::move(head)), inner_(std::move(inner)) {}
+  Task<absl::StatusOr<size_t>> ReadStdout(std::span<char> into) override {
+    if (head_.empty()) co_return co_await inner_->ReadStdout(into);
+    const size_t bytes = std::min(into.size(), head_.size());
+    std::copy_n(head_.begin(), bytes, into.begin());
+    head_.erase(0, bytes);
+    co_return bytes;
+  }
+  Task<absl::StatusOr<size_t>> ReadStderr(std::span<char> into) override {
+    return inner_->ReadStderr(into);
+  }
+  Task<absl::Status> Write(std::string_view data) override { return inner_->Write(data); }
+  void CloseStdin() override { inner_->CloseStdin(); }
+  void Abort() override { inner_->Abort(); }
+  Task<std::optional<End>> WaitEnd() override { return inner_->WaitEnd(); }
+
+ private:
+  std::string head_;
+  std::unique_ptr<Stream> inner_;
+};
+
+struct Conversation {
+  std::unique_ptr<Stream> stream;
+  Programs programs;
+  std::string nonce;
+  std::string unread;  // after the last line taken
+  size_t taken = 0;    // bytes of lines that were not ours
+  std::string noise;   // the beginning of them
+  PlaceAnswer place;
+  bool uploaded = false;
+};
+
+absl::Status NoAnswer(const Conversation& talk, const std::optional<Stream::End>& end) {
+  std::string what = "the login shell did not run our command";
+  if (end && !end->signalled) what += " (it ended with " + std::to_string(end->value) + ")";
+  std::string said = talk.noise + talk.unread.substr(0, kMaxShownNoise);
+  for (char& c : said) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  }
+  const size_t first = said.find_first_not_of(' ');
+  if (first != std::string::npos) what += "; it said: " + said.substr(first, kMaxShownNoise);
+  return Error(Reason::k_CAPABILITY_MISSING, what);
+}
+
+// The next line of stdout; an error at its end.
+Task<absl::StatusOr<std::string>> NextLine(std::shared_ptr<Conversation> talk) {
+  std::vector<char> buffer(16 << 10);
+  for (;;) {
+    const size_t newline = talk->unread.find('\n');
+    if (newline != std::string::npos) {
+      std::string line = talk->unread.substr(0, newline);
+      talk->unread.erase(0, newline + 1);
+      co_return line;
+    }
+    if (talk->taken + talk->unread.size() > kMaxNoise) co_return NoAnswer(*talk, std::nullopt);
+    CO_ASSIGN_OR_RETURN(size_t bytes, co_await talk->stream->ReadStdout(buffer));
+    if (bytes == 0) co_return NoAnswer(*talk, co_await talk->stream->WaitEnd());
+    talk->unread.append(buffer.data(), bytes);
+  }
+}
+
+void NoteNoise(Conversation& talk, const std::string& line) {
+  talk.taken += line.size() + 1;
+  if (talk.noise.size() < kMaxShownNoise) talk.noise += line.substr(0, kMaxShownNoise) + " ";
+}
+
+Task<absl::Status> AwaitAnswer(std::shared_ptr<Conversation> talk) {
+  for (;;) {
+    CO_ASSIGN_OR_RETURN(std::string line, co_await NextLine(talk));
+    if (std::optional<PlaceAnswer> answer = ParsePlaceAnswer(line, talk->nonce)) {
+      talk->place = *std::move(answer);
+      break;
+    }
+    NoteNoise(*talk, line);
+  }
+  if (talk->place.verdict != PlaceAnswer::Verdict::kNone) co_return absl::OkStatus();
+  co_return Error(Reason::k_CAPABILITY_MISSING, talk->place.text);
+}
+
+Task<absl::Status> Put(std::shared_ptr<Conversation> talk) {
+  const bool arm = talk->place.arch == "aarch64" || talk->place.arch == "arm64";
+  const std::span<const char> image = arm ? talk->programs.aarch64 : talk->programs.x86_64;
+  CO_RETURN_IF_ERROR(co_await talk->stream->Write({image.data(), image.size()}));
+  for (;;) {
+    CO_ASSIGN_OR_RETURN(std::string line, co_await NextLine(talk));
+    std::optional<bool> stored = ParsePutAnswer(line, talk->nonce);
+    if (stored == true) break;
+    if (stored == false) {
+      co_return Error(Reason::k_CAPABILITY_MISSING,
+                      "hermes-runner could not be stored undamaged below " + talk->place.text +
+                          ": is the disk full?");
+    }
+    NoteNoise(*talk, line);
+  }
+  talk->uploaded = true;
+  co_return absl::OkStatus();
+}
+
+}  // namespace
+
+PlaceQuestion QuestionFor(const Programs& programs, std::string daemon_id, std::string nonce) {
+  return {.daemon_id = std::move(daemon_id),
+          .nonce = std::move(nonce),
+          .x86_64 = ProgramOf(programs.x86_64),
+          .aarch64 = ProgramOf(programs.aarch64)};
+}
+
+Task<absl::StatusOr<FarRunner>> AwaitRunner(Clock& clock, std::unique_ptr<Stream> stream,
+                                            Programs programs, std::string nonce) {
+  auto talk = std::make_shared<Conversation>();
+  talk->stream = std::move(stream);
+  talk->programs = programs;
+  talk->nonce = std::move(nonce);
+  const auto stop = [talk] { talk->stream->Abort(); };
+  bool expired = false;
+  absl::Status status =
+      co_await WithDeadline(clock, clock.Now() + kPlaceLimit, AwaitAnswer(talk), stop, &expired);
+  if (expired) {
+    co_return Error(Reason::k_BACKEND_UNREACHABLE, "the host's login shell did not answer in time");
+  }
+  CO_RETURN_IF_ERROR(status);
+  if (talk->place.verdict == PlaceAnswer::Verdict::kPut) {
+    status = co_await WithDeadline(clock, clock.Now() + kPutLimit, Put(talk), stop, &expired);
+    if (expired) {
+      co_return Error(Reason::k_BACKEND_UNREACHABLE,
+                      "sending hermes-runner to the host took too long");
+    }
+    CO_RETURN_IF_ERROR(status);
+  }
+  FarRunner far{std::move(talk->stream), std::move(talk->place), talk->uploaded};
+  if (!talk->unread.empty()) {
+    far.stream = std::make_unique<WithHead>(std::move(talk->unread), std::move(far.stream));
+  }
+  co_return far;
+}
+
+}  // namespace hermes::ssh
