@@ -29,6 +29,10 @@ using std::chrono::seconds;
 #endif
 constexpr bool kFreedMemoryIsKept = HERMES_KEEPS_FREED_MEMORY;  // by the address sanitizer
 
+// "At once", as against the minute that a command goes on for: a busy machine must not matter.
+constexpr Duration kAtOnce = seconds(20);
+constexpr int kRounds = 30;  // at most, for the best of them to show how long something takes
+
 constexpr const char* kDay = "\xe6\x97\xa5";  // U+65E5
 
 // The resident memory of this process.
@@ -115,13 +119,14 @@ TEST_P(BackendContract, V08AHundredMegabytesAreExactAndMemoryStaysBounded) {
   EXPECT_EQ(run->offset[0], size);
   EXPECT_EQ(wrong, 0u);
   if (!kFreedMemoryIsKept) EXPECT_LT(most - before, 64u << 20);
-  EXPECT_LT(run->first_byte_at - run->asked, milliseconds(500)) << "V09 is the strict one";
+  EXPECT_LT(run->first_byte_at - run->asked, kAtOnce) << "V09 is the strict one";
 }
 
 TEST_P(BackendContract, V09FirstBytesComeAtOnce) {
+  // Waiting for more output would show in every round; a busy machine does not.
   Duration best = seconds(1);
-  for (int i = 0; i < 3; ++i) {
-    RunPtr run = world().Start(session(), "echo hi; sleep 2");
+  for (int i = 0; i < kRounds && best >= milliseconds(100); ++i) {
+    RunPtr run = world().Start(session(), "echo hi; sleep " + world().UniqueSeconds(60));
     ASSERT_TRUE(world().Until([run] { return run->out == "hi\n"; }));
     best = std::min(best, run->first_byte_at - run->asked);
     EXPECT_FALSE(run->outcome.has_value()) << "the output waited for the end";
@@ -135,7 +140,7 @@ TEST_P(BackendContract, V10ABackgroundChildDoesNotDelayTheEnd) {
   RunPtr run = Run("sleep " + sleep + " & echo x");
   EXPECT_EQ(run->out, "x\n");
   ExpectExit(run, 0);
-  EXPECT_LT(run->ended_at - run->asked, seconds(1));
+  EXPECT_LT(run->ended_at - run->asked, kAtOnce);
   if (!capabilities().residual_tracking) return;
   EXPECT_TRUE(run->outcome->residual);
   EXPECT_FALSE(run->drained);
@@ -149,16 +154,19 @@ TEST_P(BackendContract, V11ADisownedSessionLeaderDoesNotDelayTheEnd) {
   const std::string sleep = world().UniqueSeconds(60);
   RunPtr run = Run("setsid sleep " + sleep + " & disown; echo x");
   EXPECT_EQ(run->out, "x\n");
-  EXPECT_LT(run->ended_at - run->asked, seconds(1));
+  EXPECT_LT(run->ended_at - run->asked, kAtOnce);
   ASSERT_TRUE(world().Kill(run, Duration(0)).ok());
   EXPECT_EQ(world().CountArgument(session(), sleep), 0);
 }
 
 TEST_P(BackendContract, LaterBytesOfABackgroundChildStillArrive) {
   if (!capabilities().residual_tracking) GTEST_SKIP() << "the capability says so";
-  RunPtr run = Run("(sleep 0.3; echo late) & echo early");
+  const std::string gate = "/tmp/hermes-contract-" + world().random.Hex(8);
+  RunPtr run = Run("(until [ -e " + gate + " ]; do sleep 0.02; done; echo late) & echo early");
   EXPECT_EQ(run->out, "early\n");
+  Run("touch " + gate);
   world().WaitDrained(run);
+  Run("rm " + gate);
   EXPECT_EQ(run->out, "early\nlate\n");
 }
 
@@ -208,7 +216,7 @@ TEST_P(BackendContract, V13StdinArrivesByteForByte) {
 TEST_P(BackendContract, V14WithoutStdinThereIsEndOfFileAtOnce) {
   RunPtr run = Run("cat; echo done");
   EXPECT_EQ(run->out, "done\n");
-  EXPECT_LT(run->ended_at - run->asked, seconds(5));
+  EXPECT_LT(run->ended_at - run->asked, kAtOnce);
 }
 
 TEST_P(BackendContract, ARefusedWriteSaysThatStdinIsClosed) {
@@ -228,7 +236,7 @@ TEST_P(BackendContract, V15TheTimeoutEndsTheTreeOverThere) {
   EXPECT_EQ(run->outcome->state, CommandState::kKilled) << run->Told();
   EXPECT_EQ(run->outcome->cause, Cause::kRunTimeout);
   EXPECT_GE(run->ended_at - run->asked, seconds(2));
-  EXPECT_LT(run->ended_at - run->asked, seconds(5));
+  EXPECT_LT(run->ended_at - run->asked, seconds(2) + kAtOnce);
   EXPECT_EQ(world().CountArgument(session(), sleep), 0);
 }
 
@@ -254,7 +262,8 @@ TEST_P(BackendContract, V17ACommandThatIgnoresTermIsKilledAfterTheGrace) {
   ASSERT_TRUE(world().Kill(run, milliseconds(700)).ok());
   world().WaitEnd(run);
   EXPECT_EQ(run->outcome->state, CommandState::kKilled) << run->Told();
-  EXPECT_LT(run->ended_at - asked, milliseconds(1700));
+  EXPECT_GE(run->ended_at - asked, milliseconds(700));
+  EXPECT_LT(run->ended_at - asked, kAtOnce);
 }
 
 TEST_P(BackendContract, V18AChildThatLeftTheSessionIsGoneToo) {
@@ -351,7 +360,7 @@ TEST_P(BackendContract, V37SecretsAreInNobodysArguments) {
 
 TEST_P(BackendContract, V72ABackgroundCommandRunsInItsDirectoryAndEndsWithItsCode) {
   Duration best = seconds(1);
-  for (int i = 0; i < 5; ++i) {
+  for (int i = 0; i < kRounds && best >= milliseconds(50); ++i) {
     CommandSpec spec;
     spec.script = "pwd; exit 7";
     spec.cwd = "/usr";

@@ -87,9 +87,9 @@ TEST_P(BackendContract, V22ADeadFarEndIsAnUnknownEndAndTheSessionComesBackWithIt
 
 TEST_P(BackendContract, V66ALeaseHoldsWhileItIsRenewedAndLapsesAfterwards) {
   if (!capabilities().survives_daemon) GTEST_SKIP() << "the capability says so";
-  TestSession& leased = world().Open({}, seconds(1));
+  TestSession& leased = world().Open({}, seconds(3));
   world().Run(leased, "export A=kept");
-  RunPtr held = world().Run(leased, "sleep 2.5; echo alive");
+  RunPtr held = world().Run(leased, "sleep 4; echo alive");
   EXPECT_EQ(held->out, "alive\n");
   ExpectExit(held, 0);
   const std::string sleep = world().UniqueSeconds(60);
@@ -97,7 +97,7 @@ TEST_P(BackendContract, V66ALeaseHoldsWhileItIsRenewedAndLapsesAfterwards) {
   ASSERT_TRUE(world().Until([run] { return run->out == "s\n"; }));
   world().RestartDaemon();  // comes back without renewing
   RunPtr again = world().Adopt(leased, run, 2, 0);
-  world().WaitEnd(again, seconds(10));
+  world().WaitEnd(again, seconds(30));
   EXPECT_EQ(again->outcome->state, CommandState::kKilled) << again->Told();
   EXPECT_EQ(again->outcome->cause, Cause::kLeaseExpired);
   EXPECT_EQ(world().CountArgument(leased, sleep), 0);
@@ -118,7 +118,7 @@ TEST_P(BackendContract, V68APlaceThatIsDownIsATypedErrorAndTheNextCallRecovers) 
   const SteadyTime asked = world.clock.Now();
   absl::Status down = world.TryOpen(session, spec, Duration(0), "");
   EXPECT_EQ(ReasonOf(down), Reason::k_BACKEND_UNREACHABLE) << down;
-  EXPECT_LT(world.clock.Now() - asked, seconds(5));
+  EXPECT_LT(world.clock.Now() - asked, seconds(20));
   session.engine.reset();
   repair();
   absl::Status up = world.TryOpen(session, spec, Duration(0), "");
@@ -163,13 +163,13 @@ TEST_P(BackendContract, V71ARestartedDaemonTakesUpItsCommandsAtExactOffsets) {
 
 TEST_P(BackendContract, V71WhatACommandWroteAndHowItEndedMeanwhileIsKept) {
   if (!capabilities().survives_daemon) GTEST_SKIP() << "the capability says so";
-  RunPtr run = world().Start(
-      session(),
-      "echo first; sleep 0.3; yes 0123456789abcde | head -c 8000000; echo e >&2; exit 9");
+  const std::string gate = "/tmp/hermes-contract-" + world().random.Hex(8);
+  RunPtr run = world().Start(session(), "echo first; until [ -e " + gate +
+                                            " ]; do sleep 0.02; done; yes 0123456789abcde | "
+                                            "head -c 8000000; echo e >&2; exit 9");
   ASSERT_TRUE(world().Until([run] { return run->out == "first\n"; }));
   world().RestartDaemon();
-  for (int i = 0; i < 100 && world().CountArgument(session(), "8000000") != 0; ++i) {
-  }
+  world().Run(session(), "touch " + gate);
   RunPtr again = world().Adopt(session(), run, 6, 0);
   world().WaitEnd(again);
   ASSERT_EQ(again->out.size(), 8'000'000u);
@@ -178,6 +178,7 @@ TEST_P(BackendContract, V71WhatACommandWroteAndHowItEndedMeanwhileIsKept) {
   }
   EXPECT_EQ(again->err, "e\n");
   ExpectExit(again, 9);
+  world().Run(session(), "rm " + gate);
 }
 
 TEST_P(BackendContract, V71AnUnknownRunIsSaidToBeUnknownAndNeverStartsLater) {
@@ -217,7 +218,7 @@ TEST_P(BackendContract, ClosingASessionKillsItsCommandsAndLeavesOthersAlone) {
   const std::string sleep = world().UniqueSeconds(60);
   RunPtr mine = world().Start(closing, "echo s; sleep " + sleep);
   RunPtr theirs = world().Start(other, "echo s; read -r x; sleep 0.5; echo done");
-  ASSERT_TRUE(world().Until([&] { return mine->out == "s\n" && theirs->out == "s\n"; }));
+  ASSERT_TRUE(world().Until([&] { return mine->out == "s\n" && theirs->out.starts_with("s\n"); }));
   absl::StatusOr<TreeReport> closed = world().Await(closing.engine->Close(milliseconds(200)));
   ASSERT_TRUE(closed.ok()) << closed.status();
   EXPECT_EQ(closed->survivors, 0u);

@@ -125,7 +125,7 @@ TEST_F(CrashTest, RunnerKilledAtRandomMomentsInventsNothingAndLeavesNoOrphan) {
       }
     }
   }
-  EXPECT_TRUE(ProcessesWithCookie("CRASH_COOKIE=" + cookie_).empty());
+  EXPECT_TRUE(WaitUntilNoneHas("CRASH_COOKIE=" + cookie_));
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@ namespace hermes {
 namespace {
 
 constexpr int kReadyLimitMs = 20'000;
+constexpr auto kGoneLimit = std::chrono::seconds(30);
 
 std::string ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -76,7 +78,8 @@ DaemonProcess::DaemonProcess() {
 DaemonProcess::~DaemonProcess() {
   if (pid_ != 0) Kill(SIGKILL);
   if (pid_t runner = RunnerPid(); runner != 0) ::kill(runner, SIGKILL);
-  std::filesystem::remove_all(dir_);
+  std::error_code dying_writers;  // may put a file there meanwhile: the folder then stays
+  std::filesystem::remove_all(dir_, dying_writers);
 }
 
 void DaemonProcess::Configure(const std::string& toml) {
@@ -129,15 +132,16 @@ int DaemonProcess::Terminate() {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+// Supervisors are forks of the runner and look alike, but only the runner listens.
 pid_t DaemonProcess::RunnerPid() const {
-  pid_t runner = 0;
-  ForEachProcess([&](pid_t pid) {
-    std::string line = ReadFile("/proc/" + std::to_string(pid) + "/cmdline");
-    // Supervisors are forks of the runner and look alike; the runner is the oldest.
-    std::string serve = std::string("serve") + '\0' + dir_;
-    if (line.find(serve) != std::string::npos && (runner == 0 || pid < runner)) runner = pid;
-  });
-  return runner;
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address = Address(dir_ + "/runner/s");
+  ucred peer{};
+  socklen_t size = sizeof(peer);
+  const bool there = ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 &&
+                     ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
+  ::close(fd);
+  return there ? peer.pid : 0;
 }
 
 std::shared_ptr<grpc::Channel> DaemonProcess::Connect() const {
@@ -190,6 +194,22 @@ std::vector<pid_t> ProcessesWithCookie(const std::string& cookie) {
     if (environment.find('\0' + cookie + '\0') != std::string::npos) found.push_back(pid);
   });
   return found;
+}
+
+bool WaitUntilNoneHas(const std::string& cookie) {
+  const auto limit = std::chrono::steady_clock::now() + kGoneLimit;
+  for (std::vector<pid_t> left = ProcessesWithCookie(cookie); !left.empty();
+       left = ProcessesWithCookie(cookie)) {
+    const auto rest = std::chrono::duration_cast<std::chrono::milliseconds>(
+        limit - std::chrono::steady_clock::now());
+    if (rest.count() <= 0) return false;
+    const int fd = static_cast<int>(::syscall(SYS_pidfd_open, left[0], 0));
+    if (fd < 0) continue;  // gone by now
+    pollfd end{fd, POLLIN, 0};
+    ::poll(&end, 1, static_cast<int>(rest.count()));
+    ::close(fd);
+  }
+  return true;
 }
 
 std::string NewUuid() {

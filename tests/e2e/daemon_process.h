@@ -58,6 +58,8 @@ bool Eventually(const std::function<bool()>& condition);
 
 // Processes whose environment holds NAME=value, whatever became of their parents.
 std::vector<pid_t> ProcessesWithCookie(const std::string& cookie);
+// For trees that end a moment after what told of their end: false when some are left after 30 s.
+bool WaitUntilNoneHas(const std::string& cookie);
 
 // What one client learned of one command.
 struct Seen {

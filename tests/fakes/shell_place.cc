@@ -92,7 +92,10 @@ Place::Place(Kind kind, std::vector<std::string> shell) : kind_(kind), shell_(st
   state.env = {{"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"LC_ALL", "C.UTF-8"}, {"HOME", dir_}};
 }
 
-Place::~Place() { std::filesystem::remove_all(dir_); }
+Place::~Place() {
+  std::error_code dying_writers;
+  std::filesystem::remove_all(dir_, dying_writers);
+}
 
 Ran Place::Execute(const Spawn& spawn) {
   Pipe out = MakePipe();

@@ -1,6 +1,6 @@
 #pragma once
 
-// A directory of the test's own, removed at the end.
+// A directory of the test's own, removed at the end unless a dying process still puts a file there.
 
 #include <cstdlib>
 #include <filesystem>
@@ -17,7 +17,10 @@ class TempDir {
     EXPECT_NE(mkdtemp(name.data()), nullptr);
     path_ = name;
   }
-  ~TempDir() { std::filesystem::remove_all(path_); }
+  ~TempDir() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
   TempDir(const TempDir&) = delete;
   TempDir& operator=(const TempDir&) = delete;
   const std::string& path() const { return path_; }

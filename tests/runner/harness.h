@@ -379,7 +379,8 @@ class RunnerTest : public ::testing::Test {
   void TearDown() override {
     client.reset();
     KillRunner();
-    std::filesystem::remove_all(directory);
+    std::error_code dying_writers;
+    std::filesystem::remove_all(directory, dying_writers);
   }
 
   void Connect() {

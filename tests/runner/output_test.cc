@@ -144,7 +144,7 @@ TEST_F(BackgroundTest, AHolderOfThePipeDoesNotDelayTheEnd) {
     auto before = Clock::now();
     uint32_t command = client->Start(Shell(script));
     ASSERT_TRUE(client->UntilExit(command));
-    EXPECT_LT(Clock::now() - before, std::chrono::seconds(2));
+    EXPECT_LT(Clock::now() - before, std::chrono::seconds(20));
     EXPECT_EQ(client->results[command].out, "x\n");
     EXPECT_EQ(client->results[command].exit->value, 0);
     EXPECT_EQ(client->results[command].exit->residual, 1);
