@@ -40,7 +40,10 @@ std::optional<Trailer> ParseTrailer(std::string_view text) {
   const char* at = text.data();
   const char* end = at + text.size();
   for (int& number : numbers) {
-    if (&number != numbers && (at == end || *at++ != ' ')) return std::nullopt;
+    if (&number != numbers) {
+      if (at == end || *at != ' ') return std::nullopt;
+      ++at;
+    }
     auto [next, error] = std::from_chars(at, end, number);
     if (error != std::errc()) return std::nullopt;
     at = next;

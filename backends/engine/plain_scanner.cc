@@ -27,21 +27,28 @@ void Scanner::Feed(std::string_view bytes) {
 bool Scanner::TakeStart() {
   const size_t at = pending_.find(start_mark_);
   if (at == std::string::npos) {
-    const size_t noise = pending_.size() - Partial(pending_, start_mark_);
-    noise_.append(pending_, 0, noise);
-    if (noise_.size() > kMaxNoise) noise_.erase(0, noise_.size() - kMaxNoise);
-    pending_.erase(0, noise);
+    TakeNoise(pending_.size() - Partial(pending_, start_mark_));
     return false;
   }
-  const size_t end = pending_.find('\n', at);
-  if (end == std::string::npos) return false;
-  const size_t word = at + start_mark_.size();
-  std::string line = pending_.substr(word, end - word);
+  TakeNoise(at);
+  const size_t end = pending_.find('\n');
+  if (end == std::string::npos && pending_.size() <= kMaxMarkedLine) return false;
+  if (end == std::string::npos || end > kMaxMarkedLine) {
+    TakeNoise(start_mark_.size());
+    return true;
+  }
+  std::string line = pending_.substr(start_mark_.size(), end - start_mark_.size());
   pending_.erase(0, end + 1);
   started_ = true;
   noise_.clear();
   if (sink_.started) sink_.started(line);
   return true;
+}
+
+void Scanner::TakeNoise(size_t bytes) {
+  noise_.append(pending_, 0, bytes);
+  if (noise_.size() > kMaxNoise) noise_.erase(0, noise_.size() - kMaxNoise);
+  pending_.erase(0, bytes);
 }
 
 bool Scanner::TakeLine() {

@@ -10,7 +10,7 @@
 
 namespace hermes::plain {
 
-// A line that is longer is none: its bytes are output.
+// A line that is longer is none: its bytes are output, or noise.
 inline constexpr size_t kMaxMarkedLine = 4096;
 // Of what came before the start mark (a login shell's noise), this much is kept for error texts.
 inline constexpr size_t kMaxNoise = 1024;
@@ -38,6 +38,7 @@ class Scanner {
 
  private:
   bool TakeStart();
+  void TakeNoise(size_t bytes);
   bool TakeLine();
   void Deliver(size_t bytes);
 

@@ -481,11 +481,11 @@ std::string Quote(std::string_view text) {
   while (true) {
     size_t end = text.find('\'');
     if (end == std::string_view::npos) break;
-    quoted.append(text.data(), end);
+    quoted.append(text.substr(0, end));
     quoted.append("'\\''");
     text.remove_prefix(end + 1);
   }
-  quoted.append(text.data(), text.size());
+  quoted.append(text);
   quoted.push_back('\'');
   return quoted;
 }

@@ -82,7 +82,7 @@ absl::Status EnsurePrivateDirectory(const std::string& path) {
 absl::StatusOr<std::string> InstallProgram(const std::string& directory,
                                            std::span<const char> image) {
   RETURN_IF_ERROR(EnsurePrivateDirectory(directory));
-  const std::string path = directory + "/" + Hex(Digest(image).substr(0, kNameBytes));
+  std::string path = directory + "/" + Hex(Digest(image).substr(0, kNameBytes));
   if (IsUndamaged(path, image)) return path;
   const std::string fresh = path + "." + std::to_string(getpid());
   absl::Status written = WriteProgram(fresh, image);

@@ -73,6 +73,15 @@ TEST(PlainScannerTest, ALineThatNeverEndsIsOutput) {
   EXPECT_EQ(Scan(text, 1000).data, text.substr(8));
 }
 
+TEST(PlainScannerTest, AStartLineThatNeverEndsIsNoise) {
+  const std::string endless = std::string(kStart) + std::string(10'000, 'y');
+  for (const size_t size : {1, 1000, 20'000}) {
+    EXPECT_TRUE(Scan(endless, size).started.empty());
+    EXPECT_EQ(Scan(endless + "\x1estart7\nout", size).started, std::vector<std::string>{"7"});
+    EXPECT_EQ(Scan(endless + "\x1estart7\nout", size).data, "out");
+  }
+}
+
 TEST(PlainPlaceTest, DecodesWhatTheFarSideEncodes) {
   std::string capture;
   EXPECT_TRUE(AppendCapture("sYQBi/w==", &capture));
