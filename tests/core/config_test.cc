@@ -182,6 +182,8 @@ TEST(ConfigTest, RefusesTextThatIsNotTomlWithItsLine) {
   EXPECT_NE(Complaint("socket = \"/a\"\nsocket = \"/b\""), "(none)");
   EXPECT_NE(Complaint(std::string_view("socket = \"/a\0b\"", 15)), "(none)");
   EXPECT_NE(Complaint("socket = \"/a\\u0000b\""), "(none)");
+  EXPECT_EQ(Complaint("\n[}").substr(0, 9), "f.toml:2:");
+  EXPECT_EQ(Complaint("\nl\xef\xba\xbf@").substr(0, 9), "f.toml:2:");
 }
 
 TEST(ConfigTest, RefusesValuesThatContradictEachOther) {
