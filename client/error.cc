@@ -30,7 +30,8 @@ std::string Particulars(const v1::ErrorInfo& info, std::string_view message) {
   std::string out;
   for (const auto& [key, value] : sorted) {
     if (key == kNextKey || message.find(value) != std::string_view::npos) continue;
-    out += (out.empty() ? "" : ", ") + key + "=" + value;
+    if (!out.empty()) out += ", ";
+    out.append(key).append("=").append(value);
   }
   return out.empty() ? out : " (" + out + ")";
 }
