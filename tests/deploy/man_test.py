@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+"""The manual pages format without a warning; hermesd.toml(5) has every key with its default."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import unittest
+
+DEPLOY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "deploy")
+MAN = os.path.join(DEPLOY, "man")
+
+
+def lines(*path):
+    with open(os.path.join(DEPLOY, *path), encoding="utf-8") as file:
+        return file.read().split("\n")
+
+
+def keys(text, table, key):
+    """[(table, key, default)] in the order of the text."""
+    found, current = [], ""
+    for line in text:
+        if match := re.fullmatch(table, line):
+            current = match.group(1)
+        elif match := re.fullmatch(key, line):
+            found.append((current, *match.groups()))
+    return found
+
+
+class ManTest(unittest.TestCase):
+    def test_every_page_formats_without_a_warning(self):
+        pages = sorted(os.listdir(MAN))
+        self.assertGreaterEqual(len(pages), 3)
+        for page in pages:
+            done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-z", os.path.join(MAN, page)],
+                                  capture_output=True, text=True, check=False, timeout=60)
+            self.assertEqual((done.returncode, done.stderr), (0, ""), page)
+
+    def test_the_configurations_page_has_every_key_with_its_default(self):
+        shipped = keys(lines("hermesd.toml"), r"#\[(.+)\]", r"#([a-z_]+) = (.+)")
+        told = keys(lines("man", "hermesd.toml.5"), r"\.SS \[(.+)\]", r"\\fB([a-z_]+)\\fR = (.+)")
+        self.assertGreater(len(shipped), 10)
+        self.assertEqual(told, shipped)
+
+    def test_pages_that_are_referred_to_exist(self):
+        for page in os.listdir(MAN):
+            for name, section in re.findall(r"^\.BR (hermes[a-z.]+) \((\d)\)", "\n".join(lines("man", page)), re.M):
+                self.assertIn(f"{name}.{section}", os.listdir(MAN), page)
+
+
+if __name__ == "__main__":
+    if shutil.which("groff") is None:
+        print("groff is not installed")
+        sys.exit(77)
+    unittest.main()
