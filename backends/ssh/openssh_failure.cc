@@ -175,9 +175,9 @@ absl::Status Explain(const SshFailure& failure) {
   if (HasAny(words, {"Host key verification failed", "host key is known for"})) {
     return Unknown(failure);
   }
+  // `ssh -G` has read the same configuration just before; rare.
   if (HasAny(words, {"Bad configuration option", "command-line line", "bad configuration options",
-                     "Can't open user config file", "Bad owner or permissions on", ": line "}) ||
-      HasAny(words, {" line 0: "})) {
+                     "Can't open user config file", "Bad owner or permissions on"})) {
     return BadConfiguration(failure);
   }
   if (HasAny(words, {"Permission denied (", "Too many authentication failures",

@@ -53,6 +53,7 @@ Task<absl::StatusOr<std::shared_ptr<OpenSshMaster>>> OpenSshMaster::Login(Loop& 
   self->logged_in_ = done.ok();
   if (self->alive()) co_return self;
   co_await AwaitLastWords(self);
+  if (ReasonOf(done) == Reason::k_CAPABILITY_MISSING) co_return done;
   co_return Explain(self->Failure());
 }
 

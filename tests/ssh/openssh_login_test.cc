@@ -66,6 +66,23 @@ TEST_F(OpenSshLoginTest, ADestroyedConnectionLeavesNoProcessAndNoSocket) {
   EXPECT_TRUE(std::filesystem::is_empty(sockets()));
 }
 
+TEST_F(OpenSshLoginTest, ALoopThatEndsAtOnceLeavesNoProcessEither) {
+  Serve();
+  auto loop = std::make_unique<Loop>();
+  SystemClock clock(*loop);
+  auto transport = MakeOpenSshTransport(*loop, clock, random_, {.runtime_dir = sockets()});
+  auto connection = RunTask(*loop, transport->Connect(Target()));
+  ASSERT_TRUE(connection.ok()) << connection.status();
+  auto stream = RunTask(*loop, (*connection)->Run("cat"));
+  ASSERT_TRUE(stream.ok()) << stream.status();
+  stream->reset();
+  connection->reset();
+  transport.reset();
+  loop.reset();
+  EXPECT_EQ(Clients().size(), 0u);
+  EXPECT_TRUE(std::filesystem::is_empty(sockets()));
+}
+
 TEST_F(OpenSshLoginTest, AWrongKeyIsRefusedByName) {
   Serve();
   SshTarget target = Target();
