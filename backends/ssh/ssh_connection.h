@@ -12,7 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "backends/backend.h"
-#include "backends/ssh/ssh_spec.h"
+#include "backends/ssh_spec.h"
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/task.h"
 

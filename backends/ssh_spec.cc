@@ -1,4 +1,4 @@
-#include "backends/ssh/ssh_spec.h"
+#include "backends/ssh_spec.h"
 
 #include <algorithm>
 #include <array>
