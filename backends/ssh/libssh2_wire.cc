@@ -89,7 +89,7 @@ void PutString(std::string& out, std::string_view value) {
 std::string KeyTypeOf(std::string_view blob) {
   std::string_view type;
   if (!WireReader(blob).String(&type) || type.size() > kMaxTypeName) return "";
-  return Printable(type);
+  return PrintableWords(type);
 }
 
 std::string KeyFingerprint(std::string_view blob) { return "SHA256:" + EncodeBase64(Sha256(blob)); }
@@ -104,7 +104,7 @@ std::string Sha256Hex(std::string_view bytes) {
   return text;
 }
 
-std::string Printable(std::string_view text, size_t most) {
+std::string PrintableWords(std::string_view text, size_t most) {
   std::string clean;
   for (char c : text.substr(0, most)) clean.push_back(c >= 0x20 && c < 0x7f ? c : ' ');
   return clean;

@@ -38,6 +38,6 @@ std::string KeyFingerprint(std::string_view blob);
 std::string Sha256Hex(std::string_view bytes);
 
 // Text of a peer's, fit for a message: printable ASCII, at most `most` bytes.
-std::string Printable(std::string_view text, size_t most = 200);
+std::string PrintableWords(std::string_view text, size_t most = 200);
 
 }  // namespace hermes
