@@ -99,12 +99,16 @@ class Libssh2Session {
 
  private:
   struct Calls;
+  struct Block;
+  void Link(Block* block, size_t size);
+  void Unlink(Block* block);
   Step StepOf(int code);
 
   std::shared_ptr<Libssh2Link> link_;
   void* session_ = nullptr;
   bool shaking_ = false;
-  std::string goodbye_;  // of the host
+  std::string goodbye_;      // of the host
+  Block* blocks_ = nullptr;  // what the library has from us
   size_t heap_bytes_ = 0;
 };
 

@@ -65,6 +65,20 @@ TEST_F(Libssh2AliveTest, ASilentHostIsNoticed) {
   ExpectBroken(*connection, *stream);
 }
 
+// Its kernel goes on confirming what is sent, for as long as it has room.
+TEST_F(Libssh2AliveTest, AFrozenServerIsNoticedWhileWeSend) {
+  Start();
+  RunClockFast(5);
+  auto connection = MustConnect(Target());
+  auto stream = MustRun(*connection, "cat >/dev/null");
+  for (pid_t pid : server_->SessionPids()) ::kill(pid, SIGSTOP);
+  const std::string much(16 << 20, 'x');
+  EXPECT_EQ(ReasonOf(RunTask(loop_, stream->Write(much))), Reason::k_BACKEND_UNREACHABLE);
+  EXPECT_NE(connection->why().message().find("has not answered for"), std::string::npos);
+  ExpectBroken(*connection, *stream);
+  server_->KillSessions();
+}
+
 // With and without a channel: both are read, and what the server asks is answered.
 TEST_F(Libssh2AliveTest, AnIdleConnectionAnswersTheServer) {
   OpenSshOptions options = Serving();
