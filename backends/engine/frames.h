@@ -20,8 +20,14 @@
 
 namespace hermes::frames {
 
-inline constexpr uint16_t kVersion = 1;        // what this build speaks best
-inline constexpr uint16_t kOldestVersion = 1;  // and the oldest it still understands
+// Every build speaks its own version and the one before. Raise it when a frame changes its meaning
+// or its payload; a new frame alone is skipped by who does not know it. HERMES_PROTOCOL: for the
+// variant of the runner that tests keep as the previous version.
+#ifndef HERMES_PROTOCOL
+#define HERMES_PROTOCOL 2
+#endif
+inline constexpr uint16_t kVersion = HERMES_PROTOCOL;                        // spoken best
+inline constexpr uint16_t kOldestVersion = kVersion > 1 ? kVersion - 1 : 1;  // still understood
 
 inline constexpr size_t kHeaderBytes = 9;  // length, type, command
 inline constexpr size_t kMaxFrameBytes =
@@ -59,6 +65,7 @@ enum class Type : uint8_t {
   kPing = 16,    // u64 token; answered by kPong
   kForgetRun = 17,  // str run_id: drop the run id; an unknown one is poisoned, so a late START of
                     // it is refused
+  kRetire = 18,     // leave, sessions stay on disk. The link ends, or kRefused: a command is left
   // 32..39 reserved for sync: MANIFEST, APPLY, FETCH, APPLY_START
   // runner -> daemon
   kWelcome = 65,  // Welcome

@@ -36,9 +36,10 @@ Task<void> RunnerLink::Run(Ptr self) {
     const SteadyTime begun = self->deps_.clock.Now();
     absl::Status why = co_await Connect(self);
     const bool was_up = self->up_;
+    const bool replacing = self->retiring_;
     self->OnDown(why);
     if (!self->wanted()) break;
-    if (std::exchange(self->let_go_, false)) continue;
+    if (std::exchange(self->let_go_, false) || replacing) continue;
     LogWarning("runner link to " + self->deps_.place_key + ": " + std::string(why.message()));
     if (was_up && self->deps_.clock.Now() - begun >= kShortLife) {
       self->backoff_.Reset();
@@ -131,6 +132,11 @@ absl::Status RunnerLink::OnFrame(const frames::Frame& frame) {
 // of before the new ATTACH, and will be sent again.
 absl::Status RunnerLink::OnHandshakeFrame(const frames::Frame& frame) {
   if (frame.type == Type::kWelcome) return OnWelcome(frame.payload);
+  if (frame.type == Type::kRefused && std::exchange(retiring_, false)) {
+    OnUp();
+    WakeAll();
+    return absl::OkStatus();
+  }
   if (frame.type == Type::kRefused) {
     frames::Reader reader(frame.payload);
     std::string_view reason = reader.Str();
@@ -149,11 +155,13 @@ absl::Status RunnerLink::OnWelcome(std::string_view payload) {
     return Unreachable("the runner sent a bad WELCOME");
   }
   if (welcome->version < frames::kOldestVersion || welcome->version > frames::kVersion) {
-    return Unreachable("the runner speaks protocol version " + std::to_string(welcome->version) +
-                       ", this daemon " + std::to_string(frames::kOldestVersion) + " to " +
-                       std::to_string(frames::kVersion));
+    return Error(Reason::k_CAPABILITY_MISSING,
+                 "the runner speaks protocol version " + std::to_string(welcome->version) +
+                     ", this daemon " + std::to_string(frames::kOldestVersion) + " to " +
+                     std::to_string(frames::kVersion));
   }
   welcomed_ = true;
+  outdated_ = welcome->version < frames::kVersion;
   new_token_ = Printable(welcome->start_token, kMaxTokenBytes);
   return absl::OkStatus();
 }
@@ -177,9 +185,31 @@ absl::Status RunnerLink::OnListEnd() {
   known_ = std::exchange(listing_, {});
   list_asked_ = false;
   ++lists_done_;
+  if (!up_ && known_.empty() && MayReplace()) {
+    AskToRetire();
+    return absl::OkStatus();
+  }
   if (!up_) OnUp();
   WakeAll();
   return absl::OkStatus();
+}
+
+// ---- a runner of the previous version
+
+bool RunnerLink::MayReplace() const {
+  return outdated_ && commands_.empty() && deps_.clock.Now() >= replace_next_;
+}
+
+// Before the link is up, when nobody can have sent anything: the runner leaves with no command, and
+// the next connection starts the program of this daemon, which takes the sessions from the disk.
+void RunnerLink::AskToRetire() {
+  LogInfo("runner link to " + deps_.place_key + ": asking the older runner there to leave");
+  retiring_ = true;
+  replace_next_ = deps_.clock.Now() + kReplaceInterval;
+  frames::Writer writer(connection_->queue());
+  writer.Begin(Type::kRetire, 0);
+  writer.End();
+  Flush();
 }
 
 absl::Status RunnerLink::OnPong(std::string_view payload) {
@@ -242,7 +272,7 @@ void RunnerLink::OnDown(const absl::Status& why) {
   up_ = false;
   tick_ = nullptr;
   list_asked_ = false;
-  ++failures_;
+  if (!std::exchange(retiring_, false)) ++failures_;  // nobody's attempt has failed
   last_error_ = why;
   for (auto& [tag, answer] : std::exchange(answers_, {})) {
     answer->done = true;
@@ -268,6 +298,11 @@ void RunnerLink::Tick() {
   const SteadyTime now = deps_.clock.Now();
   if (now - connection_->heard() >= kSilenceLimit) {
     connection_->Break(Unreachable("the runner has been silent for too long"));
+    return;
+  }
+  if (MayReplace() && answers_.empty() && forgotten_.empty() && known_.empty()) {
+    retiring_ = true;
+    connection_->Break(Unreachable("connecting anew, to have the older runner leave"));
     return;
   }
   SendPing();

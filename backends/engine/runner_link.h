@@ -37,6 +37,8 @@ inline constexpr Duration kFirstRetry = std::chrono::milliseconds(100);
 inline constexpr Duration kMostRetry = std::chrono::seconds(5);
 // A caller's wish to connect now shortens the wait for the next attempt to this.
 inline constexpr Duration kLeastRetry = std::chrono::milliseconds(100);
+// Between two wishes that a runner of the previous protocol version leaves; it serves meanwhile.
+inline constexpr Duration kReplaceInterval = std::chrono::seconds(60);
 // Between TERM and KILL for a command that no row is left of.
 inline constexpr Duration kStrangerGrace = std::chrono::seconds(2);
 inline constexpr size_t kMaxListed = 1 << 16;             // commands in one LIST; more is malformed
@@ -129,6 +131,8 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
   absl::Status OnListed(const frames::Frame& frame);
   absl::Status OnListEnd();
   absl::Status OnPong(std::string_view payload);
+  bool MayReplace() const;
+  void AskToRetire();
   void OnUp();
   void OnDown(const absl::Status& why);
   void OnOtherRunner();
@@ -166,6 +170,9 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
 
   std::shared_ptr<RunnerConnection> connection_;  // the present one; null between two
   bool welcomed_ = false;
+  bool outdated_ = false;  // it speaks an older version than we do
+  bool retiring_ = false;  // it was asked to leave, or the connection was broken to do so
+  SteadyTime replace_next_;
   bool up_ = false;  // handshake done
   std::string start_token_;
   std::string new_token_;  // of the handshake under way

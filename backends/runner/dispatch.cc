@@ -67,7 +67,10 @@ void Runner::Greet(Link& link, Reader payload) {
   if (!payload.done()) return link.Close();
   uint16_t version = std::min(newest, frames::kVersion);
   if (version < oldest || version < frames::kOldestVersion)
-    return Refuse(link, 0, "CAPABILITY_MISSING", "no common protocol version");
+    return Refuse(link, 0, "CAPABILITY_MISSING",
+                  "this runner speaks protocol versions " + Decimal(frames::kOldestVersion) +
+                      " to " + Decimal(frames::kVersion) + ", the daemon " + Decimal(oldest) +
+                      " to " + Decimal(newest));
   if (link_ != nullptr) link_->Close();
   for (auto& other : links_)
     if (other.get() != &link && other->greeted) other->Close();
@@ -161,6 +164,9 @@ bool Runner::OnSessionFrame(Link& link, const Frame& frame) {
     }
     case Type::kForgetRun:
       return OnForgetRun(payload);
+    case Type::kRetire:
+      OnRetire(link);
+      return true;
     case Type::kHello:
       return false;  // once per link
     default:
@@ -190,6 +196,14 @@ void Runner::SendList(Link& link) {
   Writer writer(link.control());
   writer.Begin(Type::kListEnd, 0);
   writer.End();
+}
+
+// A newer program is to serve here. The socket goes before the link, so who finds the link ended
+// finds nobody listening.
+void Runner::OnRetire(Link& link) {
+  DropForgotten();
+  if (commands_.empty() && opening_.empty() && listener_.Retire()) return loop_.Stop();
+  Refuse(link, 0, "SESSION_NOT_READY", "a command is left");
 }
 
 void Runner::AnswerAskpass(Link& link) {

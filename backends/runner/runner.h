@@ -69,6 +69,7 @@ class Runner : Listener::Owner,
   bool OnForgetRun(frames::Reader payload);
   void Forget(Command& command);
   void SendList(Link& link);
+  void OnRetire(Link& link);
   void AnswerAskpass(Link& link);
   void Refuse(Link& link, uint32_t tag, std::string_view reason, std::string_view message);
 
