@@ -1,11 +1,11 @@
 #include "backends/ssh/libssh2_session.h"
 
 #include <libssh2.h>
-#include <malloc.h>
 
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -41,28 +41,50 @@ constexpr std::array<std::pair<std::string_view, int>, 13> kSignals = {{{"ABRT",
 
 }  // namespace
 
+// Stands before each piece of memory that the library has from us: it loses some when a connection
+// breaks in the middle of a key exchange.
+struct alignas(std::max_align_t) Libssh2Session::Block {
+  Block* before;
+  Block* after;
+  size_t size;
+};
+
+void Libssh2Session::Link(Block* block, size_t size) {
+  *block = {nullptr, blocks_, size};
+  if (blocks_ != nullptr) blocks_->before = block;
+  blocks_ = block;
+  heap_bytes_ += size;
+}
+
+void Libssh2Session::Unlink(Block* block) {
+  (block->before != nullptr ? block->before->after : blocks_) = block->after;
+  if (block->after != nullptr) block->after->before = block->before;
+  heap_bytes_ -= block->size;
+}
+
 // The library's callbacks; the session's abstract is the Libssh2Session.
 struct Libssh2Session::Calls {
   static Libssh2Session* Self(void** abstract) { return static_cast<Libssh2Session*>(*abstract); }
 
   static void* Alloc(size_t size, void** abstract) {
     Libssh2Session* self = Self(abstract);
-    if (self->heap_bytes_ + size > kMaxSessionHeap) return nullptr;
-    void* memory = std::malloc(size);
-    if (memory != nullptr) self->heap_bytes_ += ::malloc_usable_size(memory);
-    return memory;
+    if (size > kMaxSessionHeap - self->heap_bytes_) return nullptr;
+    auto* block = static_cast<Block*>(std::malloc(sizeof(Block) + size));
+    if (block == nullptr) return nullptr;
+    self->Link(block, size);
+    return block + 1;
   }
   static void Free(void* memory, void** abstract) {
     if (memory == nullptr) return;
-    Self(abstract)->heap_bytes_ -= ::malloc_usable_size(memory);
-    std::free(memory);
+    Block* block = static_cast<Block*>(memory) - 1;
+    Self(abstract)->Unlink(block);
+    std::free(block);
   }
   static void* Realloc(void* memory, size_t size, void** abstract) {
-    Libssh2Session* self = Self(abstract);
-    if (self->heap_bytes_ + size > kMaxSessionHeap) return nullptr;
-    const size_t before = memory == nullptr ? 0 : ::malloc_usable_size(memory);
-    void* moved = std::realloc(memory, size);
-    if (moved != nullptr) self->heap_bytes_ += ::malloc_usable_size(moved) - before;
+    void* moved = Alloc(size, abstract);
+    if (moved == nullptr || memory == nullptr) return moved;
+    std::memcpy(moved, memory, std::min(size, (static_cast<Block*>(memory) - 1)->size));
+    Free(memory, abstract);
     return moved;
   }
   static ssize_t Receive(libssh2_socket_t, void* into, size_t size, int, void** abstract) {
@@ -119,6 +141,11 @@ Libssh2Session::~Libssh2Session() {
   int ignored = 0;
   libssh2_keepalive_send(Of(session_), &ignored);  // ends a key exchange under way
   libssh2_session_free(Of(session_));
+  while (blocks_ != nullptr) {
+    Block* block = blocks_;
+    Unlink(block);
+    std::free(block);
+  }
 }
 
 Libssh2Session::Step Libssh2Session::StepOf(int code) {

@@ -11,6 +11,10 @@
 #include <filesystem>
 #include <thread>
 
+#if __has_feature(address_sanitizer)
+#include <sanitizer/lsan_interface.h>
+#endif
+
 #include "daemon/runtime/fd.h"
 #include "tests/ssh/libssh2_fixture.h"
 
@@ -113,16 +117,21 @@ TEST_F(Libssh2LoginTest, ResolvesNamesAndDigestsWhatMatters) {
   EXPECT_EQ(ReasonOf(RunTask(loop_, transport_->Resolve(target)).status()), Reason::k_BAD_FIELD);
 }
 
-TEST_F(Libssh2LoginTest, TakesEd25519AndEcdsaKeyFiles) {
+TEST_F(Libssh2LoginTest, TakesAnEd25519KeyFile) {
+  Start();
+  EXPECT_NE(MustConnect(Target()), nullptr);
+}
+
+// libssh2 1.10 itself loses 56 bytes each time it reads such a file.
+TEST_F(Libssh2LoginTest, TakesAnEcdsaKeyFile) {
+#if __has_feature(address_sanitizer)
+  __lsan::ScopedDisabler not_ours;
+#endif
   SshKey ecdsa = SshKey::Make(dir_.path(), "ecdsa", "ecdsa");
-  OpenSshOptions options = Serving();
-  options.logins[0].public_lines.push_back(ecdsa.public_line);
-  Start(options);
+  Authorize(ecdsa);
   SshTarget target = Target();
-  for (const std::string& path : {key_.private_path, ecdsa.private_path}) {
-    target.spec.key_file = path;
-    EXPECT_NE(MustConnect(target), nullptr) << path;
-  }
+  target.spec.key_file = ecdsa.private_path;
+  EXPECT_NE(MustConnect(target), nullptr);
 }
 
 TEST_F(Libssh2LoginTest, UsesTheUsualFilesWhenNoneIsGiven) {
