@@ -1,6 +1,7 @@
 #include "backends/engine/plain_command.h"
 
 #include <errno.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <array>
@@ -9,6 +10,7 @@
 
 #include <asio/co_spawn.hpp>
 
+#include "backends/engine/runner_wire.h"
 #include "daemon/runtime/log.h"
 #include "daemon/runtime/status.h"
 
@@ -18,6 +20,7 @@ namespace {
 constexpr size_t kPieceBytes = 64 << 10;
 constexpr size_t kMergedBytes = 64 << 10;  // small pieces are joined up to this size
 constexpr int kSignalStatus = 128;         // a shell's status of a child that a signal ended
+constexpr size_t kMaxWhyBytes = 200;       // of a place's words in an outcome; the rest is cut
 
 size_t Index(OutputStream which) { return static_cast<size_t>(which); }
 
@@ -71,6 +74,27 @@ Outcome LaunchFailed(std::string_view word) {
   return outcome;
 }
 
+// The place gave no stream, after Start had returned.
+Outcome NoStream(const absl::Status& why) {
+  Outcome outcome = LaunchFailed("");
+  const std::optional<Reason> reason = ReasonOf(why);
+  outcome.state_reason += ": ";
+  if (reason) outcome.state_reason += std::string(InfoOf(*reason).name) + ": ";
+  outcome.state_reason += Printable(std::string(why.message()), kMaxWhyBytes);
+  return outcome;
+}
+
+// Ends a process that has not said otherwise; one that is not started yet has not.
+bool EndsByDefault(int signal) {
+  return signal == SIGHUP || signal == SIGINT || signal == SIGQUIT || signal == SIGTERM ||
+         signal == SIGKILL;
+}
+
+// Of a kill that found the command before it was started: that nothing is left is certain.
+TreeReport NothingStarted() {
+  return TreeReport{.method = KillMethod::kGroupAndCookie, .verified = true};
+}
+
 std::string_view KillWord(Cause cause) {
   switch (cause) {
     case Cause::kRunTimeout:
@@ -84,15 +108,67 @@ std::string_view KillWord(Cause cause) {
 
 }  // namespace
 
-PlainCommand::PlainCommand(std::shared_ptr<Place> place, std::unique_ptr<Stream> stream, Init init)
-    : place_(std::move(place)),
-      stream_(std::move(stream)),
-      init_(std::move(init)),
-      changed_(place_->loop) {}
+PlainCommand::PlainCommand(std::shared_ptr<Place> place, Init init)
+    : place_(std::move(place)), init_(std::move(init)), changed_(place_->loop) {}
 
-void PlainCommand::Go(std::string framed) {
+// ---- the stream
+
+void PlainCommand::Begin(std::string boot_line, std::string framed) {
+  framed_ = std::move(framed);
+  Spawn(place_->loop, Open(weak_from_this(), place_, std::move(boot_line)));
+}
+
+// Does not hold the command: a withdrawn one is gone while the place still keeps its turn.
+Task<void> PlainCommand::Open(std::weak_ptr<PlainCommand> weak, std::shared_ptr<Place> place,
+                              std::string boot_line) {
+  absl::StatusOr<std::unique_ptr<Stream>> stream =
+      co_await place->sandbox->OpenStream(std::move(boot_line), Lane::kCommand);
+  if (Ptr self = weak.lock()) self->OnStream(std::move(stream));
+}
+
+void PlainCommand::OnStream(absl::StatusOr<std::unique_ptr<Stream>> stream) {
+  if (ended_) return;  // nothing was written to it, nothing will be
+  if (stream.ok()) {
+    stream_ = *std::move(stream);
+    Go();
+  } else {
+    open_error_ = stream.status();
+    EndUnstarted(NoStream(open_error_));
+  }
+  changed_.NotifyAll();
+}
+
+Task<void> PlainCommand::WaitOpen(Ptr self, SteadyTime until) {
+  std::weak_ptr<PlainCommand> weak = self;
+  auto alarm = self->place_->clock.At(until, [weak] {
+    if (Ptr command = weak.lock()) command->changed_.NotifyAll();
+  });
+  while (self->stream_ == nullptr && !self->ended_ && self->place_->clock.Now() < until) {
+    co_await self->changed_.Wait();
+  }
+}
+
+bool PlainCommand::Withdraw(Cause cause) {
+  if (stream_ != nullptr) return false;
+  if (ended_) return true;
+  Outcome outcome;
+  outcome.state = CommandState::kNeverStarted;
+  outcome.cause = cause;
+  outcome.state_reason = "never started";
+  EndUnstarted(std::move(outcome));
+  return true;
+}
+
+void PlainCommand::EndUnstarted(Outcome outcome) {
+  std::string().swap(framed_);
+  End(std::move(outcome));
+  drained_ = true;
+  Push(DrainedEvent{});
+}
+
+void PlainCommand::Go() {
   Ptr self = shared_from_this();
-  Spawn(place_->loop, Feed(self, std::move(framed)));
+  Spawn(place_->loop, Feed(self, std::exchange(framed_, {})));
   Spawn(place_->loop, Pump(self, OutputStream::kStdout));
   Spawn(place_->loop, Pump(self, OutputStream::kStderr));
   Spawn(place_->loop, Finish(self));
@@ -328,6 +404,7 @@ void PlainCommand::Abandon() {
 }
 
 void PlainCommand::Break() {
+  if (Withdraw(Cause::kDaemonRestarted)) return;
   read_regardless_ = true;
   stream_->Abort();
   changed_.NotifyAll();
@@ -406,6 +483,7 @@ void PlainCommand::KillDone(const absl::StatusOr<TreeReport>& report) {
 }
 
 Task<absl::StatusOr<TreeReport>> PlainCommand::Kill(Ptr self, Duration grace, Cause cause) {
+  if (self->Withdraw(cause)) co_return NothingStarted();
   // Before it says its pid, or that it has none, there may be nothing to find yet.
   while (!self->said_start_ && !self->ended_) co_await self->changed_.Wait();
   self->ExpectKill(cause);
@@ -419,6 +497,7 @@ absl::Status PlainCommand::Signal(int signal, int scope) {
   if (scope == kForeground)
     return Error(Reason::k_CAPABILITY_MISSING, "this place has no terminal");
   if (drained_) return absl::OkStatus();  // nobody is left to get it
+  if (EndsByDefault(signal) && Withdraw(Cause::kCancelled)) return absl::OkStatus();
   if (!said_start_) return Error(Reason::k_RECONNECTING, "the command is just being started");
   const std::string mark = place_->NewMark();
   std::string text = SignalText(mark, Ladder(Duration(0)), signal, scope != kLeader);

@@ -8,6 +8,9 @@
 // Output is taken from the stream only while less than kOutputWindow of it is not acknowledged: so
 // a reader that acknowledges nothing more (BLOCK_PROCESS at its limit) holds the command. A kill,
 // and a deadline that has passed, read on regardless, to see the end.
+//
+// It asks for its stream itself and may wait for it as long as the place lets it: then nothing was
+// started, and whoever ends it ends it here and now. A stream that comes later is dropped unused.
 
 #include <cstdint>
 #include <deque>
@@ -47,10 +50,14 @@ class PlainCommand : public std::enable_shared_from_this<PlainCommand> {
     std::string why_no_state;  // not empty: no state is expected
     Commit commit;
   };
-  PlainCommand(std::shared_ptr<Place> place, std::unique_ptr<Stream> stream, Init init);
+  PlainCommand(std::shared_ptr<Place> place, Init init);
 
-  // Sends `framed` and begins to read. Once.
-  void Go(std::string framed);
+  // Asks for a stream to `boot_line`; when it is there, sends `framed` and begins to read. Once.
+  void Begin(std::string boot_line, std::string framed);
+  // Returns when the stream is there, or never will be, or at `until`.
+  static Task<void> WaitOpen(Ptr self, SteadyTime until);
+  // Why the place gave no stream. OK: it did, it may yet, or nobody wants it any more.
+  const absl::Status& open_error() const { return open_error_; }
 
   const std::string& run_id() const { return init_.run_id; }
   bool ended() const { return ended_; }
@@ -67,15 +74,22 @@ class PlainCommand : public std::enable_shared_from_this<PlainCommand> {
   void Ack(uint64_t stdout_offset, uint64_t stderr_offset);
   void Abandon();
 
+  // Ends it as never started if it has no stream yet. False: it has, or had.
+  bool Withdraw(Cause cause);
+
   // What Kill does around the ladder: an end from now on is a kill with this cause, and waits for
   // the report. A ladder that failed takes that back.
   void ExpectKill(Cause cause);
   void KillDone(const absl::StatusOr<TreeReport>& report);
-  // Breaks the stream: what has not ended ends as unknown.
+  // Breaks the stream: what has not ended ends as unknown, or as never started.
   void Break();
   static Task<void> WaitDrained(Ptr self, SteadyTime until);
 
  private:
+  static Task<void> Open(std::weak_ptr<PlainCommand> weak, std::shared_ptr<Place> place,
+                         std::string boot_line);
+  void OnStream(absl::StatusOr<std::unique_ptr<Stream>> stream);
+  void Go();
   static Task<void> Feed(Ptr self, std::string framed);
   static Task<void> Pump(Ptr self, OutputStream which);
   static Task<void> Finish(Ptr self);
@@ -87,13 +101,16 @@ class PlainCommand : public std::enable_shared_from_this<PlainCommand> {
   void OnData(OutputStream which, std::string_view data);
   void OnLine(OutputStream which, std::string_view line);
   void End(Outcome outcome);
+  void EndUnstarted(Outcome outcome);
   Outcome Told();
   Outcome Lost(std::optional<Stream::End> transport) const;
   void Push(ChannelEvent event);
   LadderSpec Ladder(Duration grace) const;
 
   std::shared_ptr<Place> place_;
-  std::unique_ptr<Stream> stream_;
+  std::unique_ptr<Stream> stream_;  // null: it is waited for, or the command never got one
+  absl::Status open_error_;
+  std::string framed_;  // until it is sent
   Init init_;
   Event changed_;
 

@@ -160,6 +160,7 @@ class PlainEngine : public Engine {
   PlainEngine(PlainEngineDeps deps, PlainEngineOptions options)
       : capabilities_(options.capabilities),
         reason_(std::move(options.reason)),
+        start_patience_(options.start_patience),
         session_(std::make_shared<Session>()) {
     session_->place =
         std::make_shared<Place>(deps.loop, deps.clock, deps.random, std::move(options.sandbox));
@@ -187,6 +188,7 @@ class PlainEngine : public Engine {
 
   Capabilities capabilities_;
   std::string reason_;
+  Duration start_patience_;
   std::shared_ptr<Session> session_;
   bool open_ = false;
 };
@@ -286,23 +288,18 @@ Task<absl::StatusOr<std::unique_ptr<Channel>>> PlainEngine::Start(CommandSpec sp
   if (session_->spent.contains(spec.run_id)) {
     co_return Error(Reason::k_COMMAND_UNKNOWN, "this run was started before and is forgotten");
   }
-  session_->Spend(spec.run_id);  // while its stream is opened nobody else may start it
   std::shared_ptr<Session> session = session_;
   const State base = spec.state_mode == StateMode::kIsolated ? session->first : session->state;
   const plain::RunSpec run = RunSpecFor(spec, base);
   std::string framed = plain::Framed(plain::RunText(session->place->far, run));
-  PlainCommand::Init init = InitFor(spec, run, base);
-  const std::string boot(plain::BootLine(session->place->far.kind));
-  absl::StatusOr<std::unique_ptr<Stream>> stream =
-      co_await session->place->sandbox->OpenStream(boot, Lane::kCommand);
-  if (!stream.ok()) {
-    session->spent.erase(spec.run_id);
-    co_return stream.status();
+  auto command = std::make_shared<PlainCommand>(session->place, InitFor(spec, run, base));
+  session->commands[spec.run_id] = command;  // from now on nobody else may start it
+  command->Begin(std::string(plain::BootLine(session->place->far.kind)), std::move(framed));
+  co_await PlainCommand::WaitOpen(command, session->place->clock.Now() + start_patience_);
+  if (!command->open_error().ok()) {
+    session->commands.erase(spec.run_id);
+    co_return command->open_error();
   }
-  auto command =
-      std::make_shared<PlainCommand>(session->place, *std::move(stream), std::move(init));
-  session->commands[spec.run_id] = command;
-  command->Go(std::move(framed));
   co_return std::make_unique<PlainChannel>(std::move(command), session);
 }
 
@@ -326,7 +323,9 @@ Task<absl::StatusOr<TreeReport>> PlainEngine::Close(Duration grace) {
   spec.roots = " ";
   spec.cookie = session->cookie;
   spec.grace_ms = std::chrono::duration_cast<std::chrono::milliseconds>(grace).count();
-  const std::map<std::string, PlainCommand::Ptr> commands = session->commands;
+  std::map<std::string, PlainCommand::Ptr> commands = session->commands;
+  std::erase_if(commands,
+                [](const auto& known) { return known.second->Withdraw(Cause::kCancelled); });
   for (const auto& [run_id, command] : commands) {
     command->ExpectKill(Cause::kCancelled);
     if (command->pid() > 1) spec.roots += std::to_string(command->pid()) + " ";
