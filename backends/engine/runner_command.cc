@@ -79,6 +79,7 @@ absl::Status RunnerCommand::OnData(OutputStream stream, std::string_view payload
   }
   if (drained_) return absl::OkStatus();
   uint64_t& next = next_.at[Index(stream)];
+  if (offset > next && !settled_) return absl::OkStatus();
   if (offset > next) NoteLost(stream, offset);
   const uint64_t known = std::min<uint64_t>(next - offset, bytes.size());
   bytes.remove_prefix(known);
@@ -219,7 +220,8 @@ void RunnerCommand::OnSessionClosed() {
 }
 
 void RunnerCommand::OnPong(uint64_t ping) {
-  if (stdin_known_ || ping < stdin_fence_) return;
+  if (ping < fence_) return;
+  settled_ = true;
   stdin_known_ = true;
   changed_.NotifyAll();
 }

@@ -78,7 +78,10 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
   // How far an adopted command's stdin is: STDIN_ACK tells, or, when it took none yet, the absence
   // of one until the runner answers a PING sent after the ATTACH.
   bool stdin_known() const { return stdin_known_; }
-  void AwaitStdin(uint64_t ping) { stdin_fence_ = ping; }
+  void AwaitPong(uint64_t ping) {
+    fence_ = ping;
+    settled_ = false;
+  }
   void OnPong(uint64_t ping);
 
   // As Channel.
@@ -141,7 +144,10 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
   uint64_t stdin_end_ = 0;
   std::string stdin_unacked_;
   bool stdin_known_ = true;  // false: adopted, the runner has not yet told how far stdin is
-  uint64_t stdin_fence_ = UINT64_MAX;
+  // The PONG that proves that the runner has read our ATTACH; until then data that lies ahead is
+  // what it had sent to an earlier channel over this connection, and it will come again.
+  uint64_t fence_ = UINT64_MAX;
+  bool settled_ = true;
   bool stdin_eof_ = false;
   bool stdin_closed_ = false;  // the command reads no more
   bool stdin_busy_ = false;    // one writer at a time

@@ -263,7 +263,7 @@ Task<absl::StatusOr<RunnerCommand::Ptr>> RunnerLink::Adopt(Ptr self, SessionPtr 
 void RunnerLink::Attach(RunnerCommand& command, const frames::Listed* listed) {
   command.OnAttached(listed);
   if (command.stdin_known()) return;
-  command.AwaitStdin(next_ping_);
+  command.AwaitPong(next_ping_);
   SendPing();
 }
 

@@ -229,6 +229,27 @@ TEST_F(RunnerLinkTest, AdoptGoesOnAtTheAskedOffsets) {
   EXPECT_EQ(ReadData(50), "fifty");
 }
 
+TEST_F(RunnerLinkTest, DataForAnEarlierChannelIsNoHoleOfAnAdoptedOne) {
+  engine_ = MakeRunnerEngine(links_, {.sandbox = sandbox_});
+  auto opened = Go(engine_->Open({.session_id = "s"}));
+  Greet("one", {{9, Listed("old", 0, 0)}});
+  AnswerOpen(1);
+  Settle();
+  auto adopted = Go(engine_->Adopt("old", 50, 0));
+  peer().Expect(Type::kAttach);
+  const uint64_t ping = FirstU64(peer().Expect(Type::kPing));
+  channel_ = *std::move(**adopted);
+  EXPECT_EQ(std::get<StartedEvent>(ReadNow()).pid, 42);
+  peer().SendData(Type::kOut, 9, 60, "was on its way when we attached");
+  peer().SendData(Type::kOut, 9, 50, "again, from where we asked");
+  EXPECT_EQ(ReadData(50), "again, from where we asked");
+  peer().SendFrame(Type::kPong, 0, ping);
+  peer().SendData(Type::kOut, 9, 90, "a true hole");
+  const LostEvent lost = std::get<LostEvent>(ReadNow());
+  EXPECT_EQ(lost.from, 76u);
+  EXPECT_EQ(lost.to, 90u);
+}
+
 TEST_F(RunnerLinkTest, StdinOfAnAdoptedCommandGoesOnWhereTheRunnerSays) {
   engine_ = MakeRunnerEngine(links_, {.sandbox = sandbox_});
   auto opened = Go(engine_->Open({.session_id = "s"}));
