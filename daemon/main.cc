@@ -22,6 +22,9 @@
 #include "backends/engine/runner_link.h"
 #include "backends/local/local_backend.h"
 #include "backends/runner/blob.h"
+#include "backends/ssh/libssh2_transport.h"
+#include "backends/ssh/openssh_transport.h"
+#include "backends/ssh/ssh_backend.h"
 #include "daemon/core/config.h"
 #include "daemon/core/place_opener.h"
 #include "daemon/core/session_store.h"
@@ -87,6 +90,7 @@ class Daemon {
   Task<void> Begin();
   Task<void> End();
   absl::Status Serve();
+  std::unique_ptr<Backend> MakeSsh();
   void Fatal(const absl::Status& status);
   void OnSignal();
   std::string SpoolDir() const { return config_.state_dir + "/output"; }
@@ -139,6 +143,7 @@ Task<void> Daemon::Begin() {
     LocalOptions local{RunnerDir(config_), RunnerBinary("x86_64"), config_.runner.binary};
     places_->Add(MakeLocalBackend(loop_, clock_, std::move(local)));
   }
+  if (config_.ssh.enabled) places_->Add(MakeSsh());
   TableLimits limits{.max_sessions = config_.limits.max_sessions,
                      .max_sessions_per_uid = config_.limits.max_sessions_per_uid,
                      .max_commands = config_.limits.max_commands,
@@ -158,6 +163,20 @@ Task<void> Daemon::Begin() {
   std::string status = "serving " + std::to_string(sessions) + " sessions at " + config_.socket;
   LogInfo("ready: " + status);
   (void)notify_.Ready(status);
+}
+
+std::unique_ptr<Backend> Daemon::MakeSsh() {
+  OpenSshTransportOptions openssh;
+  openssh.runtime_dir = config_.runtime_dir + "/ssh";
+  SshOptions options;
+  options.daemon_id = daemon_id_;
+  options.learned_known_hosts = config_.state_dir + "/known_hosts";
+  options.host_key = config_.ssh.host_key;
+  options.transport = config_.ssh.transport;
+  options.programs = {RunnerBinary("x86_64"), RunnerBinary("aarch64")};
+  options.openssh = MakeOpenSshTransport(loop_, clock_, random_, std::move(openssh));
+  options.libssh2 = MakeLibssh2Transport(loop_, clock_, workers_);
+  return MakeSshBackend(loop_, clock_, random_, std::move(options));
 }
 
 absl::Status Daemon::Serve() {

@@ -156,8 +156,9 @@ Task<absl::Status> SshLane::EnsureUp(Ptr self) {
   if (self->stopped_) co_return Stopped();
   if (self->up()) co_return absl::OkStatus();
   if (self->logins_ != before) co_return self->last_error_;
-  if (self->deps_.clock.Now() < self->not_before_) co_return self->last_error_;
+  if (self->refused_ && self->deps_.clock.Now() < self->not_before_) co_return self->last_error_;
   self->logging_in_ = true;
+  co_await self->deps_.clock.SleepUntil(self->not_before_);
   absl::Status status = co_await LogIn(self);
   self->logging_in_ = false;
   ++self->logins_;
@@ -187,11 +188,11 @@ Task<absl::Status> SshLane::LogIn(Ptr self) {
 }
 
 void SshLane::NoteFailure(const absl::Status& why) {
-  const bool refused = ReasonOf(why) == Reason::k_BACKEND_AUTH_FAILED;
-  const Duration pause = refused ? auth_pause_.Next() : login_pause_.Next();
+  refused_ = ReasonOf(why) == Reason::k_BACKEND_AUTH_FAILED;
+  const Duration pause = refused_ ? auth_pause_.Next() : login_pause_.Next();
   not_before_ = deps_.clock.Now() + pause;
   last_error_ = why;
-  if (!refused) return;
+  if (!refused_) return;
   const auto seconds = std::chrono::ceil<std::chrono::seconds>(pause).count();
   last_error_ = Error(Reason::k_BACKEND_AUTH_FAILED,
                       std::string(why.message()) + " (not tried again for " +

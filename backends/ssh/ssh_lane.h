@@ -1,8 +1,8 @@
 #pragma once
 
 // SshLane: one connection to a host, kept and renewed. It logs in when a stream is wanted, one
-// login at a time per host, never in a storm: after refused credentials it waits long, after other
-// failures shortly, and calls meanwhile get the same error. A channel that the host refuses is a
+// login at a time per host, never in a storm: it pauses between failures, long after refused
+// credentials. A channel that the host refuses is a
 // busy slot: the lane learns how many there are, and the callers take turns. Shared by the streams
 // and coroutines that use it; loop thread.
 
@@ -28,10 +28,11 @@ inline constexpr Duration kSlotRetryMost = std::chrono::milliseconds(500);
 // A host that refuses every channel for this long, though none is open, has none for us:
 // BACKEND_UNREACHABLE.
 inline constexpr Duration kSlotPatience = std::chrono::seconds(20);
-// After a failed login the next is not tried before; calls meanwhile get the same error.
+// After a failed login the next is not tried before; calls meanwhile wait for it.
 inline constexpr Duration kLoginPauseFirst = std::chrono::milliseconds(100);
 inline constexpr Duration kLoginPauseMost = std::chrono::seconds(5);
-// The same after refused credentials: hosts lock out who keeps trying.
+// The same after refused credentials, because hosts lock out who keeps trying: so long that calls
+// meanwhile get the same error instead.
 inline constexpr Duration kAuthPauseFirst = std::chrono::seconds(20);
 inline constexpr Duration kAuthPauseMost = std::chrono::minutes(5);
 
@@ -82,7 +83,8 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
 
   std::shared_ptr<SshConnection> connection_;
   bool logging_in_ = false;
-  uint64_t logins_ = 0;  // that have ended
+  bool refused_ = false;  // credentials, by the last login
+  uint64_t logins_ = 0;   // that have ended
   SteadyTime not_before_;
   absl::Status last_error_;
   Backoff login_pause_;

@@ -103,7 +103,9 @@ Task<absl::StatusOr<PlaceOpener::Choice>> PlaceOpener::Choose(const Request& req
   absl::StatusOr<std::unique_ptr<Stream>> stream = co_await sandbox.ConnectRunner();
   if (stream.ok()) co_return Choice{true, "it runs here", *std::move(stream)};
   const std::optional<Reason> reason = ReasonOf(stream.status());
-  if (reason != Reason::k_CAPABILITY_MISSING && reason != Reason::k_BACKEND_UNREACHABLE) {
+  const bool elsewhere = !sandbox.description().empty();  // then nothing else reaches it, either
+  if (reason != Reason::k_CAPABILITY_MISSING &&
+      (elsewhere || reason != Reason::k_BACKEND_UNREACHABLE)) {
     co_return stream.status();
   }
   co_return Choice{false, "no runner: " + std::string(stream.status().message()), nullptr};

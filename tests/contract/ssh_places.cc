@@ -23,6 +23,7 @@ struct Host {
   std::unique_ptr<TestAccount> account = TestAccount::Make();
   SshKey key = SshKey::Make(folder.path(), "key");
   std::unique_ptr<SshServer> server;
+  bool stopped = false;
 };
 
 std::unique_ptr<Host>& TheHost() {
@@ -52,7 +53,7 @@ struct Needs {
   ThreadWorkers workers;
 };
 
-std::unique_ptr<Backend> SshBackendIn(Loop& loop, Clock& clock, const std::string& dir) {
+std::unique_ptr<Backend> MakeBackend(Loop& loop, Clock& clock, const std::string& dir) {
   static auto* kept = new std::vector<std::unique_ptr<Needs>>;
   kept->push_back(std::make_unique<Needs>(loop));
   Needs& needs = *kept->back();
@@ -68,11 +69,22 @@ std::unique_ptr<Backend> SshBackendIn(Loop& loop, Clock& clock, const std::strin
   return MakeSshBackend(loop, clock, needs.random, std::move(options));
 }
 
+// An earlier test may have left the server stopped.
+std::unique_ptr<Backend> SshBackendIn(Loop& loop, Clock& clock, const std::string& dir) {
+  Host& host = *TheHost();
+  if (std::exchange(host.stopped, false)) host.server->Restart();
+  return MakeBackend(loop, clock, dir);
+}
+
 // No server listens until it is started again at the same port.
 std::pair<std::unique_ptr<Backend>, std::function<void()>> BrokenSshBackendIn(
     Loop& loop, Clock& clock, const std::string& dir) {
   TheHost()->server->Stop();
-  return {SshBackendIn(loop, clock, dir), [] { TheHost()->server->Restart(); }};
+  TheHost()->stopped = true;
+  return {MakeBackend(loop, clock, dir), [] {
+            TheHost()->server->Restart();
+            TheHost()->stopped = false;
+          }};
 }
 
 void KillFarRunner(const std::string&) {
