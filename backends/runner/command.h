@@ -72,6 +72,7 @@ class Command final : Supervised::Owner, Output::Owner, StdinFeed::Owner, Timer:
   bool drained() const { return drained_; }
   const Output& out() const { return out_; }
   const Output& err() const { return err_; }
+  bool ended() const { return ended_; }
   pid_t supervisor() const {
     return supervised_ != nullptr && supervised_->alive() ? supervised_->pid() : 0;
   }

@@ -211,7 +211,9 @@ void Runner::AnswerAskpass(Link& link) {
   for (const auto& [number, command] : commands_) {
     const std::string& password = command->session().sudo_password;
     pid_t supervisor = command->supervisor();
-    if (password.empty() || supervisor == 0 || !IsDescendant(asking, supervisor)) continue;
+    // What an ended command left behind is nobody's to answer.
+    if (password.empty() || command->ended() || supervisor == 0) continue;
+    if (!IsDescendant(asking, supervisor)) continue;
     Writer writer(link.control());
     writer.Begin(kAskpassAnswer, 0);
     writer.Str(password);

@@ -134,6 +134,16 @@ TEST_F(SudoTest, OnlyCommandsOfTheSessionAreAnswered) {
   EXPECT_EQ(daemon_->Ctl({"kill", running}).status, 0);
 }
 
+TEST_F(SudoTest, WhatAnEndedCommandLeftBehindIsNotAnswered) {
+  daemon_->CreateSession("box", password_);
+  Ran left = daemon_->Execute("box",
+                              "mkfifo ~/gate ~/told; (read -r go <~/gate; \"$SUDO_ASKPASS\"; "
+                              "echo $?) >~/told 2>/dev/null & \"$SUDO_ASKPASS\"");
+  EXPECT_EQ(left.out, password_ + "\n");  // or nothing below is proved
+  Ran heard = daemon_->Execute("box", "echo go >~/gate & cat ~/told");
+  EXPECT_EQ(heard.out, "1\n");
+}
+
 TEST_F(SudoTest, PasswordIsNowhereToBeSeen) {
   daemon_->CreateSession("s", password_);
   const std::string name = daemon_->StartCommand("s", "sudo -k; set; env; sudo sleep 1000");
