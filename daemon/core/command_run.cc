@@ -220,7 +220,11 @@ absl::Status CommandRun::Resize(uint16_t cols, uint16_t rows) {
 
 Task<absl::StatusOr<TreeReport>> CommandRun::Kill(Duration grace, Cause cause) {
   std::shared_ptr<CommandRun> self = shared_from_this();
-  co_await WaitStarted();
+  // Not for the start itself: a command may wait long for its turn over there.
+  while (channel_ == nullptr && info_.state < CommandState::kRunning && start_error_.ok() &&
+         !abandoned_) {
+    co_await changed().Wait();
+  }
   if (!start_error_.ok()) co_return start_error_;
   if (abandoned_) co_return Error(Reason::k_DRAINING, "the daemon is shutting down");
   if (drained() || channel_ == nullptr) {
