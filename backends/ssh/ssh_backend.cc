@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::string_view kHandlePrefix = "ssh:";
 constexpr size_t kNonceBytes = 12;
+constexpr size_t kDirectoryDigits = 8;  // of the sharing key
 
 struct Shared {
   Shared(SshHost::Deps d, SshOptions o) : deps(d), options(std::move(o)) {}
@@ -46,8 +47,11 @@ class SshSandbox : public Sandbox {
       std::shared_ptr<Shared> shared, std::shared_ptr<SshHosts::Use> host) {
     const ssh::Programs programs = shared->options.programs;
     const std::string nonce = shared->deps.random.Hex(kNonceBytes);
-    const std::string command =
-        ssh::PlaceCommand(ssh::QuestionFor(programs, shared->options.daemon_id, nonce));
+    // A runner speaks to one link. Two targets that turn out to be one account on one host, or
+    // hosts that share a home, must not meet there.
+    const std::string directory = shared->options.daemon_id + "-" +
+                                  (*host)->resolved().sharing_key.substr(0, kDirectoryDigits);
+    const std::string command = ssh::PlaceCommand(ssh::QuestionFor(programs, directory, nonce));
     CO_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream,
                         co_await (*host)->Open(command, Lane::kCommand));
     CO_ASSIGN_OR_RETURN(

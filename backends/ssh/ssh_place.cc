@@ -5,7 +5,7 @@
 namespace hermes::ssh {
 namespace {
 
-// $1 daemon id, $2 nonce, $3 $4 digest and size for x86-64, $5 $6 for arm64. Directories in /tmp
+// $1 directory, $2 nonce, $3 $4 digest and size for x86-64, $5 $6 for arm64. Directories in /tmp
 // and the like carry the uid, because others may use them too; ours must be real directories of
 // this account that nobody else can enter. A file is executed there before anything is sent.
 constexpr std::string_view kScript =
@@ -72,7 +72,7 @@ std::optional<std::string_view> Marked(std::string_view line, std::string_view n
 
 std::string PlaceCommand(const PlaceQuestion& question) {
   std::string command =
-      "sh -c '" + std::string(kScript) + "' hermes " + question.daemon_id + " " + question.nonce;
+      "sh -c '" + std::string(kScript) + "' hermes " + question.directory + " " + question.nonce;
   AddProgram(question.x86_64, &command);
   AddProgram(question.aarch64, &command);
   return command;

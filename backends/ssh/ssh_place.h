@@ -18,7 +18,7 @@ struct Program {
 };
 
 struct PlaceQuestion {
-  std::string daemon_id;  // names the runner's directory: two daemons never share a runner
+  std::string directory;  // of the runner: two links never share one
   std::string nonce;      // marks our lines among what a login shell may say
   Program x86_64;
   Program aarch64;

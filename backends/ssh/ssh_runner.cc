@@ -132,8 +132,8 @@ Task<absl::Status> Put(std::shared_ptr<Conversation> talk) {
 
 }  // namespace
 
-PlaceQuestion QuestionFor(const Programs& programs, std::string daemon_id, std::string nonce) {
-  return {.daemon_id = std::move(daemon_id),
+PlaceQuestion QuestionFor(const Programs& programs, std::string directory, std::string nonce) {
+  return {.directory = std::move(directory),
           .nonce = std::move(nonce),
           .x86_64 = ProgramOf(programs.x86_64),
           .aarch64 = ProgramOf(programs.aarch64)};

@@ -29,7 +29,7 @@ struct Programs {
   std::span<const char> aarch64;
 };
 
-PlaceQuestion QuestionFor(const Programs& programs, std::string daemon_id, std::string nonce);
+PlaceQuestion QuestionFor(const Programs& programs, std::string directory, std::string nonce);
 
 struct FarRunner {
   std::unique_ptr<Stream> stream;  // the runner's link

@@ -1,6 +1,7 @@
 // The contract on another host: a real SSH server on this machine, with an account of its own that
 // is not root. One server and one account serve all tests of a process.
 
+#include <filesystem>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -89,7 +90,11 @@ std::pair<std::unique_ptr<Backend>, std::function<void()>> BrokenSshBackendIn(
 
 void KillFarRunner(const std::string&) {
   if (TheHost() == nullptr) return;
-  KillRunnerOf(TheHost()->account->home() + "/.cache/hermesd/contract/s");
+  const std::string folder = TheHost()->account->home() + "/.cache/hermesd";
+  if (!std::filesystem::exists(folder)) return;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    KillRunnerOf(entry.path().string() + "/s");
+  }
 }
 
 enum class Server { kOpenSsh, kDropbear };
