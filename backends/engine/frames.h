@@ -35,7 +35,7 @@ inline constexpr size_t kMaxFrameBytes =
 inline constexpr size_t kMaxDataBytes = 64
                                         << 10;  // of OUT, ERR and STDIN payload bytes in one frame
 inline constexpr uint64_t kOutputWindow =
-    1 << 20;  // unacknowledged output bytes per command and stream: at the limit
+    4 << 20;  // unacknowledged output bytes per command and stream: at the limit
               // the runner stops reading the pipe (or spools, daemon away)
 inline constexpr uint64_t kStdinWindow =
     256 << 10;  // stdin bytes sent beyond what STDIN_ACK has accepted
