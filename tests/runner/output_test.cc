@@ -28,8 +28,10 @@ TEST_F(OutputTest, CarriesAHundredMegabytesExactly) {
 }
 
 TEST_F(OutputTest, StopsAtTheWindowUntilItIsAcknowledged) {
+  constexpr uint64_t kBytes = 3 * frames::kOutputWindow;
   client->acknowledges = false;
-  uint32_t command = client->Start(Shell("head -c 3000000 /dev/zero; echo end >&2"));
+  uint32_t command =
+      client->Start(Shell("head -c " + std::to_string(kBytes) + " /dev/zero; echo end >&2"));
   auto reached = [](const Result& r) { return r.out.size() >= frames::kOutputWindow; };
   ASSERT_TRUE(client->Until(command, reached));
   // Nothing more comes: the answer to a ping does, and no byte before it.
@@ -43,7 +45,7 @@ TEST_F(OutputTest, StopsAtTheWindowUntilItIsAcknowledged) {
   client->acknowledges = true;
   client->Ack(command, frames::kOutputWindow, 0);
   ASSERT_TRUE(client->UntilDrained(command));
-  EXPECT_EQ(client->results[command].out.size(), 3'000'000u);
+  EXPECT_EQ(client->results[command].out.size(), kBytes);
   EXPECT_EQ(client->results[command].err, "end\n");
 }
 
