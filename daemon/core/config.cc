@@ -235,7 +235,6 @@ constexpr Key kKeys[] = {
     {"runner.binary", [](const Value& v, Config& c) { return v.Path(c.runner.binary); }},
     {"runner.dir", [](const Value& v, Config& c) { return v.Path(c.runner.dir); }},
     {"backend.local.enabled", [](const Value& v, Config& c) { return v.Flag(c.local.enabled); }},
-    {"backend.local.cwd", [](const Value& v, Config& c) { return v.Path(c.local.cwd); }},
     {"backend.ssh.enabled", [](const Value& v, Config& c) { return v.Flag(c.ssh.enabled); }},
     {"backend.ssh.transport",
      [](const Value& v, Config& c) {

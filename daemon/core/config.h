@@ -52,7 +52,6 @@ struct Config {
 
   struct Local {
     bool enabled = true;
-    std::string cwd;  // of sessions that name none; empty: the account's home
     bool operator==(const Local&) const = default;
   } local;
 

@@ -12,7 +12,8 @@ _hermesctl_names() {
 
 _hermesctl_options() {
   case "$1" in
-    'session create') echo '--backend --cwd --env --label --ttl --lease --runner --request-id
+    'session create') echo '--backend --cwd --env --label --ttl --lease --runner --host --user --port --key --host-key
+      --transport --ssh-config --ssh-option --request-id
       --sudo-password-stdin --no-wait' ;;
     'session ls' | 'session watch') echo '--state --backend --label' ;;
     'session update') echo '--label --ttl --sudo-password-stdin --forget-sudo-password' ;;
@@ -50,13 +51,16 @@ _hermesctl() {
     esac
   done
   case "$previous" in
-    --socket | --cwd | -f | --file)
+    --socket | --cwd | -f | --file | --key | -F | --ssh-config)
       compopt -o filenames
       mapfile -t COMPREPLY < <(compgen -f -- "$word")
       return
       ;;
     -o | --output) set -- table json jsonl ;;
     --runner) set -- auto never require ;;
+    --backend) set -- local ssh ;;
+    --transport) set -- auto openssh libssh2 ;;
+    --host-key) set -- strict accept-new ;;
     --on-disconnect) set -- detach cancel cancel-after-grace ;;
     --overflow) set -- drop block kill ;;
     --scope) set -- tree leader foreground ;;

@@ -105,7 +105,10 @@ binary = "/b"
 dir = "/d"
 [backend.local]
 enabled = false
-cwd = "/c"
+[backend.ssh]
+enabled = false
+transport = "libssh2"
+host_key = "accept-new"
 )");
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->state_dir, "/s");
@@ -123,7 +126,8 @@ cwd = "/c"
   EXPECT_EQ(config->access, (Config::Access{{1000, 0}, {4294967294}}));
   EXPECT_EQ(config->log_level, LogLevel::kDebug);
   EXPECT_EQ(config->runner, (Config::Runner{RunnerPolicy::kRequire, "/b", "/d"}));
-  EXPECT_EQ(config->local, (Config::Local{false, "/c"}));
+  EXPECT_EQ(config->local, (Config::Local{false}));
+  EXPECT_EQ(config->ssh, (Config::Ssh{false, SshTransportChoice::kLibssh2, "accept-new"}));
 }
 
 TEST(ConfigTest, NamesTheNearestKeyForAnUnknownOne) {

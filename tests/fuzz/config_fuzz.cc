@@ -20,7 +20,7 @@ void CheckRanges(const Config& config) {
   constexpr Duration kSecond = std::chrono::seconds(1);
   CHECK(IsAbsolute(config.state_dir) && IsAbsolute(config.runtime_dir));
   CHECK(IsAbsolute(config.socket) && config.socket.size() <= kMaxSocketPathBytes);
-  for (const std::string& path : {config.runner.binary, config.runner.dir, config.local.cwd})
+  for (const std::string& path : {config.runner.binary, config.runner.dir})
     CHECK(path.empty() || IsAbsolute(path));
   const Config::Limits& limits = config.limits;
   for (const uint32_t sessions : {limits.max_sessions, limits.max_sessions_per_uid})
