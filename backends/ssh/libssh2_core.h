@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "backends/backend.h"
 #include "backends/ssh/libssh2_session.h"
+#include "backends/ssh/ssh_connection.h"
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/event.h"
 #include "daemon/runtime/loop.h"
@@ -83,6 +84,7 @@ class Libssh2Core : public std::enable_shared_from_this<Libssh2Core> {
 
   bool alive() const { return why_.ok(); }
   const absl::Status& why() const { return why_; }
+  bool one_at_a_time() const { return MixesPrograms(session_->Banner()); }
   void Break(absl::Status why);
   void Leave();  // says goodbye, then breaks
 

@@ -57,6 +57,7 @@ class Libssh2Connection : public SshConnection {
   }
   bool alive() const override { return core_->alive(); }
   absl::Status why() const override { return core_->why(); }
+  bool one_at_a_time() const override { return core_->one_at_a_time(); }
 
  private:
   std::shared_ptr<Libssh2Core> core_;

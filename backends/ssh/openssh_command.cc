@@ -137,6 +137,7 @@ std::vector<std::string> MasterWords(const SshCommand& command, const std::strin
   AddOption(words, "ControlMaster", "yes");
   AddOption(words, "ControlPath", Quoted(control_path));
   AddOption(words, "ControlPersist", "no");
+  AddOption(words, "LogVerbose", "kex.c:kex_exchange_identification():*");  // see ServerVersion
   AddOurs(words);
   AddHostKeyPolicy(words, command);
   AddTheirs(words, command.target.spec);

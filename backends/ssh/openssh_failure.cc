@@ -11,6 +11,8 @@
 namespace hermes {
 namespace {
 
+constexpr std::string_view kFirstLinesMark = "debug1: kex.c:kex_exchange_identification():";
+constexpr std::string_view kVersionMark = "remote software version ";
 constexpr size_t kMaxShown = 1500;  // bytes of ssh's words in a message; the last of them
 
 std::vector<std::string_view> Lines(std::string_view text) {
@@ -41,6 +43,8 @@ std::string After(std::string_view words, std::string_view part, bool next = fal
   }
   return "";
 }
+
+bool IsOfFirstLines(std::string_view line) { return line.starts_with(kFirstLinesMark); }
 
 std::string Address(const SshFailure& failure) {
   const SshResolved& to = failure.resolved;
@@ -149,6 +153,26 @@ std::string OneLine(std::string_view words) {
     if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) >= 0x7f) c = '?';
   }
   return line;
+}
+
+std::string ServerVersion(std::string_view words) {
+  for (const std::string_view line : Lines(words)) {
+    if (IsOfFirstLines(line)) {
+      const size_t at = line.find(kVersionMark);
+      if (at != std::string_view::npos) return std::string(line.substr(at + kVersionMark.size()));
+    }
+  }
+  return "";
+}
+
+std::string WithoutFirstLines(std::string_view words) {
+  std::string rest;
+  for (const std::string_view line : Lines(words)) {
+    if (IsOfFirstLines(line)) continue;
+    rest.append(line);
+    rest += '\n';
+  }
+  return rest;
 }
 
 ShownKey RefusedByPin(std::string_view words) {

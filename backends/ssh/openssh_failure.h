@@ -24,6 +24,11 @@ inline constexpr std::string_view kShownType = "shown_key_type";
 
 absl::Status Explain(const SshFailure& failure);
 
+// The far side's software, from the words of an ssh that tells all about the first lines; empty:
+// not said yet. And the words without that.
+std::string ServerVersion(std::string_view words);
+std::string WithoutFirstLines(std::string_view words);
+
 // ssh's own words as one line, fit for a message; empty: it said nothing.
 std::string OneLine(std::string_view words);
 

@@ -180,7 +180,7 @@ Task<void> OpenSshMaster::AwaitLastWords(Self self) {
 SshFailure OpenSshMaster::Failure() const {
   return {.spec = plan_.command.target.spec,
           .resolved = plan_.resolved,
-          .words = err_->text(),
+          .words = WithoutFirstLines(err_->text()),
           .logged_in = logged_in_,
           .too_slow = too_slow_};
 }
@@ -190,6 +190,8 @@ absl::Status OpenSshMaster::why() const {
   if (leaving_) return Error(Reason::k_BACKEND_UNREACHABLE, "hermesd has closed the connection");
   return Explain(Failure());
 }
+
+bool OpenSshMaster::one_at_a_time() const { return MixesPrograms(ServerVersion(err_->text())); }
 
 void OpenSshMaster::Leave() {
   if (leaving_) return;

@@ -43,6 +43,7 @@ class OpenSshMaster : public MuxMaster, public std::enable_shared_from_this<Open
   Task<absl::Status> Check() override;
   bool alive() const { return logged_in_ && !leaving_ && !quiet_ && !ended_; }
   absl::Status why() const;
+  bool one_at_a_time() const;
   const std::string& control_path() const { return plan_.control_path; }
   pid_t pid() const { return child_->pid(); }
 

@@ -32,6 +32,7 @@ class OpenSshConnection : public SshConnection {
   }
   bool alive() const override { return master_->alive(); }
   absl::Status why() const override { return master_->why(); }
+  bool one_at_a_time() const override { return master_->one_at_a_time(); }
 
  private:
   static Task<absl::StatusOr<std::unique_ptr<Stream>>> RunOver(

@@ -7,6 +7,10 @@ constexpr char kSlotBusyUrl[] = "hermes/slot-busy";
 
 }  // namespace
 
+bool MixesPrograms(std::string_view version) {
+  return version.find("dropbear") != std::string_view::npos;
+}
+
 absl::Status SlotBusy(std::string_view why) {
   absl::Status status =
       absl::ResourceExhaustedError("the host refuses one more channel: " + std::string(why));

@@ -58,6 +58,10 @@ class SshConnection {
   // False once the connection is broken; `why` then says how (typed), OK before.
   virtual bool alive() const = 0;
   virtual absl::Status why() const = 0;
+
+  // The server must not have two programs of ours at once (see MixesPrograms), nor one beside a
+  // program that we have given up.
+  virtual bool one_at_a_time() const { return false; }
 };
 
 class SshTransport {
@@ -74,6 +78,11 @@ class SshTransport {
   // ssh's own words where they help.
   virtual Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget target) = 0;
 };
+
+// Of a server's software version. Dropbear closes a channel that has no program yet whenever a
+// program of another channel ends, then starts the program all the same, and at its first byte
+// drops the whole connection with everything on it: Run is safe only while nothing else can end.
+bool MixesPrograms(std::string_view version);
 
 // The one status without a reason of the catalogue: never shown to callers.
 absl::Status SlotBusy(std::string_view why);

@@ -4,8 +4,12 @@
 #include <limits>
 #include <optional>
 #include <utility>
+#include <vector>
+
+#include <asio/co_spawn.hpp>
 
 #include "daemon/runtime/log.h"
+#include "daemon/runtime/race.h"
 #include "daemon/runtime/status.h"
 
 namespace hermes {
@@ -28,6 +32,18 @@ void Leave(SshGate& gate) {
   gate.changed.NotifyAll();
 }
 
+// Reads what is left. True: it has ended by itself, and so has its program.
+Task<bool> Ends(std::shared_ptr<Stream> stream) {
+  std::vector<char> unwanted(16 << 10);
+  absl::StatusOr<size_t> bytes = 1;
+  while (bytes.ok() && *bytes > 0) bytes = co_await stream->ReadStdout(unwanted);
+  if (bytes.ok()) bytes = 1;
+  while (bytes.ok() && *bytes > 0) bytes = co_await stream->ReadStderr(unwanted);
+  if (!bytes.ok()) co_return false;
+  co_await stream->WaitEnd();
+  co_return true;
+}
+
 }  // namespace
 
 // Holds a slot of its lane for as long as it lives.
@@ -36,6 +52,13 @@ class SshLane::SlotStream : public Stream {
   SlotStream(Ptr lane, std::unique_ptr<Stream> inner)
       : lane_(std::move(lane)), inner_(std::move(inner)) {}
   ~SlotStream() override {
+    if (lane_->single_ && !lane_->stopped_) {
+      asio::co_spawn(lane_->deps_.loop.executor(), EndGently(lane_, std::move(inner_)),
+                     [](std::exception_ptr error) {
+                       if (error) std::rethrow_exception(error);
+                     });
+      return;
+    }
     inner_.reset();
     lane_->Release();
   }
@@ -65,18 +88,40 @@ SshLane::SshLane(Deps deps)
 
 // ---- slots
 
+bool SshLane::HasRoom() const {
+  if (queue_.empty() && open_ < Most()) return true;
+  return PassesOn() && (next_ == nullptr || next_->HasRoom());
+}
+
+SshLane::Ptr SshLane::Next() {
+  if (next_ == nullptr) {
+    Deps deps = deps_;
+    deps.idle_limit = kSpareIdleLimit;
+    --deps.spares;
+    next_ = std::make_shared<SshLane>(std::move(deps));
+    next_->single_ = true;
+  }
+  return next_;
+}
+
 Task<absl::StatusOr<std::unique_ptr<Stream>>> SshLane::Run(Ptr self, std::string command) {
   const uint64_t ticket = self->next_ticket_++;
   self->queue_.push_back(ticket);
   Backoff retry({kSlotRetryFirst, kSlotRetryMost}, self->deps_.random);
   SteadyTime patience = self->deps_.clock.Now() + kSlotPatience;
   for (bool again = true;;) {
-    CO_RETURN_IF_ERROR(co_await TakeSlot(self, ticket));
+    CO_ASSIGN_OR_RETURN(const bool here, co_await TakeSlot(self, ticket));
+    if (!here) co_return co_await Run(self->Next(), std::move(command));
     const bool fresh = !self->up();
     absl::Status ready = co_await EnsureUp(self);
     if (!ready.ok()) {
       self->Release();
       co_return ready;
+    }
+    if (self->open_ > self->Most()) {  // the login told how many there may be
+      self->queue_.push_front(ticket);
+      self->Release();
+      continue;
     }
     std::shared_ptr<SshConnection> connection = self->connection_;
     absl::StatusOr<std::unique_ptr<Stream>> stream = co_await connection->Run(command);
@@ -107,8 +152,14 @@ Task<absl::StatusOr<std::unique_ptr<Stream>>> SshLane::Run(Ptr self, std::string
   }
 }
 
-Task<absl::Status> SshLane::TakeSlot(Ptr self, uint64_t ticket) {
-  while (!self->stopped_ && (self->queue_.front() != ticket || self->open_ >= self->limit_)) {
+// False: the next lane of the chain is to be asked.
+Task<absl::StatusOr<bool>> SshLane::TakeSlot(Ptr self, uint64_t ticket) {
+  while (!self->stopped_ && (self->queue_.front() != ticket || self->open_ >= self->Most())) {
+    if (self->PassesOn()) {
+      std::erase(self->queue_, ticket);
+      self->changed_.NotifyAll();
+      co_return false;
+    }
     co_await self->changed_.Wait();
   }
   std::erase(self->queue_, ticket);
@@ -116,7 +167,7 @@ Task<absl::Status> SshLane::TakeSlot(Ptr self, uint64_t ticket) {
   if (self->stopped_) co_return Stopped();
   ++self->open_;
   self->idle_.reset();
-  co_return absl::OkStatus();
+  co_return true;
 }
 
 // The host refused one more. When a stream has ended since, there may be room; when none does, the
@@ -129,6 +180,19 @@ Task<void> SshLane::AwaitSlot(Ptr self, Duration most) {
     co_await self->changed_.Wait();
   }
   if (self->open_ >= self->limit_) self->limit_ = self->open_ + 1;
+}
+
+// A program that ends beside another's beginning, or is started beside one, breaks both.
+Task<void> SshLane::EndGently(Ptr self, std::shared_ptr<Stream> stream) {
+  std::weak_ptr<SshConnection> connection = self->connection_;
+  stream->CloseStdin();
+  bool expired = false;
+  const bool ended = co_await WithDeadline(
+      self->deps_.clock, self->deps_.clock.Now() + kGentleEnd, Ends(stream),
+      [stream] { stream->Abort(); }, &expired);
+  if ((expired || !ended) && self->connection_ == connection.lock()) self->connection_.reset();
+  stream.reset();
+  self->Release();
 }
 
 void SshLane::Release() {
@@ -182,6 +246,7 @@ Task<absl::Status> SshLane::LogIn(Ptr self) {
   if (self->stopped_) co_return Stopped();
   self->connection_ = *std::move(connection);
   self->limit_ = kNoLimit;
+  self->single_ = self->connection_->one_at_a_time();
   self->login_pause_.Reset();
   self->auth_pause_.Reset();
   co_return absl::OkStatus();
@@ -204,6 +269,7 @@ void SshLane::Stop() {
   idle_.reset();
   connection_.reset();
   changed_.NotifyAll();
+  if (next_ != nullptr) next_->Stop();
 }
 
 }  // namespace hermes

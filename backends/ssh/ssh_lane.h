@@ -3,8 +3,10 @@
 // SshLane: one connection to a host, kept and renewed. It logs in when a stream is wanted, one
 // login at a time per host, never in a storm: it pauses between failures, long after refused
 // credentials. A channel that the host refuses is a
-// busy slot: the lane learns how many there are, and the callers take turns. Shared by the streams
-// and coroutines that use it; loop thread.
+// busy slot: the lane learns how many there are, and the callers take turns. To a server that must
+// run one program at a time per connection, the lane is the first of a chain: each keeps one stream
+// on its connection, and the next is asked when it has one. Shared by the streams and coroutines
+// that use it; loop thread.
 
 #include <cstdint>
 #include <deque>
@@ -36,6 +38,14 @@ inline constexpr Duration kLoginPauseMost = std::chrono::seconds(5);
 inline constexpr Duration kAuthPauseFirst = std::chrono::seconds(20);
 inline constexpr Duration kAuthPauseMost = std::chrono::minutes(5);
 
+// Connections of a chain beyond the first. At the limit callers wait for the last.
+inline constexpr int kMostSpares = 15;
+// A spare connection without a stream is closed after this.
+inline constexpr Duration kSpareIdleLimit = std::chrono::seconds(60);
+// How long a stream that nobody wants any more may take to end, before its connection is dropped
+// because nothing else is safe on it.
+inline constexpr Duration kGentleEnd = std::chrono::seconds(1);
+
 // One login at a time; shared by all lanes to one host and port.
 struct SshGate {
   explicit SshGate(Loop& loop) : changed(loop) {}
@@ -54,6 +64,7 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
     SshTarget target;
     std::shared_ptr<SshGate> gate;
     Duration idle_limit{0};  // a connection without streams is dropped after it; 0: kept
+    int spares = kMostSpares;
   };
   explicit SshLane(Deps deps);
 
@@ -61,7 +72,7 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
   static Task<absl::StatusOr<std::unique_ptr<Stream>>> Run(Ptr self, std::string command);
 
   // False: a Run would have to wait for somebody's stream to end.
-  bool HasRoom() const { return queue_.empty() && open_ < limit_; }
+  bool HasRoom() const;
   bool up() const { return connection_ != nullptr && connection_->alive(); }
 
   // Drops the connection; calls under way and later ones end with RECONNECTING.
@@ -69,10 +80,15 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
 
  private:
   class SlotStream;
-  static Task<absl::Status> TakeSlot(Ptr self, uint64_t ticket);
+  static Task<absl::StatusOr<bool>> TakeSlot(Ptr self, uint64_t ticket);
   static Task<void> AwaitSlot(Ptr self, Duration most);
   static Task<absl::Status> EnsureUp(Ptr self);
   static Task<absl::Status> LogIn(Ptr self);
+  static Task<void> EndGently(Ptr self, std::shared_ptr<Stream> stream);
+  uint32_t Most() const { return single_ ? 1 : limit_; }
+  // False while nobody is logged in: one lane of a chain tries that, not all.
+  bool PassesOn() const { return single_ && deps_.spares > 0 && up(); }
+  Ptr Next();
   void NoteFailure(const absl::Status& why);
   void Release();
   void ArmIdle();
@@ -90,9 +106,11 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
   Backoff login_pause_;
   Backoff auth_pause_;
 
-  uint32_t open_ = 0;   // streams that live or are being opened
-  uint32_t limit_;      // what the host is believed to allow at once
-  uint64_t ended_ = 0;  // streams
+  bool single_ = false;  // one stream at a time, by the last login
+  Ptr next_;             // in the chain; null until it is needed
+  uint32_t open_ = 0;    // streams that live or are being opened
+  uint32_t limit_;       // what the host is believed to allow at once
+  uint64_t ended_ = 0;   // streams
   uint64_t next_ticket_ = 0;
   std::deque<uint64_t> queue_;  // who waits for a slot, in order
   std::unique_ptr<Clock::Alarm> idle_;

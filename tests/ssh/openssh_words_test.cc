@@ -129,6 +129,20 @@ TEST(OpenSshWordsTest, APinsFailureShowsTheHostsKey) {
   EXPECT_EQ(RefusedByPin("hermesd-host-key \nhermesd-host-key x\n").fingerprint, "");
 }
 
+TEST(OpenSshWordsTest, KnowsTheServerByItsFirstLine) {
+  const std::string words =
+      "debug1: kex.c:kex_exchange_identification():1347 (pid=7): Local version string SSH-2.0-O\n"
+      "debug1: kex.c:kex_exchange_identification():1456 (pid=7): Remote protocol version 2.0, "
+      "remote software version dropbear_2022.83\n"
+      "me@box: Permission denied (publickey).\n";
+  EXPECT_EQ(ServerVersion(words), "dropbear_2022.83");
+  EXPECT_TRUE(MixesPrograms(ServerVersion(words)));
+  EXPECT_EQ(WithoutFirstLines(words), "me@box: Permission denied (publickey).\n");
+  EXPECT_EQ(ServerVersion("a banner: remote software version dropbear_1\n"), "");
+  EXPECT_FALSE(MixesPrograms("OpenSSH_9.2p1 Debian-2+deb12u10"));
+  EXPECT_FALSE(MixesPrograms(""));
+}
+
 TEST(OpenSshWordsTest, WordsOfAHostBecomeOneCleanLine) {
   EXPECT_EQ(OneLine("a\r\n\r\nb\x1b[31m\n@@@@\n"), "a; b?[31m");
   EXPECT_LT(OneLine(std::string(100'000, 'x')).size(), 2000u);
