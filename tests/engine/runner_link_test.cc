@@ -166,7 +166,9 @@ TEST_F(RunnerLinkTest, AcksAreBatchedUntilAQuarterMegabyteHalfTheWindowOrTheEnd)
   EXPECT_EQ(FirstU64(peer().Expect(Type::kAck)), kAckBytes);
   channel_->Ack(kAckBytes + 1, 0);
   EXPECT_FALSE(peer().Next().has_value());
-  for (uint64_t i = 4; i < 13; ++i) peer().SendData(Type::kOut, number, i * piece.size(), piece);
+  const uint64_t half = frames::kOutputWindow / 2 / piece.size();
+  for (uint64_t i = 4; i < half + 5; ++i)
+    peer().SendData(Type::kOut, number, i * piece.size(), piece);
   EXPECT_EQ(FirstU64(peer().Expect(Type::kAck)), kAckBytes + 1) << "half the window is used";
   peer().SendExit(number, 0);
   channel_->Ack(kAckBytes + 2, 0);
