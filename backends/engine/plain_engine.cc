@@ -206,7 +206,7 @@ Task<absl::StatusOr<SessionFacts>> PlainEngine::Open(SessionSpec spec) {
     }
   }
   if (!opened) {
-    co_return Error(Reason::k_BACKEND_UNREACHABLE,
+    co_return Error(Reason::k_CAPABILITY_MISSING,
                     "the place's login shell runs neither bash nor sh for us" +
                         (noise.empty() ? "" : "; it says: " + Printable(noise, 200)));
   }

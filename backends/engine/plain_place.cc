@@ -20,7 +20,9 @@ struct Asking {
 };
 
 Task<absl::Status> Talk(std::shared_ptr<Asking> asking, std::string framed, std::string mark) {
-  CO_RETURN_IF_ERROR(co_await asking->stream->Write(framed));
+  const absl::Status written = co_await asking->stream->Write(framed);
+  // A shell that ended before it took all may have said why.
+  if (!written.ok() && written.code() != absl::StatusCode::kUnavailable) co_return written;
   asking->stream->CloseStdin();
   Place::Answer& answer = asking->answer;
   Scanner scanner("", std::move(mark),

@@ -108,7 +108,7 @@ unset IFS
 )";
 
 constexpr std::string_view kGuardedLogin = R"(h_b=$!
-( sleep 10; kill -KILL "$h_b" ) </dev/null >/dev/null 2>&1 7>&- &
+( trap 'kill $!; exit' TERM; sleep 10 & wait $!; kill -KILL "$h_b" ) </dev/null >/dev/null 2>&1 7>&- &
 h_w=$!
 wait "$h_b"; kill "$h_w"
 )";
@@ -295,10 +295,12 @@ std::string OpenText(Kind kind, std::string_view mark, std::string_view nonce, b
 case $h_d in /*) ;; *) continue;; esac
 h_f=$h_d/.hermes-)",
                  nonce, "\n( umask 077; set -C; : >\"$h_f\" ) && break\nh_d= h_f=\ndone\n"});
-  Append(&text, {"[ -z \"$h_f\" ] || {\nexec 7>\"$h_f\"\n\"$h_s\" ", login ? "-l -c " : "-c ",
-                 Quote(shell::LoginCaptureText(kind, "/dev/fd/7", nonce)),
-                 " </dev/null >/dev/null 2>&1 &\n", kGuardedLogin, "exec 7>&-\n", kEmit,
-                 "rm -f \"$h_f\"\n}\n"});
+  Append(&text,
+         {"[ -z \"$h_f\" ] || {\nexec 7>\"$h_f\"\nif [ -e /dev/fd/7 ]; then h_v=",
+          Quote(shell::LoginCaptureText(kind, "/dev/fd/7", nonce)), "; else h_v=",
+          Quote(shell::LoginCaptureText(kind, "/proc/self/fd/7", nonce)),  // small hosts
+          "; fi\n\"$h_s\" ", login ? "-l -c " : "-c ", "\"$h_v\" </dev/null >/dev/null 2>&1 &\n",
+          kGuardedLogin, "exec 7>&-\n", kEmit, "rm -f \"$h_f\"\n}\n"});
   Append(&text,
          {R"(printf '%s\n' "${HERMES_RUN_m}b$h_d" "${HERMES_RUN_m}p$h_s" "${HERMES_RUN_m}d$PWD"
 command -v setsid >/dev/null && printf '%s\n' "${HERMES_RUN_m}t1"

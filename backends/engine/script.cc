@@ -166,9 +166,12 @@ void AppendAliases(const State& state, std::string* text) {
 
 // `builtin exec` would undo its redirections, so it is `command exec`: the one thing of ours that
 // runs where user functions exist and cannot go through `builtin`. The command text is read in the
-// C locale, where bash takes a long word of many quoted parts in linear time.
+// C locale, where bash takes a long word of many quoted parts in linear time. Small hosts without
+// bash may have no /dev/fd.
 std::string_view Boot(Kind kind) {
-  if (kind == Kind::kSh) return R"(. /dev/fd/9; . /dev/fd/8; exec 8<&- 9<&-; eval "$HERMES_RUN_t")";
+  if (kind == Kind::kSh)
+    return R"(if [ -e /dev/fd/9 ]; then . /dev/fd/9; . /dev/fd/8; else . /proc/self/fd/9; )"
+           R"(. /proc/self/fd/8; fi; exec 8<&- 9<&-; eval "$HERMES_RUN_t")";
   return R"(\builtin shopt -u expand_aliases; \builtin . /dev/fd/9 2>/dev/null; )"
          R"(LC_ALL=C \builtin . /dev/fd/8; \command exec 8<&- 9<&-; )"
          R"(\builtin eval "$HERMES_RUN_t")";

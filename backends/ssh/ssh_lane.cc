@@ -229,7 +229,7 @@ Task<absl::Status> SshLane::EnsureUp(Ptr self) {
   if (!status.ok()) self->NoteFailure(status);
   self->changed_.NotifyAll();
   if (self->stopped_) co_return Stopped();
-  co_return status;
+  co_return status.ok() ? status : self->last_error_;
 }
 
 Task<absl::Status> SshLane::LogIn(Ptr self) {

@@ -62,10 +62,12 @@ struct Conversation {
   std::string noise;   // the beginning of them
   PlaceAnswer place;
   bool uploaded = false;
+  bool expired = false;
 };
 
 absl::Status NoAnswer(const Conversation& talk, const std::optional<Stream::End>& end) {
   std::string what = "the login shell did not run our command";
+  if (talk.expired) what += " in time: start files that are slow or wait, or a forced command";
   if (end && !end->signalled) what += " (it ended with " + std::to_string(end->value) + ")";
   std::string said = talk.noise + talk.unread.substr(0, kMaxShownNoise);
   for (char& c : said) {
@@ -114,17 +116,19 @@ Task<absl::Status> AwaitAnswer(std::shared_ptr<Conversation> talk) {
 Task<absl::Status> Put(std::shared_ptr<Conversation> talk) {
   const bool arm = talk->place.arch == "aarch64" || talk->place.arch == "arm64";
   const std::span<const char> image = arm ? talk->programs.aarch64 : talk->programs.x86_64;
-  CO_RETURN_IF_ERROR(co_await talk->stream->Write({image.data(), image.size()}));
+  // A host that stopped taking it, for want of room, still says so.
+  const absl::Status written = co_await talk->stream->Write({image.data(), image.size()});
   for (;;) {
-    CO_ASSIGN_OR_RETURN(std::string line, co_await NextLine(talk));
-    std::optional<bool> stored = ParsePutAnswer(line, talk->nonce);
+    absl::StatusOr<std::string> line = co_await NextLine(talk);
+    if (!line.ok()) co_return written.ok() ? line.status() : written;
+    std::optional<bool> stored = ParsePutAnswer(*line, talk->nonce);
     if (stored == true) break;
     if (stored == false) {
       co_return Error(Reason::k_CAPABILITY_MISSING,
                       "hermes-runner could not be stored undamaged below " + talk->place.text +
                           ": is the disk full?");
     }
-    NoteNoise(*talk, line);
+    NoteNoise(*talk, *line);
   }
   talk->uploaded = true;
   co_return absl::OkStatus();
@@ -149,9 +153,8 @@ Task<absl::StatusOr<FarRunner>> AwaitRunner(Clock& clock, std::unique_ptr<Stream
   bool expired = false;
   absl::Status status =
       co_await WithDeadline(clock, clock.Now() + kPlaceLimit, AwaitAnswer(talk), stop, &expired);
-  if (expired) {
-    co_return Error(Reason::k_BACKEND_UNREACHABLE, "the host's login shell did not answer in time");
-  }
+  talk->expired = expired;
+  if (expired) co_return NoAnswer(*talk, std::nullopt);
   CO_RETURN_IF_ERROR(status);
   if (talk->place.verdict == PlaceAnswer::Verdict::kPut) {
     status = co_await WithDeadline(clock, clock.Now() + kPutLimit, Put(talk), stop, &expired);

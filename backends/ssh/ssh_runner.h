@@ -16,9 +16,9 @@
 
 namespace hermes::ssh {
 
-// From the first byte until the runner runs, without the upload: rc files may be slow. Beyond:
-// BACKEND_UNREACHABLE.
-inline constexpr Duration kPlaceLimit = std::chrono::seconds(45);
+// Until our line comes: start files may be slow. Beyond, over a connection that lives:
+// CAPABILITY_MISSING, for the login shell runs something else.
+inline constexpr Duration kPlaceLimit = std::chrono::seconds(30);
 // What an upload may take in addition: a link slower than 2 kB/s is of no use.
 inline constexpr Duration kPutLimit = std::chrono::seconds(60);
 // Bytes that a login shell may say before our line: beyond, CAPABILITY_MISSING.

@@ -142,7 +142,7 @@ absl::Status World::TryOpen(TestSession& session, SessionSpec spec, Duration lea
   session.id = spec.session_id;
   session.sandbox = std::make_shared<CuttableSandbox>(*std::move(sandbox));
   session.engine = place.engine == "plain" ? MakePlain(session) : MakeRunner(session, lease);
-  absl::StatusOr<SessionFacts> facts = Await(session.engine->Open(std::move(spec)));
+  absl::StatusOr<SessionFacts> facts = Await(session.engine->Open(std::move(spec)), kOpenPatience);
   if (!facts.ok()) return facts.status();
   session.facts = *std::move(facts);
   return absl::OkStatus();

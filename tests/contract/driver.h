@@ -96,6 +96,8 @@ struct TestRun {
 using RunPtr = std::shared_ptr<TestRun>;
 
 inline constexpr Duration kPatience = std::chrono::seconds(30);
+// Longer than an engine may wait for a login shell that never answers.
+inline constexpr Duration kOpenPatience = std::chrono::seconds(90);
 
 // SIGKILL for the runner that listens at `socket_path`, if one does.
 void KillRunnerOf(const std::string& socket_path);

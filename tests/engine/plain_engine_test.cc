@@ -300,7 +300,7 @@ using PlainRefusal = PlainEngineTest;
 
 TEST_P(PlainRefusal, APlaceWithoutAnyShellIsAnError) {
   absl::StatusOr<SessionFacts> facts = Open();
-  EXPECT_EQ(ReasonOf(facts.status()), Reason::k_BACKEND_UNREACHABLE);
+  EXPECT_EQ(ReasonOf(facts.status()), Reason::k_CAPABILITY_MISSING);
 }
 
 INSTANTIATE_TEST_SUITE_P(Shell, PlainRefusal, ::testing::Values(Shells::kNone),

@@ -1,0 +1,191 @@
+// Where hermes-runner is put on a far host, what it leaves there, and how often it is sent.
+
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "backends/runner/blob.h"
+#include "daemon/runtime/status.h"
+#include "tests/ssh/place_stand.h"
+
+namespace hermes {
+namespace {
+
+using testing::Each;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+class PlaceFolder : public PlaceStand {
+ protected:
+  void SetUp() override {
+    PlaceStand::SetUp();
+    if (!IsSkipped() && RunProgram({.argv = {"unshare", "--mount", "true"}}).status != 0) {
+      GTEST_SKIP() << "mount namespaces are refused here";
+    }
+  }
+
+  std::string Ours(const std::string& folder) const {
+    return folder + "/hermesd-" + std::to_string(account_->uid());
+  }
+  std::string HomeFolder() const { return account_->home() + "/.cache/hermesd"; }
+  std::string Owner() const { return "uid=" + std::to_string(account_->uid()); }
+
+  // Mounts that only the server and its sessions see.
+  std::string Tmpfs(const std::string& where, const std::string& how) const {
+    return "mount -t tmpfs -o " + how + " tmpfs " + where + "\n";
+  }
+  std::string HomeTmpfs(const std::string& how) const {
+    return Tmpfs(account_->home(),
+                 how + ",mode=700," + Owner() + ",gid=" + std::to_string(account_->gid()));
+  }
+  static std::string Again(const std::string& where, const std::string& how) {
+    return "mount --bind " + where + " " + where + "\nmount -o remount,bind," + how + " " + where +
+           "\n";
+  }
+  void ServeWith(const std::string& mounts) {
+    OpenSshOptions options;
+    options.in_namespace = mounts;
+    Serve({}, options);
+  }
+
+  // All that is there is below `folder`, is the account's, and nobody else can enter.
+  void ExpectOnlyBelow(const std::string& folder, const std::vector<std::string>& before) {
+    for (const std::string& line : Files()) {
+      if (std::find(before.begin(), before.end(), line) != before.end()) continue;
+      EXPECT_THAT(line, StartsWith(folder));
+      if (line.ends_with(" d")) EXPECT_THAT(line, HasSubstr(" 700 ")) << line;
+    }
+    EXPECT_THAT(RunnerPaths(), ElementsAre(StartsWith(folder + "/bin/")));
+  }
+
+  // The account's program files, as stat tells them: inode and size.
+  std::string Program() const {
+    return Inside({"find", HomeFolder() + "/bin", "-type", "f", "-printf", "%i %s %T@\\n"}).out;
+  }
+};
+
+TEST_F(PlaceFolder, TheHomeIsTakenAndNothingElseTouched) {
+  MakeAccount();
+  ServeWith("true");
+  const std::vector<std::string> before = Files();
+  ExpectEcho(Open("runner"));
+  for (const std::string& line : Files()) {
+    if (std::find(before.begin(), before.end(), line) != before.end()) continue;
+    EXPECT_THAT(line, StartsWith(account_->home() + "/.cache"));
+    if (line.ends_with(" d")) EXPECT_THAT(line, HasSubstr(" 700 ")) << line;
+  }
+  EXPECT_THAT(RunnerPaths(), ElementsAre(StartsWith(HomeFolder() + "/bin/")));
+}
+
+TEST_F(PlaceFolder, PlainLeavesNothingAtAll) {
+  MakeAccount();
+  ServeWith("true");
+  const std::vector<std::string> before = Files();
+  ExpectEcho(Open("plain"));
+  EndWorld();
+  EXPECT_EQ(Files(), before);
+}
+
+TEST_F(PlaceFolder, AHomeWhereNothingMayRunIsPassedOver) {
+  MakeAccount();
+  ServeWith(HomeTmpfs("noexec") + Tmpfs("/var/tmp", "mode=1777"));
+  ExpectEcho(Open("runner"));
+  EXPECT_THAT(RunnerPaths(), ElementsAre(StartsWith(Ours("/var/tmp") + "/bin/")));
+  for (const std::string& line : Files()) {
+    if (line.ends_with(" d")) EXPECT_THAT(line, HasSubstr(" 700 ")) << line;
+    if (line.ends_with(" f")) EXPECT_THAT(line, StartsWith(Ours("/var/tmp")));
+  }
+}
+
+TEST_F(PlaceFolder, AReadOnlyHomeIsPassedOver) {
+  MakeAccount();
+  ServeWith(Again(account_->home(), "ro") + Tmpfs("/var/tmp", "mode=1777"));
+  const std::vector<std::string> before = Files();
+  ExpectEcho(Open("runner"));
+  ExpectOnlyBelow(Ours("/var/tmp"), before);
+  ExpectEcho(Open("plain"));
+}
+
+TEST_F(PlaceFolder, AHostWhereNothingMayRunIsSaid) {
+  MakeAccount();
+  ServeWith(Again("/tmp", "noexec") + Tmpfs("/var/tmp", "noexec,mode=1777") +
+            Tmpfs("/dev/shm", "noexec,mode=1777") + HomeTmpfs("noexec"));
+  const absl::Status opened = TryOpen("runner");
+  EXPECT_EQ(ReasonOf(opened), Reason::k_CAPABILITY_MISSING) << opened;
+  EXPECT_THAT(std::string(opened.message()), HasSubstr("no directory where programs may run"));
+  for (const std::string& line : Files()) EXPECT_THAT(line, testing::EndsWith(" d"));
+  ExpectEcho(Open("plain"));
+}
+
+// What is found where the next folder should be, and who made it.
+struct Hostile {
+  const char* name;
+  const char* make;  // $1: the folder, $2: the account
+};
+class PlaceHostileFolder : public PlaceFolder, public testing::WithParamInterface<Hostile> {};
+
+TEST_P(PlaceHostileFolder, IsNotUsed) {
+  MakeAccount();
+  ServeWith(HomeTmpfs("noexec") + Tmpfs("/var/tmp", "mode=1777") + "set -- \"$@\"; ( set -- " +
+            Ours("/var/tmp") + " " + account_->name() + "\n" + GetParam().make + " )\n");
+  const std::string look = "find /var/tmp -mindepth 1 -printf '%p %U %m %y %l\\n' | sort";
+  const std::string before = Inside({"sh", "-c", look}).out;
+  ASSERT_FALSE(before.empty());
+  ExpectEcho(Open("runner"));
+  EXPECT_EQ(Inside({"sh", "-c", look}).out, before);
+  EXPECT_THAT(RunnerPaths(), ElementsAre(StartsWith(Ours("/tmp") + "/bin/")));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Folders, PlaceHostileFolder,
+    testing::Values(
+        Hostile{"Link", "mkdir -m 700 /var/tmp/own; chown $2: /var/tmp/own; ln -s own $1"},
+        Hostile{"OfOthers", "mkdir -m 777 $1; mkdir -m 777 $1/bin"},
+        Hostile{"OpenToAll", "mkdir -m 777 $1; chmod 777 $1; chown $2: $1"},
+        Hostile{"OpenBin", "mkdir -m 700 $1; mkdir $1/bin; chmod 777 $1/bin; chown -R $2: $1"},
+        Hostile{"File", "echo x >$1; chown $2: $1"}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+TEST_F(PlaceFolder, TheProgramIsSentOnce) {
+  MakeAccount();
+  ServeWith("true");
+  DelayProxy& proxy = PutProxy();
+  const size_t size = RunnerBinary("x86_64").size();
+  ExpectEcho(Open("runner"));
+  EXPECT_GT(proxy.upstream_bytes(), size);
+  const std::string first = Program();
+  EXPECT_THAT(first, HasSubstr(" " + std::to_string(size) + " "));
+  EndWorld();
+  const uint64_t before = proxy.upstream_bytes();
+  ExpectEcho(Open("runner"));
+  EXPECT_LT(proxy.upstream_bytes() - before, size / 2);
+  EXPECT_EQ(Program(), first);
+}
+
+TEST_F(PlaceFolder, ADamagedProgramIsSentAgain) {
+  MakeAccount();
+  ServeWith("true");
+  ExpectEcho(Open("runner"));
+  const std::string path = RunnerPaths().at(0);
+  EndWorld();
+  account_->KillProcesses();
+  ASSERT_EQ(::truncate(path.c_str(), 1000), 0);
+  ExpectEcho(Open("runner"));
+  EXPECT_EQ(std::filesystem::file_size(path), RunnerBinary("x86_64").size());
+}
+
+TEST_F(PlaceFolder, AFullDiskIsSaid) {
+  MakeAccount();
+  ServeWith(HomeTmpfs("size=40k"));
+  const absl::Status opened = TryOpen("runner");
+  EXPECT_EQ(ReasonOf(opened), Reason::k_CAPABILITY_MISSING) << opened;
+  EXPECT_THAT(std::string(opened.message()), HasSubstr("is the disk full?"));
+  for (const std::string& line : Files()) EXPECT_THAT(line, testing::EndsWith(" d"));
+}
+
+}  // namespace
+}  // namespace hermes

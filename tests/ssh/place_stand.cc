@@ -1,0 +1,256 @@
+#include "tests/ssh/place_stand.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <utility>
+
+#include "backends/runner/blob.h"
+#include "backends/ssh/libssh2_transport.h"
+#include "backends/ssh/openssh_transport.h"
+#include "backends/ssh/ssh_backend.h"
+#include "daemon/runtime/workers.h"
+#include "tests/runtime/run.h"
+
+namespace hermes {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Where accounts put files, of this machine and of a server's own mounts.
+const char* const kPublicFolders[] = {"/var/tmp", "/tmp", "/dev/shm"};
+
+// What a backend refers to; lives until the process ends.
+struct Needs {
+  explicit Needs(Loop& loop) : workers(loop, 1) {}
+  SystemRandom random;
+  ThreadWorkers workers;
+};
+
+std::unique_ptr<Backend> MakeBackend(Loop& loop, Clock& clock, const std::string& dir) {
+  static auto* kept = new std::vector<std::unique_ptr<Needs>>;
+  kept->push_back(std::make_unique<Needs>(loop));
+  Needs& needs = *kept->back();
+  OpenSshTransportOptions openssh;
+  openssh.runtime_dir = dir + "/s";
+  SshOptions options;
+  options.daemon_id = "place";
+  options.learned_known_hosts = dir + "/learned";
+  options.host_key = "accept-new";
+  options.programs = {RunnerBinary("x86_64"), RunnerBinary("aarch64")};
+  options.openssh = MakeOpenSshTransport(loop, clock, needs.random, std::move(openssh));
+  options.libssh2 = MakeLibssh2Transport(loop, clock, needs.workers);
+  return MakeSshBackend(loop, clock, needs.random, std::move(options));
+}
+
+Task<void> RunOne(Engine* engine, Together* one) {
+  absl::StatusOr<std::unique_ptr<Channel>> channel = co_await engine->Start(one->spec);
+  one->status = channel.status();
+  if (!channel.ok()) co_return;
+  for (;;) {
+    absl::StatusOr<ChannelEvent> event = co_await (*channel)->Read();
+    one->status = event.status();
+    if (!event.ok()) co_return;
+    if (const DataEvent* data = std::get_if<DataEvent>(&*event)) one->out += data->data;
+    if (const EndedEvent* ended = std::get_if<EndedEvent>(&*event)) one->outcome = ended->outcome;
+    if (std::holds_alternative<DrainedEvent>(*event)) break;
+  }
+  (*channel)->Forget();
+}
+
+// Our program lies in a folder of ours, named by its digest.
+bool IsRunner(pid_t pid) {
+  const std::string words = ReadWholeFile("/proc/" + std::to_string(pid) + "/cmdline");
+  return words.substr(0, words.find('\0')).find("/bin/") != std::string::npos &&
+         words.find("hermesd") < words.find('\0');
+}
+
+Task<bool> Look(Clock& clock, const std::function<bool()>* condition) {
+  const SteadyTime until = clock.Now() + std::chrono::seconds(30);
+  while (!(*condition)()) {
+    if (clock.Now() > until) co_return false;
+    co_await clock.SleepFor(std::chrono::milliseconds(10));
+  }
+  co_return true;
+}
+
+}  // namespace
+
+bool Eventually(const std::function<bool()>& condition) {
+  Loop loop;
+  SystemClock clock(loop);
+  return RunTask(loop, Look(clock, &condition));
+}
+
+void PlaceStand::SetUp() {
+  for (const std::string& why : {TestAccount::Unsupported(), OpenSshServer::Unsupported()}) {
+    if (!why.empty()) GTEST_SKIP() << why;
+  }
+  key_ = SshKey::Make(dir_.path(), "key");
+}
+
+void PlaceStand::TearDown() {
+  world_.reset();
+  EXPECT_TRUE(Eventually([this] { return Clients().empty(); })) << "an ssh is left";
+  if (server_ != nullptr) {
+    EXPECT_TRUE(Eventually([this] { return server_->SessionPids().empty(); }))
+        << "a session of sshd is left: " << server_->Log();
+  }
+  proxy_.reset();
+  if (account_ != nullptr) {
+    const auto others = [this] {
+      std::vector<std::string> names;
+      for (const pid_t pid : account_->Processes()) {
+        ProcessFacts facts;
+        if (ReadProcess(pid, &facts) && !IsRunner(pid)) names.push_back(facts.name);
+      }
+      return names;
+    };
+    EXPECT_TRUE(Eventually([&] { return others().empty(); }))
+        << "left over there: " << testing::PrintToString(others());
+    account_->KillProcesses();
+    RemoveRemains();
+  }
+  server_.reset();
+}
+
+// Folders of a uid that the next test's account may get.
+void PlaceStand::RemoveRemains() const {
+  for (const char* folder : kPublicFolders) {
+    std::error_code ignored;
+    fs::remove_all(std::string(folder) + "/hermesd-" + std::to_string(account_->uid()), ignored);
+  }
+}
+
+void PlaceStand::MakeAccount(AccountSpec spec) {
+  account_ = TestAccount::Make(std::move(spec));
+  RemoveRemains();
+}
+
+void PlaceStand::Serve(std::vector<std::string> lines, OpenSshOptions options) {
+  if (account_ == nullptr) MakeAccount();
+  options.logins.push_back({account_->name(), {key_.public_line}});
+  options.lines.insert(options.lines.end(), lines.begin(), lines.end());
+  server_ = OpenSshServer::Start(std::move(options));
+}
+
+DelayProxy& PlaceStand::PutProxy() {
+  proxy_ = std::make_unique<DelayProxy>(DelayProxyOptions{.target_port = server_->port()});
+  return *proxy_;
+}
+
+contract::World& PlaceStand::world() {
+  if (world_ != nullptr) return *world_;
+  const std::string config = dir_.path() + "/config";
+  std::ofstream(config) << "UserKnownHostsFile none\nGlobalKnownHostsFile none\n"
+                        << "KexAlgorithms curve25519-sha256\n";  // costs far less time
+  place_.backend = MakeBackend;
+  place_.where = [this, config](SandboxSpec& spec) {
+    spec.ssh.host = server_->host();
+    spec.ssh.port = static_cast<uint32_t>(proxy_ != nullptr ? proxy_->port() : server_->port());
+    spec.ssh.user = account_->name();
+    spec.ssh.key_file = key_.private_path;
+    spec.ssh.transport = transport_;
+    if (transport_ == SshTransportChoice::kOpenSsh) spec.ssh.config_file = config;
+  };
+  world_ = std::make_unique<contract::World>(place_, dir_.path());
+  return *world_;
+}
+
+contract::TestSession& PlaceStand::Open(const std::string& engine) {
+  place_.engine = engine;
+  return world().Open({}, std::chrono::minutes(10));
+}
+
+absl::Status PlaceStand::TryOpen(const std::string& engine) {
+  place_.engine = engine;
+  contract::TestSession session;
+  SessionSpec spec;
+  spec.session_id = "s-" + world().random.Hex(4);
+  return world().TryOpen(session, std::move(spec), std::chrono::minutes(10), "");
+}
+
+void PlaceStand::ExpectEcho(contract::TestSession& session) {
+  const contract::RunPtr run = world().Run(session, std::string("echo \"it is $((40 + 2))\""));
+  EXPECT_EQ(run->out, "it is 42\n") << run->Told();
+  EXPECT_EQ(run->outcome->state, CommandState::kExited) << run->Told();
+  EXPECT_EQ(run->outcome->value, 0) << run->Told();
+}
+
+void PlaceStand::ExpectBothWork() {
+  for (const char* engine : {"runner", "plain"}) {
+    SCOPED_TRACE(engine);
+    ExpectEcho(Open(engine));
+  }
+}
+
+std::vector<std::unique_ptr<Together>> PlaceStand::RunTogether(contract::TestSession& session,
+                                                               std::vector<std::string> scripts) {
+  std::vector<std::unique_ptr<Together>> all;
+  size_t left = scripts.size();
+  for (std::string& script : scripts) {
+    all.push_back(std::make_unique<Together>());
+    Together* one = all.back().get();
+    one->spec.run_id = world().random.Uuid();
+    one->spec.script = std::move(script);
+    one->spec.state_mode = StateMode::kReadOnly;
+    asio::co_spawn(world().loop.executor(), RunOne(session.engine.get(), one),
+                   [this, &left, one](std::exception_ptr) {
+                     one->done = true;
+                     --left;
+                     world().Poke();
+                   });
+  }
+  if (!world().Until([&left] { return left == 0; }, kLongPatience)) {
+    GiveUp(std::to_string(left) + " commands have not ended");
+  }
+  return all;
+}
+
+Ran PlaceStand::Inside(const std::vector<std::string>& argv) const {
+  std::vector<std::string> words = {"nsenter", "-m", "-t", std::to_string(server_->pid()), "--"};
+  words.insert(words.end(), argv.begin(), argv.end());
+  return RunProgram({.argv = words});
+}
+
+std::vector<std::string> PlaceStand::Files() const {
+  std::vector<std::string> words = {"find", account_->home(), "/run", "/home", "/opt", "/srv"};
+  words.insert(words.end(), std::begin(kPublicFolders), std::end(kPublicFolders));
+  for (const char* word : {"-uid", "", "-printf", "%p %m %y\\n"}) words.push_back(word);
+  words[words.size() - 3] = std::to_string(account_->uid());
+  std::vector<std::string> lines = SplitLines(Inside(words).out);
+  const std::set<std::string> once(lines.begin(), lines.end());
+  return {once.begin(), once.end()};
+}
+
+std::vector<std::string> PlaceStand::RunnerPaths() const {
+  std::set<std::string> paths;
+  for (const pid_t pid : account_->Processes()) {
+    if (!IsRunner(pid)) continue;
+    const std::string exe = "/proc/" + std::to_string(pid) + "/exe";
+    const std::vector<std::string> lines = SplitLines(Inside({"readlink", exe}).out);
+    if (!lines.empty()) paths.insert(lines.front());
+  }
+  return {paths.begin(), paths.end()};
+}
+
+int PlaceStand::Logins() const {
+  int logins = 0;
+  for (const std::string& line : SplitLines(server_->Log())) {
+    if (line.find("Accepted publickey") != std::string::npos) ++logins;
+  }
+  return logins;
+}
+
+std::vector<ProcessFacts> PlaceStand::Clients() const {
+  std::vector<ProcessFacts> clients;
+  for (const ProcessFacts& process : DescendantsOf(getpid())) {
+    if (process.name == "ssh") clients.push_back(process);
+  }
+  return clients;
+}
+
+}  // namespace hermes
