@@ -61,11 +61,13 @@ Task<void> RunOne(Engine* engine, Together* one) {
   (*channel)->Forget();
 }
 
-// Our program lies in a folder of ours, named by its digest.
-bool IsRunner(pid_t pid) {
-  const std::string words = ReadWholeFile("/proc/" + std::to_string(pid) + "/cmdline");
-  return words.substr(0, words.find('\0')).find("/bin/") != std::string::npos &&
-         words.find("hermesd") < words.find('\0');
+// The program that it was started as, if that is ours: it lies in a folder of ours. One read, for
+// it may become another program meanwhile.
+std::string RunnerPath(pid_t pid) {
+  std::string path = ReadWholeFile("/proc/" + std::to_string(pid) + "/cmdline");
+  path.resize(std::min(path.size(), path.find('\0')));
+  const size_t ours = path.find("/hermesd");
+  return ours != std::string::npos && path.find("/bin/", ours) != std::string::npos ? path : "";
 }
 
 Task<bool> Look(Clock& clock, const std::function<bool()>* condition) {
@@ -105,7 +107,7 @@ void PlaceStand::TearDown() {
       std::vector<std::string> names;
       for (const pid_t pid : account_->Processes()) {
         ProcessFacts facts;
-        if (ReadProcess(pid, &facts) && !IsRunner(pid)) names.push_back(facts.name);
+        if (ReadProcess(pid, &facts) && RunnerPath(pid).empty()) names.push_back(facts.name);
       }
       return names;
     };
@@ -229,10 +231,7 @@ std::vector<std::string> PlaceStand::Files() const {
 std::vector<std::string> PlaceStand::RunnerPaths() const {
   std::set<std::string> paths;
   for (const pid_t pid : account_->Processes()) {
-    if (!IsRunner(pid)) continue;
-    const std::string exe = "/proc/" + std::to_string(pid) + "/exe";
-    const std::vector<std::string> lines = SplitLines(Inside({"readlink", exe}).out);
-    if (!lines.empty()) paths.insert(lines.front());
+    if (std::string path = RunnerPath(pid); !path.empty()) paths.insert(std::move(path));
   }
   return {paths.begin(), paths.end()};
 }
