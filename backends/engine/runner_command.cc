@@ -12,7 +12,8 @@ namespace {
 
 using frames::Type;
 
-constexpr size_t kMergedBytes = 64 << 10;  // small pieces are joined up to this size
+// Pieces are joined up to this size: every piece costs the log a mark and the reader a turn.
+constexpr size_t kMergedBytes = 256 << 10;
 
 size_t Index(OutputStream stream) { return static_cast<size_t>(stream); }
 
@@ -242,6 +243,7 @@ void RunnerCommand::PushData(OutputStream stream, uint64_t offset, std::string_v
     if (last == nullptr) break;
     if (last->stream != stream) continue;
     if (last->data.size() + bytes.size() > kMergedBytes) break;
+    if (bytes.size() == frames::kMaxDataBytes) last->data.reserve(kMergedBytes);  // more will come
     last->data.append(bytes);
     return;
   }

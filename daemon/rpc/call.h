@@ -40,6 +40,10 @@ class Call {
   // message. False: the client is gone. One at a time.
   virtual Task<bool> Write(const google::protobuf::Message& message) = 0;
 
+  // The same for a message that is serialised already and comes in two parts. The bytes of `tail`
+  // are not copied.
+  virtual Task<bool> WriteParts(std::string head, std::string tail) = 0;
+
   // The message that goes out together with the final OK; dropped when the call fails.
   virtual void SetLast(const google::protobuf::Message& message) = 0;
 

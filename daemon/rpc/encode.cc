@@ -1,5 +1,7 @@
 #include "daemon/rpc/encode.h"
 
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <string.h>
 
 #include <utility>
@@ -154,6 +156,18 @@ int LaunchCode(LaunchStage stage) {
     default:
       return kCodeNone;
   }
+}
+
+// What stands before the bytes of a length-delimited field.
+std::string Prefix(int field, size_t bytes) {
+  constexpr uint32_t kLengthDelimited = 2;
+  std::string prefix;
+  google::protobuf::io::StringOutputStream stream(&prefix);
+  google::protobuf::io::CodedOutputStream coded(&stream);
+  coded.WriteVarint32(static_cast<uint32_t>(field) << 3 | kLengthDelimited);
+  coded.WriteVarint64(bytes);
+  coded.Trim();
+  return prefix;
 }
 
 // One overload per kind of event.
@@ -334,6 +348,20 @@ void Encode(const SessionInfo& info, v1::Session* to) {
   to->set_running_commands(info.running_commands);
   if (!info.ssh.host.empty()) Encode(info.ssh, to->mutable_ssh());
   to->set_place(info.place);
+}
+
+std::string EncodeHead(const OutputPiece& piece, bool has_pty, WallTime now) {
+  v1::CommandEvent event;
+  EncodeTime(now, event.mutable_time());
+  v1::Output output;
+  output.set_channel(ChannelOf(piece.stream, has_pty));
+  output.set_offset(piece.offset);
+  const std::string fields = output.SerializeAsString();
+  std::string head = event.SerializeAsString();
+  const std::string prefix = Prefix(v1::Output::kDataFieldNumber, piece.data.size());
+  head += Prefix(v1::CommandEvent::kOutputFieldNumber,
+                 fields.size() + prefix.size() + piece.data.size());
+  return head + fields + prefix;
 }
 
 void Encode(CommandEvent event, bool has_pty, WallTime now, v1::CommandEvent* to) {

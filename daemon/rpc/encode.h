@@ -24,6 +24,9 @@ void EncodeRun(CommandRun& run, v1::Command* to);
 // Output bytes are moved into the message. `has_pty`: stdout is shown as TTY.
 void Encode(CommandEvent event, bool has_pty, WallTime now, v1::CommandEvent* to);
 
+// The same event on the wire, but for piece.data, which follows.
+std::string EncodeHead(const OutputPiece& piece, bool has_pty, WallTime now);
+
 v1::Channel ChannelOf(OutputStream stream, bool has_pty);
 
 // The exit code that a shell would show for this end: the code, 128 + signal, 124 timeout, 130

@@ -23,6 +23,10 @@ class CallSink : public EventSink {
       : clock_(clock), call_(std::move(call)), has_pty_(has_pty) {}
 
   Task<bool> Send(CommandEvent event) override {
+    if (auto* piece = std::get_if<OutputPiece>(&event)) {
+      std::string head = EncodeHead(*piece, has_pty_, clock_.NowWall());
+      co_return co_await call_->WriteParts(std::move(head), std::move(piece->data));
+    }
     const bool last = std::holds_alternative<FinishedInfo>(event);
     message_.Clear();
     Encode(std::move(event), has_pty_, clock_.NowWall(), &message_);

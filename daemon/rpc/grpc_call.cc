@@ -46,6 +46,16 @@ void Serialize(const google::protobuf::Message& message, grpc::ByteBuffer* to) {
   CHECK(status.ok());
 }
 
+void Join(const std::string& head, std::string tail, grpc::ByteBuffer* to) {
+  auto* owner = new std::string(std::move(tail));
+  // gRPC lets go of a slice in whatever thread it is done with it.
+  const grpc::Slice slices[] = {
+      grpc::Slice(head), grpc::Slice(
+                             owner->data(), owner->size(),
+                             [](void* bytes) { delete static_cast<std::string*>(bytes); }, owner)};
+  grpc::ByteBuffer(slices, std::size(slices)).Swap(to);
+}
+
 }  // namespace
 
 ReactionClock::Scope::~Scope() {
@@ -130,11 +140,25 @@ Task<std::unique_ptr<Incoming>> GrpcCall::Read() {
   co_return std::make_unique<GrpcIncoming>(&in_);
 }
 
-Task<bool> GrpcCall::Write(const google::protobuf::Message& message) {
-  std::shared_ptr<GrpcCall> self = shared_from_this();
+bool GrpcCall::MayWrite() const {
   CHECK(!writing_);
-  if (finished_ || !write_ok_ || stop() == Stop::kGone) co_return false;
+  return !finished_ && write_ok_ && stop() != Stop::kGone;
+}
+
+Task<bool> GrpcCall::Write(const google::protobuf::Message& message) {
+  if (!MayWrite()) co_return false;
   Serialize(message, &out_);
+  co_return co_await SendOut();
+}
+
+Task<bool> GrpcCall::WriteParts(std::string head, std::string tail) {
+  if (!MayWrite()) co_return false;
+  Join(head, std::move(tail), &out_);
+  co_return co_await SendOut();
+}
+
+Task<bool> GrpcCall::SendOut() {
+  std::shared_ptr<GrpcCall> self = shared_from_this();
   writing_ = true;
   StartWrite(&out_);
   while (writing_) co_await changed_.Wait();

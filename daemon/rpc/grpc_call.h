@@ -64,6 +64,7 @@ class GrpcCall final : public Call,
 
   Task<std::unique_ptr<Incoming>> Read() override;
   Task<bool> Write(const google::protobuf::Message& message) override;
+  Task<bool> WriteParts(std::string head, std::string tail) override;
   void SetLast(const google::protobuf::Message& message) override;
 
   // Once; later calls do nothing.
@@ -82,6 +83,8 @@ class GrpcCall final : public Call,
  private:
   GrpcCall(CallEnv& env, Method method, Caller caller);
   void ReadDone(bool ok);
+  bool MayWrite() const;
+  Task<bool> SendOut();
   void StopAndAnswer(Stop why);
 
   CallEnv& env_;

@@ -131,6 +131,20 @@ TEST(EncodeTest, CommandsAreShownWhole) {
   EXPECT_FALSE(running.has_exit());
 }
 
+TEST(EncodeTest, AnOutputEventInTwoPartsIsTheSameMessage) {
+  for (const size_t bytes : {size_t{0}, size_t{1}, size_t{127}, size_t{128}, size_t{240} << 10}) {
+    for (const uint64_t offset : {uint64_t{0}, uint64_t{5} << 33}) {
+      const OutputPiece piece{OutputStream::kStderr, offset, std::string(bytes, 'x')};
+      const WallTime now{std::chrono::nanoseconds(1'234'567'890'123)};
+      v1::CommandEvent whole;
+      Encode(piece, false, now, &whole);
+      v1::CommandEvent joined;
+      ASSERT_TRUE(joined.ParseFromString(EncodeHead(piece, false, now) + piece.data));
+      EXPECT_EQ(joined.SerializeAsString(), whole.SerializeAsString());
+    }
+  }
+}
+
 TEST(EncodeTest, EventsKeepTheirKind) {
   v1::CommandEvent wire;
   Encode(OutputPiece{OutputStream::kStdout, 5, "abc"}, false, WallTime{}, &wire);
