@@ -168,8 +168,16 @@ std::string ServerVersion(std::string_view words) {
 std::string WithoutFirstLines(std::string_view words) {
   std::string rest;
   for (const std::string_view line : Lines(words)) {
-    if (IsOfFirstLines(line)) continue;
-    rest.append(line);
+    const bool told = IsOfFirstLines(line);
+    if (told && line.find(" version ") != std::string_view::npos) continue;
+    // What went wrong while they were exchanged, as ssh says it without being asked for more.
+    const size_t words_at =
+        told ? line.find("): ", kFirstLinesMark.size()) : std::string_view::npos;
+    if (words_at != std::string_view::npos) {
+      rest.append("kex_exchange_identification").append(line.substr(words_at + 1));
+    } else {
+      rest.append(line);
+    }
     rest += '\n';
   }
   return rest;

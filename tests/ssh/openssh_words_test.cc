@@ -138,6 +138,9 @@ TEST(OpenSshWordsTest, KnowsTheServerByItsFirstLine) {
   EXPECT_EQ(ServerVersion(words), "dropbear_2022.83");
   EXPECT_TRUE(MixesPrograms(ServerVersion(words)));
   EXPECT_EQ(WithoutFirstLines(words), "me@box: Permission denied (publickey).\n");
+  EXPECT_EQ(WithoutFirstLines("debug1: kex.c:kex_exchange_identification():1332 (pid=7): write: "
+                              "Connection reset by peer\r\n"),
+            "kex_exchange_identification: write: Connection reset by peer\n");
   EXPECT_EQ(ServerVersion("a banner: remote software version dropbear_1\n"), "");
   EXPECT_FALSE(MixesPrograms("OpenSSH_9.2p1 Debian-2+deb12u10"));
   EXPECT_FALSE(MixesPrograms(""));
