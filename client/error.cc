@@ -68,7 +68,10 @@ v1::ErrorInfo InfoOf(const absl::Status& status) {
 bool IsFromDaemon(const absl::Status& status) { return InfoOf(status).domain() == kWireDomain; }
 
 bool IsLostContact(const absl::Status& status) {
-  if (IsFromDaemon(status)) return absl::IsUnavailable(status);
+  // A place that can't be reached is an answer: the daemon has tried, and says what is wrong.
+  if (IsFromDaemon(status)) {
+    return absl::IsUnavailable(status) && InfoOf(status).reason() != "BACKEND_UNREACHABLE";
+  }
   if (!InfoOf(status).domain().empty()) return false;
   // A torn connection shows up in gRPC under several codes, depending on the moment.
   return absl::IsUnavailable(status) || absl::IsUnknown(status) || absl::IsInternal(status) ||

@@ -24,7 +24,8 @@ v1::ErrorInfo InfoOf(const absl::Status& status);
 bool IsFromDaemon(const absl::Status& status);
 
 // Contact was lost, or the daemon asks to come back: the same request may be sent again when it is
-// idempotent. An answer of the daemon other than UNAVAILABLE is final.
+// idempotent. An answer of the daemon is final, unless it is UNAVAILABLE
+// for another reason than a place that it cannot reach.
 bool IsLostContact(const absl::Status& status);
 
 // "hermesctl: <message> [REASON]\n" and, where known, a second line with the next step. Safe to

@@ -168,6 +168,7 @@ TEST(ErrorTest, TellsLostContactFromRefusal) {
   EXPECT_TRUE(IsLostContact(FromWire(14, "socket closed", "")));
   EXPECT_TRUE(IsLostContact(FromWire(2, "Stream removed", "")));
   EXPECT_TRUE(IsLostContact(FromWire(14, "draining", Details("DRAINING", ""))));
+  EXPECT_FALSE(IsLostContact(FromWire(14, "no route", Details("BACKEND_UNREACHABLE", ""))));
   EXPECT_FALSE(IsLostContact(FromWire(13, "broken", Details("BUG", ""))));
   EXPECT_FALSE(IsLostContact(FromWire(3, "bad", "")));
   EXPECT_FALSE(IsLostContact(absl::OkStatus()));
