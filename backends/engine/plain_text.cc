@@ -276,7 +276,8 @@ case $h_s in 130|141) [ -z "$HERMES_RUN_f" ] || [ -s "$HERMES_RUN_f" ] || h_r=1;
 
 std::string_view BootLine(Kind kind) {
   if (kind == Kind::kSh)
-    return R"sh(sh -c 'IFS= read -r HERMES_RUN_n && eval "$(dd bs=1 count="$HERMES_RUN_n" 2>/dev/null)"')sh";
+    // Some shells count characters: who finds fewer than there should be counts the bytes.
+    return R"sh(sh -c 'IFS= read -r HERMES_RUN_n && HERMES_RUN_t=$(dd bs=1 count="$HERMES_RUN_n" 2>/dev/null) && { [ "${#HERMES_RUN_t}" = "$HERMES_RUN_n" ] || [ "$(printf %s "$HERMES_RUN_t" | wc -c)" -eq "$HERMES_RUN_n" ]; } && eval "$HERMES_RUN_t"')sh";
   return R"sh(bash --norc --noprofile -p -c 'IFS= read -r HERMES_RUN_n && LC_ALL=C IFS= read -r -N "$HERMES_RUN_n" HERMES_RUN_t && eval "$HERMES_RUN_t"')sh";
 }
 

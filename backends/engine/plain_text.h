@@ -33,7 +33,8 @@ inline constexpr std::string_view kLaunchNotFound = "notfound";
 inline constexpr std::string_view kLaunchNotExecutable = "noexec";
 
 // Means the same in every login shell: no backslash, no "!", no newline, no quote inside quotes. It
-// reads a line with the number of bytes of the text, then that many, and nothing more.
+// reads a line with the number of bytes of the text, then that many, and nothing more; of a text
+// that was cut off on its way it runs nothing.
 std::string_view BootLine(shell::Kind kind);
 // What is written first for `text`: its length line and the text.
 std::string Framed(std::string_view text);
