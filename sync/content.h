@@ -23,9 +23,11 @@ std::optional<Digest> ParseDigest(std::string_view hex);  // exactly what Hex wr
 
 struct Content {
   Digest digest;
-  uint64_t size = 0;
+  uint64_t size = 0;  // follows from the digest; 0 where a list of digests is all that is known
   bool executable = false;
-  bool operator==(const Content&) const = default;
+  bool operator==(const Content& other) const {
+    return digest == other.digest && executable == other.executable;
+  }
 };
 
 using MaybeContent = std::optional<Content>;  // nullopt: there is no such file
