@@ -1,6 +1,7 @@
 // hermesd: flags, configuration, wiring, signals. Everything is made here once, in the order of the
 // arrows, and destroyed in the opposite order.
 
+#include <malloc.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -259,6 +260,15 @@ int Main(const Flags& flags) {
   return daemon.Run();
 }
 
+// Output moves in pieces of up to 256 KiB. By default malloc gives such a piece back to the kernel
+// when it is freed and faults it in, zeroed, for the next one.
+void KeepFreedPieces() {
+  constexpr int kPiece = 1 << 20;
+  constexpr int kKept = 8 << 20;  // so much free memory stays with the process
+  mallopt(M_MMAP_THRESHOLD, kPiece);
+  mallopt(M_TRIM_THRESHOLD, kKept);
+}
+
 }  // namespace
 }  // namespace hermes
 
@@ -273,5 +283,6 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version",
                        std::string("hermesd ") + HERMES_VERSION + " (" + HERMES_COMMIT + ")");
   CLI11_PARSE(app, argc, argv);
+  hermes::KeepFreedPieces();
   return hermes::Main(flags);
 }

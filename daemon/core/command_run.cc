@@ -15,12 +15,19 @@ namespace {
 // While the store or the disk refuses, nothing can be acknowledged; try again at this pace.
 constexpr Duration kRetryPause = std::chrono::seconds(1);
 
+// Taking output in needs no answer from anybody, so a flood would run ahead of a reader that could
+// keep up until the reader's place is trimmed. After each kTurnBytes taken, readers get up to kTurn
+// to come within as many, as long as one of them takes half as many in each turn. Only readers of
+// 250 MB/s and more can thus hold a command, to 500 MB/s at worst; others cost it one turn.
+constexpr uint64_t kTurnBytes = 2 << 20;
+constexpr Duration kTurn = std::chrono::milliseconds(4);
+
 LogContext ContextOf(const CommandInfo& info) { return {info.session_id, info.id, info.run_id}; }
 
 }  // namespace
 
 CommandRun::CommandRun(Deps deps, CommandInfo info, std::unique_ptr<OutputLog> log)
-    : deps_(deps), info_(std::move(info)), log_(std::move(log)) {}
+    : deps_(deps), info_(std::move(info)), log_(std::move(log)), read_(deps.loop) {}
 
 CommandRun::~CommandRun() = default;
 
@@ -59,12 +66,44 @@ Task<void> CommandRun::TakeData(DataEvent data) {
       co_await TakeWithinLimit(data.stream, data.offset, piece);
     } else {
       TakeOrDrop(data.stream, data.offset, piece);
+      co_await GiveReadersTheirTurn(data.stream, piece.size());
     }
     rest.remove_prefix(piece.size());
     data.offset += piece.size();
   }
   if (std::exchange(dropped_, false) && !OnDisk()) co_await SaveDropped();
   channel_->Ack(log_->on_disk(OutputStream::kStdout), log_->on_disk(OutputStream::kStderr));
+}
+
+Task<void> CommandRun::GiveReadersTheirTurn(OutputStream stream, uint64_t bytes) {
+  since_turn_ += bytes;
+  if (since_turn_ < kTurnBytes) co_return;
+  since_turn_ = 0;
+  const size_t i = static_cast<size_t>(stream);
+  const uint64_t before = std::exchange(last_turn_[i], read_to_[i]);
+  const auto keeps_up = [this, i, before] {
+    return log_->end(static_cast<OutputStream>(i)) - read_to_[i] <= kTurnBytes ||
+           read_to_[i] - before >= kTurnBytes / 2;
+  };
+  if (!keeping_up_ && !keeps_up()) co_return;
+  const SteadyTime until = deps_.clock.Now() + kTurn;
+  auto alarm = deps_.clock.At(until, [this] { read_.NotifyAll(); });
+  while (readers_ > 0 && !abandoned_ && deps_.clock.Now() < until &&
+         log_->end(stream) - read_to_[i] > kTurnBytes) {
+    co_await read_.Wait();
+  }
+  keeping_up_ = keeps_up();
+}
+
+void CommandRun::RemoveReader() {
+  --readers_;
+  read_.NotifyAll();
+}
+
+void CommandRun::NoteRead(OutputStream stream, uint64_t offset) {
+  uint64_t& to = read_to_[static_cast<size_t>(stream)];
+  to = std::max(to, offset);
+  read_.NotifyAll();
 }
 
 // What was dropped must be acknowledged, or the far side's window stays full for ever; and what
@@ -250,6 +289,7 @@ Task<void> CommandRun::WaitEnded(SteadyTime deadline) {
 
 void CommandRun::Abandon() {
   abandoned_ = true;
+  read_.NotifyAll();
   if (channel_ != nullptr) channel_->Abandon();
   changed().NotifyAll();
 }

@@ -85,10 +85,14 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   // Readers hold the session alive and count for on_disconnect.
   int readers() const { return readers_; }
   void AddReader() { ++readers_; }
-  void RemoveReader() { --readers_; }
+  void RemoveReader();
+
+  // A reader has taken all before `offset`.
+  void NoteRead(OutputStream stream, uint64_t offset);
 
  private:
   Task<void> TakeData(DataEvent data);
+  Task<void> GiveReadersTheirTurn(OutputStream stream, uint64_t bytes);
   void TakeOrDrop(OutputStream stream, uint64_t offset, std::string_view data);
   Task<void> TakeWithinLimit(OutputStream stream, uint64_t offset, std::string_view data);
   Task<void> SaveDropped();
@@ -110,6 +114,11 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   bool abandoned_ = false;
   uint64_t refused_to_[kOutputStreams] = {0, 0};  // end of what did not fit, shown as a gap
   int readers_ = 0;
+  Event read_;                                   // woken by NoteRead
+  uint64_t read_to_[kOutputStreams] = {0, 0};    // by whoever is ahead
+  uint64_t last_turn_[kOutputStreams] = {0, 0};  // read_to_ when the readers had their last turn
+  bool keeping_up_ = true;                       // until a turn shows that no reader does
+  uint64_t since_turn_ = 0;                      // bytes taken
 };
 
 }  // namespace hermes

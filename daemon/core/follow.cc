@@ -164,6 +164,7 @@ absl::StatusOr<CommandEvent> Follower::NextPiece() {
     return GapPiece{StreamAt(stream), from, piece.gap_to, piece.gap_reason};
   }
   at_.offset[stream] = from + piece.data.size();
+  run_->NoteRead(StreamAt(stream), at_.offset[stream]);
   return OutputPiece{StreamAt(stream), from, std::move(piece.data)};
 }
 

@@ -306,6 +306,29 @@ TEST_F(SessionTest, SlowReaderDelaysNeitherTheCommandNorAnotherReader) {
   EXPECT_EQ(slow->sink->Text(OutputStream::kStdout).size(), 1000000u);
 }
 
+// A flood of 24 MB, of which 8 MiB are kept, read at 240 KiB per 0.2 ms.
+TEST_F(SessionTest, ReaderThatKeepsUpSeesEveryByteOfAFloodThatIsNotKept) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  StartCommand request = MakeStart("s", "sleep 10;outn 24000000", "id-1");
+  request.output.limit_bytes = 8 << 20;
+  auto started = daemon_->Await(daemon_->table.Start(std::move(request)));
+  auto reader = daemon_->Follow(started->run, {}, std::chrono::microseconds(200));
+  daemon_->RunUntil([&] { return reader->result.has_value(); });
+  EXPECT_EQ(reader->sink->Text(OutputStream::kStdout).size(), 24000000u) << "[GAP] in it";
+}
+
+TEST_F(SessionTest, ReaderThatIsStuckDoesNotHoldAFlood) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  StartCommand request = MakeStart("s", "sleep 10;outn 24000000", "id-1");
+  request.output.limit_bytes = 8 << 20;
+  auto started = daemon_->Await(daemon_->table.Start(std::move(request)));
+  auto stuck = daemon_->Follow(started->run, {}, minutes(1));
+  const SteadyTime begun = daemon_->clock.Now();
+  daemon_->RunUntil([&] { return started->run->ended(); });
+  EXPECT_LT(daemon_->clock.Now() - begun, seconds(11));
+  EXPECT_FALSE(stuck->result.has_value());
+}
+
 TEST_F(SessionTest, CursorBeyondTheEndIsRefusedByName) {
   ASSERT_TRUE(daemon_->Create("s").ok());
   auto started = daemon_->Start("s", "out abc");
