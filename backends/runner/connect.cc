@@ -52,7 +52,7 @@ Fd StartAndConnect(const std::string& directory) {
     int null = open("/dev/null", O_RDWR);
     dup2(null, STDIN_FILENO);
     dup2(null, STDOUT_FILENO);
-    _exit(ServeMain(directory, -1));
+    _exit(ServeMain(directory, {}));
   }
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;

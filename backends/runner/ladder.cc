@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "backends/runner/sys.h"
 #include "backends/runner/tree.h"
@@ -40,16 +41,29 @@ void Ladder::Step(const std::vector<pid_t>& spared) {
   Terminate(spared);
 }
 
+void Ladder::Restart() {
+  std::set<pid_t> outlived = std::move(outlived_);
+  *this = Ladder(root_);
+  outlived_ = std::move(outlived);
+}
+
 void Ladder::Gone() {
   if (active()) Finish({});
 }
 
 // Once for each process: what a dying tree forked behind our back must not cost the whole grace.
 void Ladder::Terminate(const std::vector<pid_t>& spared) {
-  for (pid_t pid : Descendants(root_, spared)) {
+  std::vector<pid_t> found = Descendants(root_, spared);
+  size_t hopeless = 0;
+  for (pid_t pid : found) {
     if (signalled_.contains(pid)) continue;
-    if (Signal(pid, SIGTERM)) Signal(pid, SIGCONT);  // a stopped one acts on TERM only when it runs
+    if (Signal(pid, SIGTERM)) {
+      Signal(pid, SIGCONT);  // a stopped one acts on TERM only when it runs
+    } else if (outlived_.contains(pid)) {
+      ++hopeless;
+    }
   }
+  if (!found.empty() && hopeless == found.size()) kill_us_ = NowUs();
   next_us_ = std::min(kill_us_, NowUs() + walk_pause_us_);
   walk_pause_us_ = std::min(2 * walk_pause_us_, kMostGracePauseUs);
 }
@@ -77,6 +91,7 @@ void Ladder::Finish(const std::vector<pid_t>& left) {
   report_.signalled = static_cast<uint32_t>(signalled_.size());
   report_.survivors = static_cast<uint32_t>(left.size());
   report_.verified = 1;
+  outlived_ = {left.begin(), left.end()};
   for (pid_t pid : left)
     if (report_.pids.size() < kMaxPids) report_.pids.push_back(static_cast<uint32_t>(pid));
 }

@@ -2,9 +2,10 @@
 
 // The kill ladder for everything below one process: TERM (and CONT), a grace in which walks give
 // the same to whatever is forked meanwhile, then STOP and KILL in repeated walks until two in a row
-// find nothing. Driven by its owner: call Step at next_us(), and Gone as soon as waitpid proves
-// that nothing is left. Owned by a supervisor for its command, or by the runner for the orphans of
-// a supervisor that died.
+// find nothing. Who may not be signalled and has outlived one ladder gets no second grace. Driven
+// by its owner: call Step at next_us(), and Gone as soon as waitpid proves that nothing is left.
+// Owned by a supervisor for its command, or by the runner for the orphans of a supervisor that
+// died.
 
 #include <stdint.h>
 #include <sys/types.h>
@@ -30,7 +31,7 @@ class Ladder {
   bool done() const { return phase_ == Phase::kDone; }
   int64_t next_us() const { return next_us_; }  // meaningful while active
   const frames::TreeReport& report() const { return report_; }
-  void Restart() { *this = Ladder(root_); }
+  void Restart();  // forgets everything but who outlived the last one
 
  private:
   enum class Phase { kIdle, kGrace, kKill, kDone };
@@ -49,6 +50,7 @@ class Ladder {
   int64_t give_up_us_ = 0;
   int quiet_walks_ = 0;  // in a row that found nothing, or nothing that we may signal
   std::set<pid_t> signalled_;
+  std::set<pid_t> outlived_;  // what was left at the end of the last ladder
   frames::TreeReport report_;
 };
 

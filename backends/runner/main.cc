@@ -14,7 +14,7 @@ namespace hermes::runner {
 namespace {
 
 constexpr std::string_view kUsage =
-    "usage: hermes-runner serve DIR [--ready-fd N]\n"
+    "usage: hermes-runner serve DIR [--ready-fd N] [--idle-ms N]\n"
     "       hermes-runner connect DIR\n"
     "       hermes-runner probe\n"
     "       hermes-runner --version\n";
@@ -22,6 +22,23 @@ constexpr std::string_view kUsage =
 int Usage() {
   WriteAll(STDERR_FILENO, kUsage);
   return 2;
+}
+
+bool ParseServeOptions(int count, char** words, ServeOptions* options) {
+  constexpr uint64_t kMostFd = 1'000'000;
+  constexpr uint64_t kMostIdleMs = 86'400'000;  // a day
+  for (int i = 0; i < count; i += 2) {
+    std::string_view name = words[i];
+    auto number = ParseDecimal(i + 1 < count ? words[i + 1] : "");
+    if (name == "--ready-fd" && number && *number <= kMostFd) {
+      options->ready_fd = static_cast<int>(*number);
+    } else if (name == "--idle-ms" && number && *number <= kMostIdleMs) {
+      options->idle_us = static_cast<int64_t>(*number) * 1000;
+    } else {
+      return false;
+    }
+  }
+  return true;
 }
 
 int Main(int argc, char** argv) {
@@ -34,14 +51,10 @@ int Main(int argc, char** argv) {
   }
   if (mode == "probe") return ProbeMain();
   if (mode == "connect" && argc == 3) return ConnectMain(argv[2]);
-  if (mode != "serve" || (argc != 3 && argc != 5)) return Usage();
-  int ready_fd = -1;
-  if (argc == 5) {
-    auto number = ParseDecimal(argv[4]);
-    if (std::string_view(argv[3]) != "--ready-fd" || !number || *number > 1'000'000) return Usage();
-    ready_fd = static_cast<int>(*number);
-  }
-  return ServeMain(argv[2], ready_fd);
+  ServeOptions options;
+  if (mode != "serve" || argc < 3 || !ParseServeOptions(argc - 3, argv + 3, &options))
+    return Usage();
+  return ServeMain(argv[2], options);
 }
 
 }  // namespace

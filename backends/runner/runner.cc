@@ -9,11 +9,10 @@
 
 namespace hermes::runner {
 namespace {
-constexpr int64_t kIdleUs = 60'000'000;  // without session, command and link the runner then ends
-constexpr size_t kMaxStrangers = 32;     // peers that have not said HELLO; the oldest is closed
+constexpr size_t kMaxStrangers = 32;  // peers that have not said HELLO; the oldest is closed
 }  // namespace
 
-Runner::Runner(Place place)
+Runner::Runner(Place place, int64_t idle_us)
     : place_(std::move(place)),
       sessions_(place_.state_directory()),
       warm_(loop_, supervisors_, sessions_, place_),
@@ -21,6 +20,7 @@ Runner::Runner(Place place)
       login_(loop_, supervisors_, place_, *this),
       closer_(loop_, *this),
       children_(loop_, *this),
+      idle_(idle_us),
       idle_timer_(loop_, *this),
       lease_timer_(loop_, *this),
       sweep_timer_(loop_, *this),
@@ -105,9 +105,10 @@ void Runner::DropForgotten() {
 }
 
 void Runner::CheckIdle() {
-  bool idle = sessions_.empty() && commands_.empty() && links_.empty();
-  if (!idle) idle_timer_.Cancel();
-  if (idle && !idle_timer_.armed()) idle_timer_.ArmIn(kIdleUs);
+  bool needed = !sessions_.empty() || !commands_.empty() || !links_.empty();
+  int64_t end_us = idle_.Observe(needed, NowUs());
+  if (end_us == 0) return idle_timer_.Cancel();
+  if (!idle_timer_.armed()) idle_timer_.ArmAt(end_us);
 }
 
 Command* Runner::FindCommand(uint32_t number) {

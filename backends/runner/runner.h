@@ -14,6 +14,7 @@
 #include "backends/engine/frames.h"
 #include "backends/runner/closer.h"
 #include "backends/runner/command.h"
+#include "backends/runner/idle.h"
 #include "backends/runner/ladder.h"
 #include "backends/runner/link.h"
 #include "backends/runner/listener.h"
@@ -35,7 +36,7 @@ class Runner : Listener::Owner,
                Source::Handler,
                Timer::Handler {
  public:
-  explicit Runner(Place place);
+  Runner(Place place, int64_t idle_us);  // idle_us: see IdleWatch
   ~Runner();
 
   bool Bind() { return listener_.Bind(); }
@@ -104,6 +105,7 @@ class Runner : Listener::Owner,
   Login login_;
   Closer closer_;
   Source children_;  // SIGCHLD as a descriptor
+  IdleWatch idle_;
   Timer idle_timer_;
   Timer lease_timer_;
   Timer sweep_timer_;

@@ -104,7 +104,7 @@ rlimit RaiseOpenFiles() {
   return before;
 }
 
-int Serve(const std::string& directory, Inherited kept) {
+int Serve(const std::string& directory, Inherited kept, int64_t idle_us) {
   SettleDescriptors(kept);
   Fd lock;
   LockResult result = MakeDirectories(directory) && chdir("/") == 0
@@ -120,7 +120,7 @@ int Serve(const std::string& directory, Inherited kept) {
   place.open_files = open_files;
   RemoveLeftovers(place.run_directory);
   LinkAskpass(place);
-  Runner runner(std::move(place));
+  Runner runner(std::move(place), idle_us);
   if (kept.listening >= 0) {
     runner.Adopt(Fd(kept.listening));
   } else if (!runner.Bind()) {
@@ -134,7 +134,7 @@ int Serve(const std::string& directory, Inherited kept) {
 
 }  // namespace
 
-int ServeMain(const std::string& directory, int ready_fd) {
+int ServeMain(const std::string& directory, const ServeOptions& options) {
   std::string path = directory;
   if (path.substr(0, 1) != "/") {
     char here[4096];
@@ -142,7 +142,8 @@ int ServeMain(const std::string& directory, int ready_fd) {
     path = std::string(here) + "/" + path;
   }
   if (IsSocketActivated())
-    return Serve(path, {.ready = ready_fd, .status = -1, .listening = kListenFd});
+    return Serve(path, {.ready = options.ready_fd, .status = -1, .listening = kListenFd},
+                 options.idle_us);
   Fd told, tell;
   if (!MakePipe(&told, &tell)) return 1;
   pid_t child = fork();
@@ -158,7 +159,8 @@ int ServeMain(const std::string& directory, int ready_fd) {
   setsid();
   pid_t grandchild = fork();
   if (grandchild != 0) _exit(grandchild < 0 ? 1 : 0);
-  _exit(Serve(path, {.ready = ready_fd, .status = tell.get(), .listening = -1}));
+  _exit(Serve(path, {.ready = options.ready_fd, .status = tell.get(), .listening = -1},
+              options.idle_us));
 }
 
 }  // namespace hermes::runner

@@ -373,7 +373,7 @@ class RunnerTest : public ::testing::Test {
     directory = name;
     home = directory + "/home";
     std::filesystem::create_directory(home);
-    ASSERT_EQ(RunProgram({RunnerProgram(), "serve", directory}, home), 0);
+    ASSERT_EQ(RunProgram(ServeWords(), home), 0);
     Connect();
   }
   void TearDown() override {
@@ -383,6 +383,10 @@ class RunnerTest : public ::testing::Test {
     std::filesystem::remove_all(directory, dying_writers);
   }
 
+  // What starts a runner for `directory`.
+  virtual std::vector<std::string> ServeWords() const {
+    return {RunnerProgram(), "serve", directory};
+  }
   void Connect() {
     uint32_t last = client ? client->next_command : 0;
     client = std::make_unique<Client>(directory);
