@@ -65,6 +65,7 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
 
   uint32_t number() const { return number_; }
   const std::string& run_id() const { return run_id_; }
+  bool drained() const { return drained_; }  // whoever reads it comes to its end without us
   const std::string& session() const { return session_; }
 
   // From the link. An error means that the peer does not keep to the protocol.

@@ -191,7 +191,9 @@ void RunnerLink::Unregister(const SessionPtr& session) {
   if (!sessions_.empty()) return;
   let_go_ = running_;
   if (connection_) connection_->Break(Error(Reason::k_BACKEND_UNREACHABLE, "no longer needed"));
-  for (const auto& [number, command] : commands_) command->Abandon();
+  // Those that ended with their session still have that to tell.
+  for (const auto& [number, command] : commands_)
+    if (!command->drained()) command->Abandon();
   WakeAll();
 }
 
