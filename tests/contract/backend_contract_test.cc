@@ -255,6 +255,22 @@ TEST_P(BackendContract, V16CancelEndsTheTreeOverThere) {
   EXPECT_EQ(world().CountArgument(session(), sleep), 0);
 }
 
+TEST_P(BackendContract, V16CancelBeforeTheStartIsKnownEndsTheTreeOverThere) {
+  const std::string sleep = world().UniqueSeconds(77);
+  for (int round = 0; round < 5; ++round) {
+    RunPtr run = world().Start(session(), "sleep " + sleep + " & sleep " + sleep);
+    ASSERT_FALSE(run->started) << "nothing was read yet";
+    absl::StatusOr<TreeReport> report = world().Kill(run, milliseconds(200));
+    ASSERT_TRUE(report.ok()) << report.status();
+    EXPECT_EQ(report->survivors, 0u);
+    world().WaitEnd(run);
+    EXPECT_EQ(run->outcome->state, CommandState::kKilled) << run->Told();
+    EXPECT_EQ(run->outcome->cause, Cause::kCancelled);
+    world().WaitDrained(run);
+  }
+  EXPECT_EQ(world().CountArgument(session(), sleep), 0);
+}
+
 TEST_P(BackendContract, V17ACommandThatIgnoresTermIsKilledAfterTheGrace) {
   RunPtr run = world().Start(session(), "trap '' TERM; echo s; sleep 60");
   ASSERT_TRUE(world().Until([run] { return run->out == "s\n"; }));

@@ -218,6 +218,38 @@ TEST_F(SessionTest, CancelEndsTheCommandAsCancelled) {
   EXPECT_EQ(started->run->info().outcome->cause, Cause::kCancelled);
 }
 
+TEST_F(SessionTest, CancelDuringTheStartEndsTheCommandAsCancelled) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  host_.place.faults = {.stall_percent = 100, .longest_stall = seconds(30)};
+  bool answered = false;
+  asio::co_spawn(daemon_->loop.executor(), daemon_->table.Start(MakeStart("s", "hang", "id-1")),
+                 [&](std::exception_ptr, auto) { answered = true; });
+  ASSERT_TRUE(daemon_->RunUntil([&] { return host_.place.starts.contains("id-1"); }));
+  ASSERT_FALSE(answered) << "nothing is held back";
+  auto again = daemon_->Start("s", "hang", "id-1");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_LT(again->run->info().state, CommandState::kRunning);
+  auto report = daemon_->Await(again->run->Kill(seconds(1), Cause::kCancelled));
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_TRUE(report->verified);
+  EXPECT_EQ(again->run->info().state, CommandState::kKilled);
+  EXPECT_EQ(again->run->info().outcome->cause, Cause::kCancelled);
+  EXPECT_EQ(host_.place.starts["id-1"], 1);
+}
+
+TEST_F(SessionTest, CancelOfAStartThatFailsSaysWhyAndNothingStarts) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  host_.place.faults = {.stall_percent = 100, .longest_stall = seconds(30)};
+  asio::co_spawn(daemon_->loop.executor(), daemon_->table.Start(MakeStart("s", "hang", "id-1")),
+                 [](std::exception_ptr, auto) {});
+  auto again = daemon_->Start("s", "hang", "id-1");
+  ASSERT_TRUE(again.ok()) << again.status();
+  host_.place.reachable = false;
+  auto report = daemon_->Await(again->run->Kill(seconds(1), Cause::kCancelled));
+  EXPECT_EQ(ReasonOf(report.status()), Reason::k_BACKEND_UNREACHABLE);
+  EXPECT_EQ(host_.place.starts.count("id-1"), 0u);
+}
+
 TEST_F(SessionTest, OutputLimitWithKillPolicyEndsTheCommandTyped) {
   ASSERT_TRUE(daemon_->Create("s").ok());
   StartCommand request = MakeStart("s", "outn 400000;hang", "id-1");
