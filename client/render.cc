@@ -19,7 +19,10 @@ template <class Map>
 std::string JoinPairs(const Map& pairs) {
   std::map<std::string, std::string> sorted(pairs.begin(), pairs.end());
   std::string out;
-  for (const auto& [key, value] : sorted) out += (out.empty() ? "" : ",") + key + "=" + value;
+  for (const auto& [key, value] : sorted) {
+    if (!out.empty()) out += ',';
+    out.append(key).append("=").append(value);
+  }
   return out;
 }
 

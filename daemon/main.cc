@@ -235,9 +235,11 @@ absl::StatusOr<Config> Configure(const Flags& flags) {
   if (flags.dir.empty()) return absl::InvalidArgumentError("--dev needs --dir DIR");
   std::string dir = std::filesystem::absolute(flags.dir).lexically_normal().string();
   if (dir.size() > 1 && dir.back() == '/') dir.pop_back();
+  absl::StatusOr<Config> config = DevConfig(dir);
+  if (!config.ok()) return config;
   absl::Status made = MakePrivateDir(dir);
   if (!made.ok()) return made;
-  return DevConfig(dir);
+  return config;
 }
 
 int Main(const Flags& flags) {

@@ -306,7 +306,9 @@ absl::Status ApplyTable(const toml::table& table, const std::string& prefix,
                        "there is no table [" + key + "]; the nearest is [" +
                            std::string(NearestTable(key)) + "]");
     } else if (IsTable(key)) {
-      return BadConfig(file, line, key, key + " must be a table: [" + key + "]");
+      std::string message = key;
+      message.append(" must be a table: [").append(key).append("]");
+      return BadConfig(file, line, key, message);
     } else {
       return BadConfig(
           file, line, key,
@@ -317,6 +319,15 @@ absl::Status ApplyTable(const toml::table& table, const std::string& prefix,
 }
 
 std::string FirstOf(std::string_view list) { return std::string(list.substr(0, list.find(':'))); }
+
+absl::Status CheckSocket(const std::string& from, const Config& config) {
+  if (config.socket.size() <= kMaxSocketPathBytes) return absl::OkStatus();
+  return Error(Reason::k_BAD_FIELD,
+               from + ": socket must be at most " + std::to_string(kMaxSocketPathBytes) +
+                   " bytes long, not the " + std::to_string(config.socket.size()) + " of " +
+                   config.socket,
+               {{"field", "socket"}});
+}
 
 absl::Status FillPaths(const std::string& file, const ConfigEnvironment& env, Config& config) {
   if (config.state_dir.empty()) {
@@ -331,13 +342,7 @@ absl::Status FillPaths(const std::string& file, const ConfigEnvironment& env, Co
                                                         : "/run/hermesd";
   }
   if (config.socket.empty()) config.socket = config.runtime_dir + "/hermes.sock";
-  if (config.socket.size() > kMaxSocketPathBytes) {
-    return Error(Reason::k_BAD_FIELD,
-                 file + ": socket must be at most " + std::to_string(kMaxSocketPathBytes) +
-                     " bytes long, not " + config.socket,
-                 {{"field", "socket"}});
-  }
-  return absl::OkStatus();
+  return CheckSocket(file, config);
 }
 
 std::string Variable(const char* name) {
@@ -380,12 +385,13 @@ absl::StatusOr<Config> LoadConfig(const std::string& path) {
                       Variable("XDG_STATE_HOME"), Variable("XDG_RUNTIME_DIR"), Variable("HOME")});
 }
 
-Config DevConfig(const std::string& dir) {
+absl::StatusOr<Config> DevConfig(const std::string& dir) {
   Config config;
   config.state_dir = dir;
   config.runtime_dir = dir;
   config.socket = dir + "/hermes.sock";
   config.runner.dir = dir + "/runner";
+  RETURN_IF_ERROR(CheckSocket("--dir", config));
   return config;
 }
 

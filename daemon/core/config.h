@@ -85,7 +85,8 @@ absl::StatusOr<Config> ParseConfig(std::string_view text, const std::string& fil
                                    const ConfigEnvironment& environment);
 
 // For hermesd --dev: no file, everything under `dir` (absolute), the socket at <dir>/hermes.sock.
-Config DevConfig(const std::string& dir);
+// BAD_FIELD when that is too long for one.
+absl::StatusOr<Config> DevConfig(const std::string& dir);
 
 // Every key there is, with its tables: "limits.max_sessions".
 std::vector<std::string> ConfigKeys();

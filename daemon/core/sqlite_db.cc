@@ -106,7 +106,7 @@ absl::StatusOr<bool> SqliteStatement::Next() {
     code_ = SQLITE_OK;
     return false;
   }
-  const absl::Status failure = db_.Failure(code, sql_.substr(0, sql_.find('(')));
+  absl::Status failure = db_.Failure(code, sql_.substr(0, sql_.find('(')));
   sqlite3_reset(statement_);
   return failure;
 }

@@ -142,7 +142,7 @@ absl::Status SqliteRows::Migrate() {
 
 absl::StatusOr<std::string> SqliteRows::Meta(const std::string& name) {
   ASSIGN_OR_RETURN(const bool found, get_meta_.Bind(name).Next());
-  const std::string value = found ? get_meta_.Text(0) : "";
+  std::string value = found ? get_meta_.Text(0) : "";
   get_meta_.Reset();
   return value;
 }

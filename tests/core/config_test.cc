@@ -210,12 +210,22 @@ TEST(ConfigTest, TakesPathsFromSystemdThenXdgThenHome) {
 }
 
 TEST(ConfigTest, DevKeepsEverythingUnderOneDirectory) {
-  const Config config = DevConfig("/d");
+  const Config config = *DevConfig("/d");
   EXPECT_EQ(config.socket, "/d/hermes.sock");
   for (const std::string& path : {config.state_dir, config.runtime_dir, config.runner.dir}) {
     EXPECT_EQ(path.substr(0, 2), "/d");
   }
   EXPECT_EQ(config.limits, Config::Limits());
+}
+
+TEST(ConfigTest, ADevFolderWhoseSocketCannotBeIsAnError) {
+  const size_t longest = kMaxSocketPathBytes - std::string("/hermes.sock").size();
+  EXPECT_TRUE(DevConfig("/" + std::string(longest - 1, 'x')).ok());
+  const absl::Status status = DevConfig("/" + std::string(longest, 'x')).status();
+  EXPECT_EQ(ReasonOf(status), Reason::k_BAD_FIELD);
+  EXPECT_NE(status.message().find("--dir: socket must be at most 107 bytes"),
+            absl::string_view::npos)
+      << status;
 }
 
 TEST(ConfigTest, LoadsAFileAndNamesOneThatCannotBeRead) {
