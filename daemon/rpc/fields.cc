@@ -239,7 +239,7 @@ bool IsPrintable(std::string_view text) {
 std::string_view CutUtf8(std::string_view text, size_t most) {
   constexpr size_t kLongestTail = 3;  // continuation bytes of one sequence
   if (text.size() <= most) return text;
-  for (size_t back = 0; back <= kLongestTail && back < most; ++back) {
+  for (size_t back = 0; back <= kLongestTail && back <= most; ++back) {
     const size_t length = SequenceLength(text.substr(most - back));
     if (length == 0) continue;
     return text.substr(0, length > back ? most - back : most);

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <optional>
 #include <utility>
 
@@ -52,6 +53,11 @@ bool Answers(const sockaddr_un& address) {
 uint64_t InodeOf(const std::string& path) {
   struct stat info = {};
   return !path.empty() && lstat(path.c_str(), &info) == 0 ? info.st_ino : 0;
+}
+
+mode_t ModeOf(const std::string& path) {
+  struct stat info = {};
+  return lstat(path.c_str(), &info) == 0 ? info.st_mode & 0777 : 0;
 }
 
 }  // namespace
@@ -129,19 +135,58 @@ class Listener::Socket {
 };
 
 Listener::Listener(Loop& loop, Clock& clock, Fd socket, std::string path, Accepted accepted)
-    : clock_(clock),
+    : loop_(loop),
+      clock_(clock),
       socket_(std::make_shared<Socket>(loop, std::move(socket))),
       path_(std::move(path)),
       inode_(InodeOf(path_)),
+      mode_(ModeOf(path_)),
       accepted_(std::move(accepted)),
       tasks_(loop) {}
 
 Listener::~Listener() { Stop(); }
 
-void Listener::Start() { tasks_.Spawn("accept", Run(socket_, &clock_, accepted_)); }
+void Listener::Start() {
+  tasks_.Spawn("accept", Run(socket_, &clock_, accepted_));
+  if (inode_ == 0) return;
+  const std::string folder = std::filesystem::path(path_).parent_path();
+  absl::StatusOr<std::shared_ptr<FolderWatch>> watch = FolderWatch::Open(loop_, folder);
+  if (!watch.ok()) {
+    return LogWarning("nobody sees to it that " + path_ +
+                      " stays: " + std::string(watch.status().message()));
+  }
+  folder_ = *std::move(watch);
+  tasks_.Spawn("guard the socket", Guard(this, folder_));
+}
+
+Task<void> Listener::Guard(Listener* self, std::shared_ptr<FolderWatch> folder) {
+  while (folder->open()) {
+    if (InodeOf(self->path_) != self->inode_) self->Restore();
+    co_await FolderWatch::Changed(folder);
+  }
+  // Not stopped: the folder itself is gone.
+  if (self->socket_->open()) LogError("nobody can reach this daemon: there is no " + self->path_);
+}
+
+void Listener::Restore() {
+  const bool free = InodeOf(path_) == 0;
+  absl::StatusOr<Fd> fresh = absl::AlreadyExistsError("there is something else at " + path_);
+  if (free) fresh = ListenUnix(path_, mode_);
+  if (!fresh.ok()) {
+    if (std::exchange(unreachable_, true)) return;
+    return LogError("nobody can reach this daemon: " + std::string(fresh.status().message()));
+  }
+  LogWarning("the socket " + path_ + " was taken away and is made again");
+  unreachable_ = false;
+  inode_ = InodeOf(path_);
+  const auto old = std::exchange(socket_, std::make_shared<Socket>(loop_, *std::move(fresh)));
+  tasks_.Spawn("accept", Run(socket_, &clock_, accepted_));
+  old->Close();
+}
 
 void Listener::Stop() {
   if (!socket_->open()) return;
+  if (folder_ != nullptr) folder_->Close();
   socket_->Close();
   if (inode_ != 0 && InodeOf(path_) == inode_) unlink(path_.c_str());
 }

@@ -118,6 +118,7 @@ class RpcServer::Impl : public CallHost {
         sessions_(context_),
         exec_(context_),
         admin_(context_, std::move(options.on_drain)),
+        call_limit_(options.call_limit),
         on_stuck_(std::move(options.on_stuck)),
         env_{deps.loop, *this, reactions_} {
     sessions_.Register(handlers_);
@@ -146,7 +147,10 @@ class RpcServer::Impl : public CallHost {
     if (draining_) call->Drain();
   }
 
-  void End(GrpcCall* call) override { calls_.erase(call); }
+  void End(GrpcCall* call) override {
+    calls_.erase(call);
+    Leave();
+  }
 
   Task<void> Drain() {
     while (draining_ && !drained_) co_await drain_changed_.Wait();
@@ -160,6 +164,7 @@ class RpcServer::Impl : public CallHost {
     server_->GetHealthCheckService()->SetServingStatus(false);
     const std::vector<GrpcCall*> calls(calls_.begin(), calls_.end());
     for (GrpcCall* call : calls) call->Drain();
+    co_await AllLeft();
     co_await ShutDown();
     drained_ = true;
     drain_changed_.NotifyAll();
@@ -199,12 +204,23 @@ class RpcServer::Impl : public CallHost {
     if (!caller) {
       return new RefusedCall(Error(Reason::k_NO_CREDENTIAL, "this connection has no identity"));
     }
-    absl::Status allowed = CheckRights(*caller, method);
-    if (allowed.ok() && refusing_.load()) {
-      allowed = Error(Reason::k_DRAINING, "the daemon is shutting down");
-    }
+    const absl::Status allowed = CheckRights(*caller, method);
     if (!allowed.ok()) return new RefusedCall(allowed);
-    return GrpcCall::Accept(env_, method, *caller);
+    accepted_.fetch_add(1);  // before the look at refusing_: a drain then sees it or is seen
+    if (!refusing_.load()) return GrpcCall::Accept(env_, method, *caller);
+    context_.loop.Post([this] { Leave(); });
+    return new RefusedCall(Error(Reason::k_DRAINING, "the daemon is shutting down"));
+  }
+
+  // A call that was accepted is over.
+  void Leave() {
+    if (accepted_.fetch_sub(1) == 1) drain_changed_.NotifyAll();
+  }
+
+  Task<void> AllLeft() {
+    const SteadyTime until = context_.clock.Now() + call_limit_;
+    auto alarm = context_.clock.At(until, [this] { drain_changed_.NotifyAll(); });
+    while (accepted_.load() != 0 && context_.clock.Now() < until) co_await drain_changed_.Wait();
   }
 
   void Take(Fd connection) {
@@ -222,10 +238,10 @@ class RpcServer::Impl : public CallHost {
     call->Finish(status);
   }
 
-  // gRPC's Shutdown blocks until every call is over, and the loop is what ends them.
+  // gRPC's Shutdown blocks until every call is over. Its own tell NOT_SERVING and then go on.
   Task<void> ShutDown() {
     Pending<bool> over(context_.loop);
-    const auto deadline = std::chrono::system_clock::now() + kCallLimit;
+    const auto deadline = std::chrono::system_clock::now() + kWatchLimit;
     std::thread thread([server = server_.get(), deadline, over] {
       server->Shutdown(deadline);
       server->Wait();
@@ -242,6 +258,7 @@ class RpcServer::Impl : public CallHost {
   SessionService sessions_;
   ExecService exec_;
   AdminService admin_;
+  const Duration call_limit_;
   std::function<void()> on_stuck_;
   std::unique_ptr<Watchdog> watchdog_;  // from the drain to the end of this object
   CallEnv env_;
@@ -250,6 +267,7 @@ class RpcServer::Impl : public CallHost {
   std::unique_ptr<Listener> listener_;
   std::set<GrpcCall*> calls_;
   std::atomic<bool> refusing_{false};
+  std::atomic<int> accepted_{0};  // calls of ours that are not over
   bool draining_ = false;
   bool drained_ = false;
   Event drain_changed_{context_.loop};

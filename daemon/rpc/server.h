@@ -18,6 +18,12 @@
 
 namespace hermes {
 
+// From Drain to the end of this object. After kCallLimit calls that are still open are cut off.
+inline constexpr Duration kDrainLimit = std::chrono::seconds(10);
+inline constexpr Duration kCallLimit = std::chrono::seconds(3);
+// Then gRPC's own streams, which know no end, are cut off: watches of health, told NOT_SERVING.
+inline constexpr Duration kWatchLimit = std::chrono::milliseconds(200);
+
 struct RpcOptions {
   std::string socket_path;       // made and removed by us; empty with `activation`
   std::optional<Fd> activation;  // a socket that somebody else listens on for us
@@ -25,12 +31,9 @@ struct RpcOptions {
   Peers::Limits peers;
   ServerInfo info;
   std::function<void()> on_drain;  // AdminService.Drain was called: what SIGTERM would do
+  Duration call_limit = kCallLimit;
   std::function<void()> on_stuck;  // this object lives kDrainLimit after Drain; default: _exit
 };
-
-// From Drain to the end of this object. After kCallLimit calls that are still open are cut off.
-inline constexpr Duration kDrainLimit = std::chrono::seconds(10);
-inline constexpr Duration kCallLimit = std::chrono::seconds(3);
 
 class RpcServer {
  public:

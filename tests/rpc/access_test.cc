@@ -178,8 +178,8 @@ std::string CallRaw(std::shared_ptr<grpc::Channel> channel, const std::string& m
   return answer;
 }
 
-TEST(StandardServicesTest, HealthTurnsNotServingAtADrainBeforeTheConnectionEnds) {
-  Stand stand({.own_uid = getuid(), .full = {}, .operate = {}});
+TEST(StandardServicesTest, AHealthWatchHearsNotServingAndHoldsNoDrain) {
+  Stand stand({.own_uid = getuid(), .full = {}, .operate = {}}, std::chrono::hours(1));
   stand.Session("s");
   RawCall watch(stand.Connect(), "/grpc.health.v1.Health/Watch", "");
   EXPECT_EQ(watch.Read(), std::string("\x08\x01", 2));
@@ -217,6 +217,39 @@ TEST(StandardServicesTest, ReflectionListsOurServices) {
        {"hermes.v1.SessionService", "hermes.v1.ExecService", "hermes.v1.AdminService"}) {
     EXPECT_NE(answer.find(name), std::string::npos) << name;
   }
+}
+
+TEST(ReachTest, ASocketThatIsTakenAwayIsMadeAgain) {
+  Stand stand({.own_uid = getuid(), .full = {}, .operate = {}});
+  const auto before = stand.Connect();
+  const std::string request;
+  grpc::Status status;
+  CallRaw(before, "/grpc.health.v1.Health/Check", request, &status);
+  ASSERT_TRUE(status.ok());
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_EQ(unlink(stand.socket().c_str()), 0);
+    ASSERT_TRUE(Eventually([&] { return ConnectUnix(stand.socket()).valid(); }));
+    CallRaw(stand.Connect(), "/grpc.health.v1.Health/Check", request, &status);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+  }
+  CallRaw(before, "/grpc.health.v1.Health/Check", request, &status);
+  EXPECT_TRUE(status.ok()) << "an old connection was cut";
+}
+
+TEST(ReachTest, WhatLiesInTheSocketsPlaceIsLeftAlone) {
+  Stand stand({.own_uid = getuid(), .full = {}, .operate = {}});
+  const std::string other = stand.socket() + ".other";
+  close(open(other.c_str(), O_CREAT | O_WRONLY, 0600));
+  ASSERT_EQ(rename(other.c_str(), stand.socket().c_str()), 0);
+  ASSERT_EQ(unlink(stand.socket().c_str()), 0);
+  EXPECT_TRUE(Eventually([&] { return ConnectUnix(stand.socket()).valid(); }));
+  close(open(other.c_str(), O_CREAT | O_WRONLY, 0600));
+  ASSERT_EQ(rename(other.c_str(), stand.socket().c_str()), 0);
+  stand.Drain();
+  stand.Drained();
+  struct stat info = {};
+  ASSERT_EQ(lstat(stand.socket().c_str(), &info), 0) << "a stranger's file was removed";
+  EXPECT_TRUE(S_ISREG(info.st_mode));
 }
 
 }  // namespace

@@ -193,6 +193,9 @@ TEST(FieldsTest, TextIsCutBetweenCharacters) {
   EXPECT_EQ(CutUtf8("aé", 2), "a");
   EXPECT_EQ(CutUtf8("aéb", 3), "aé");
   EXPECT_EQ(CutUtf8("a€b", 3), "a");
+  EXPECT_EQ(CutUtf8("é", 1), "") << "the first character does not fit";
+  EXPECT_EQ(CutUtf8("😀", 3), "");
+  EXPECT_EQ(CutUtf8("é", 0), "");
   EXPECT_EQ(CutUtf8("😀😀", 7), "😀");
   EXPECT_EQ(CutUtf8("😀😀", 4), "😀");
   EXPECT_EQ(CutUtf8("\x80\x80\x80\x80\x80\x80", 5).size(), 5u);

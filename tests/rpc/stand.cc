@@ -105,16 +105,16 @@ Task<absl::StatusOr<OpenPlace>> FloodFactory::Open(Request request) {
   co_return place;
 }
 
-Stand::Stand(AccessRules access) {
+Stand::Stand(AccessRules access, Duration call_limit) {
   thread_ = std::thread([this] {
     asio::executor_work_guard<asio::io_context::executor_type> work =
         asio::make_work_guard(loop_.context());
     loop_.Run();
   });
-  OnLoop([this, &access] { Build(std::move(access)); });
+  OnLoop([&] { Build(std::move(access), call_limit); });
 }
 
-void Stand::Build(AccessRules access) {
+void Stand::Build(AccessRules access, Duration call_limit) {
   table_ = std::make_unique<SessionTable>(SessionTable::Deps{loop_, clock_, random_, workers_,
                                                              store_, stats_, engines_,
                                                              scratch_.path(""), TableLimits{}});
@@ -122,6 +122,7 @@ void Stand::Build(AccessRules access) {
   RpcOptions options;
   options.socket_path = socket();
   options.access = std::move(access);
+  options.call_limit = call_limit;
   options.info.version = "test";
   options.on_drain = [this] { asio::co_spawn(loop_.executor(), End(), asio::detached); };
   auto server = RpcServer::Start({loop_, clock_, random_, workers_, *table_, store_, engines_},

@@ -38,7 +38,8 @@ class FloodFactory : public FakeEngineFactory {
 
 class Stand {
  public:
-  explicit Stand(AccessRules access = {.own_uid = 0, .full = {}, .operate = {}});
+  explicit Stand(AccessRules access = {.own_uid = 0, .full = {}, .operate = {}},
+                 Duration call_limit = kCallLimit);
   ~Stand();
 
   // Runs `work` on the loop and returns when it has returned.
@@ -58,7 +59,7 @@ class Stand {
   void Session(const std::string& id);
 
  private:
-  void Build(AccessRules access);
+  void Build(AccessRules access, Duration call_limit);
   Task<void> End();
 
   Scratch scratch_;
