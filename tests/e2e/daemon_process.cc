@@ -213,7 +213,7 @@ bool WaitUntilNoneHas(const std::string& cookie) {
 }
 
 std::string NewUuid() {
-  static std::mt19937_64 engine(std::random_device{}());
+  thread_local std::mt19937_64 engine(std::random_device{}());
   char text[40];
   uint64_t a = engine();
   uint64_t b = engine();

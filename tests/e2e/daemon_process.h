@@ -2,7 +2,7 @@
 
 // DaemonProcess: a real hermesd in a directory of its own (--dev, or with a configuration),
 // started, killed and started again by a test. Its destructor ends the daemon and the runner that
-// it left behind, by pid. Test thread only, except stubs.
+// it left behind, by pid. One thread each, except stubs.
 
 #include <sys/types.h>
 
