@@ -14,12 +14,17 @@ import built  # noqa: E402
 import source  # noqa: E402
 
 CACHE = "tidy-lint.json"  # in the build folder: digests of sources that passed
+FILE_SECONDS = 600  # one source; past that the check hangs, and the source counts as a complaint
 
 
 def lint(tree, build, path):
     """The complaints about one source and the headers of ours that it includes, or None."""
-    done = subprocess.run(["clang-tidy-19", "--quiet", "-p", build, f"--header-filter={tree.root}/(?!build/).*",
-                           os.path.join(tree.root, path)], capture_output=True, text=True, check=False)
+    words = ["clang-tidy-19", "--quiet", "-p", build, f"--header-filter={tree.root}/(?!build/).*",
+             os.path.join(tree.root, path)]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=FILE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"{path}: clang-tidy was not done after {FILE_SECONDS} s"
     return None if done.returncode == 0 else done.stdout + done.stderr
 
 
@@ -33,6 +38,13 @@ def entries(tree, build):
         if tree.has(path):
             found[path] = entry["command"]
     return found
+
+
+def save(path, known):
+    """Whole or not at all: what has passed is not looked at again, even after an interruption."""
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        json.dump(sorted(known), file)
+    os.replace(path + ".new", path)
 
 
 def main():
@@ -65,13 +77,13 @@ def main():
             complaint = future.result()
             if complaint is None:
                 known.add(work[pending[future]])
+                save(cache_path, known)
             else:
                 bad += 1
                 print(complaint, flush=True)
     if not arguments.files:
         known &= set(work.values())
-    with open(cache_path, "w", encoding="utf-8") as file:
-        json.dump(sorted(known), file)
+    save(cache_path, known)
     print(f"clang-tidy: {len(work)} files, {len(pending)} looked at, {bad} with complaints")
     return 1 if bad else 0
 
