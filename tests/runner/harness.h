@@ -373,6 +373,10 @@ class RunnerTest : public ::testing::Test {
     directory = name;
     home = directory + "/home";
     std::filesystem::create_directory(home);
+    Begin();
+  }
+  // Starts the runner and connects to it.
+  virtual void Begin() {
     ASSERT_EQ(RunProgram(ServeWords(), home), 0);
     Connect();
   }
@@ -391,10 +395,14 @@ class RunnerTest : public ::testing::Test {
     uint32_t last = client ? client->next_command : 0;
     client = std::make_unique<Client>(directory);
     client->next_command = last;
+    ASSERT_TRUE(Greet());
+  }
+  bool Greet() {
     auto welcome = client->Hello();
-    ASSERT_TRUE(welcome);
+    if (!welcome) return false;
     runner_pid = static_cast<pid_t>(welcome->pid);
     start_token = welcome->start_token;
+    return true;
   }
   void KillRunner() {
     if (runner_pid == 0) return;

@@ -37,6 +37,15 @@ class IdleTest : public RunnerTest {
   std::vector<std::string> ServeWords() const override {
     return {RunnerProgram(), "serve", directory, "--idle-ms", "200"};
   }
+  // On a busy machine the limit may pass before anybody has connected: then once more.
+  void Begin() override {
+    for (const auto until = Clock::now() + kPatience; Clock::now() < until;) {
+      ASSERT_EQ(RunProgram(ServeWords(), home), 0);
+      client = std::make_unique<Client>(directory);
+      if (client->connected() && Greet()) return;
+    }
+    FAIL() << "the runner never stays";
+  }
   bool Serves() const { return std::filesystem::exists(directory + "/s"); }
 };
 
@@ -72,8 +81,7 @@ TEST_F(IdleTest, TheNextOneServesTheSameDirectory) {
   const pid_t first = runner_pid;
   client.reset();
   WaitForEnd(first);
-  ASSERT_EQ(RunProgram(ServeWords(), home), 0);
-  Connect();
+  Begin();
   EXPECT_NE(runner_pid, first);
   OpenSession();
   EXPECT_EQ(Run("echo again").out, "again\n");
