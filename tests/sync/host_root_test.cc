@@ -1,0 +1,155 @@
+#include "sync/host_root.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "daemon/runtime/status.h"
+#include "tests/fakes/temp_dir.h"
+
+namespace hermes::sync {
+namespace {
+
+namespace fs = std::filesystem;
+
+class HostRootTest : public ::testing::Test {
+ protected:
+  HostRootTest() {
+    for (const char* name : {"home/me/.ssh", "home/me/data/in", "home/you/x", "state/db", "srv/d"})
+      fs::create_directories(At(name));
+    std::ofstream(At("home/me/token")) << "t";
+    fence_ = {.homes = {At("home/me"), At("home/you")}, .own = {At("state")}};
+  }
+
+  std::string At(const std::string& name) const { return base_ + "/" + name; }
+
+  absl::StatusOr<HostRoot> Open(const std::string& name, Policy policy = Policy::kPush,
+                                MountKind kind = MountKind::kAny) const {
+    Mount mount;
+    mount.host_root = At(name);
+    mount.remote_root = "/r";
+    mount.policy = policy;
+    mount.kind = kind;
+    return HostRoot::Open(mount, fence_);
+  }
+
+  std::string Refusal(const std::string& name, Policy policy = Policy::kPush) const {
+    const absl::StatusOr<HostRoot> root = Open(name, policy);
+    EXPECT_EQ(ReasonOf(root.status()), Reason::k_BAD_FIELD) << name;
+    return std::string(root.status().message());
+  }
+
+  TempDir dir_;
+  std::string base_ = fs::canonical(dir_.path()).string();
+  HostFence fence_;
+};
+
+TEST_F(HostRootTest, HoldsADirectory) {
+  const absl::StatusOr<HostRoot> root = Open("home/me/data");
+  ASSERT_TRUE(root.ok()) << root.status();
+  EXPECT_EQ(root->path(), At("home/me/data"));
+  EXPECT_EQ(root->only(), std::nullopt);
+  struct stat held;
+  ASSERT_EQ(fstatat(root->fd(), "in", &held, 0), 0);
+  EXPECT_TRUE(root->CheckSame().ok());
+}
+
+TEST_F(HostRootTest, HoldsAFileByItsDirectory) {
+  const absl::StatusOr<HostRoot> root = Open("home/me/token");
+  ASSERT_TRUE(root.ok()) << root.status();
+  EXPECT_EQ(root->path(), At("home/me"));
+  EXPECT_EQ(root->only()->str(), "token");
+  EXPECT_EQ(root->kind(), MountKind::kFile);
+}
+
+TEST_F(HostRootTest, ResolvesLinksOnce) {
+  fs::create_directory_symlink(At("srv/d"), At("link"));
+  const absl::StatusOr<HostRoot> root = Open("link");
+  ASSERT_TRUE(root.ok()) << root.status();
+  EXPECT_EQ(root->path(), At("srv/d"));
+  fs::remove(At("link"));
+  EXPECT_TRUE(root->CheckSame().ok());
+}
+
+TEST_F(HostRootTest, RefusesHomesAndWhatLiesAboveThem) {
+  for (const char* name : {"home/me", "home/you", "home"})
+    EXPECT_NE(Refusal(name).find("home"), std::string::npos) << name;
+  Mount mount;
+  mount.host_root = "/";
+  EXPECT_FALSE(HostRoot::Open(mount, {}).ok());
+}
+
+TEST_F(HostRootTest, RefusesTheDaemonsOwnAndSshFromAboveAndBelow) {
+  for (const char* name : {"state", "state/db", "home/me/.ssh"})
+    EXPECT_NE(Refusal(name).find("no mount may"), std::string::npos) << name;
+  fence_.homes.clear();
+  EXPECT_NE(Refusal("home/me").find(".ssh"), std::string::npos);
+  EXPECT_NE(Refusal(".").find("no mount may"), std::string::npos);
+  std::ofstream(At("state/file")) << "x";
+  EXPECT_NE(Refusal("state/file").find("no mount may"), std::string::npos);
+}
+
+TEST_F(HostRootTest, RefusesThemThroughLinksToo) {
+  fs::create_directory_symlink(At("home/me/.ssh"), At("srv/d/keys"));
+  fs::create_directory_symlink(At("home/me"), At("srv/d/home"));
+  Refusal("srv/d/keys");
+  Refusal("srv/d/home");
+  fs::create_directory_symlink(At("state"), At("alias"));
+  fence_.own = {At("alias")};
+  Refusal("state/db");
+}
+
+TEST_F(HostRootTest, RefusesWhatIsNotThereOrOfAnotherKind) {
+  EXPECT_NE(Refusal("srv/none").find("No such file"), std::string::npos);
+  ASSERT_EQ(mkfifo(At("pipe").c_str(), 0600), 0);
+  EXPECT_NE(Refusal("pipe").find("kind"), std::string::npos);
+  EXPECT_FALSE(Open("srv/d", Policy::kPush, MountKind::kFile).ok());
+  EXPECT_FALSE(Open("home/me/token", Policy::kPush, MountKind::kDirectory).ok());
+}
+
+TEST_F(HostRootTest, MakesTheLastPartOfWhatAPullMayWrite) {
+  const absl::StatusOr<HostRoot> made = Open("srv/new", Policy::kPull);
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_EQ(fs::status(At("srv/new")).permissions(), fs::perms::owner_all);
+  Refusal("srv/two/parts", Policy::kPull);
+  EXPECT_FALSE(fs::exists(At("srv/two")));
+}
+
+TEST_F(HostRootTest, KeepsAFileBeneathItsDirectory) {
+  Mount mount;
+  mount.policy = Policy::kPush;
+  mount.beneath = At("home/me/data");
+  fs::create_symlink(At("home/me/token"), At("home/me/data/out"));
+  mount.host_root = At("home/me/data/out");
+  EXPECT_NE(HostRoot::Open(mount, fence_).status().message().find("leads out"), std::string::npos);
+  std::ofstream(At("home/me/data/in/key")) << "k";
+  fs::create_symlink("in/key", At("home/me/data/ok"));
+  mount.host_root = At("home/me/data/ok");
+  EXPECT_TRUE(HostRoot::Open(mount, fence_).ok());
+}
+
+TEST_F(HostRootTest, NoticesThatItWasMovedReplacedOrRemoved) {
+  const absl::StatusOr<HostRoot> root = Open("srv/d");
+  ASSERT_TRUE(root.ok());
+  fs::rename(At("srv/d"), At("srv/e"));
+  EXPECT_EQ(ReasonOf(root->CheckSame()), Reason::k_SYNC_FAILED);
+  fs::create_directory(At("srv/d"));
+  EXPECT_FALSE(root->CheckSame().ok());
+  fs::remove(At("srv/d"));
+  fs::rename(At("srv/e"), At("srv/d"));
+  EXPECT_TRUE(root->CheckSame().ok());
+}
+
+TEST_F(HostRootTest, KnowsTheHomesOfPeople) {
+  const std::vector<std::string> homes = HomesOfPeople();
+  EXPECT_FALSE(homes.empty());
+  EXPECT_EQ(std::count(homes.begin(), homes.end(), "/nonexistent"), 0);
+}
+
+}  // namespace
+}  // namespace hermes::sync
