@@ -2,7 +2,12 @@
 
 #include <pwd.h>
 #include <unistd.h>
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <cstdlib>
@@ -124,6 +129,29 @@ int OpenSshVersion(std::string_view words) {
   return major * 100 + minor;
 }
 
+std::string FastestFirst(std::string_view accepted, bool cpu_has_aes) {
+  if (!cpu_has_aes || !accepted.starts_with("chacha20-poly1305")) return "";
+  std::string fast;
+  std::string others;
+  while (!accepted.empty()) {
+    const size_t comma = std::min(accepted.find(','), accepted.size());
+    const std::string_view cipher = accepted.substr(0, comma);
+    accepted.remove_prefix(std::min(comma + 1, accepted.size()));
+    (cipher.find("-gcm@") == cipher.npos ? others : fast).append(",").append(cipher);
+  }
+  return fast.empty() ? "" : fast.substr(1) + others;
+}
+
+bool CpuHasAes() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("aes") && __builtin_cpu_supports("pclmul");
+#elif defined(__aarch64__)
+  return (getauxval(AT_HWCAP) & HWCAP_AES) != 0 && (getauxval(AT_HWCAP) & HWCAP_PMULL) != 0;
+#else
+  return false;
+#endif
+}
+
 std::vector<std::string> ResolveWords(const SshCommand& command) {
   Strings words = {command.program, "-G"};
   AddOurs(words);
@@ -137,6 +165,7 @@ std::vector<std::string> MasterWords(const SshCommand& command, const std::strin
   AddOption(words, "ControlMaster", "yes");
   AddOption(words, "ControlPath", Quoted(control_path));
   AddOption(words, "ControlPersist", "no");
+  if (!command.ciphers.empty()) AddOption(words, "Ciphers", command.ciphers);
   AddOption(words, "LogVerbose", "kex.c:kex_exchange_identification():*");  // see ServerVersion
   AddOurs(words);
   AddHostKeyPolicy(words, command);

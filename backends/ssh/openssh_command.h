@@ -26,8 +26,16 @@ struct SshCommand {
   SshTarget target;
   // The user's own files, for accept-new; as `ssh -G` shows them.
   std::string user_known_hosts = {};
+  // In the order in which they are offered; empty: as the configuration has it.
+  std::string ciphers = {};
   RefusedKeyTypes refused_key_types = {};
 };
+
+// The ciphers that a configuration accepts, AES-GCM before ChaCha20 where the CPU has AES: it moves
+// twice the bytes for the same work, and ssh's own order is made for CPUs without. Empty: leave the
+// order alone. None is added, none left out.
+std::string FastestFirst(std::string_view accepted, bool cpu_has_aes);
+bool CpuHasAes();
 
 // `ssh -G`: says what a connection would use.
 std::vector<std::string> ResolveWords(const SshCommand& command);

@@ -53,6 +53,7 @@ absl::StatusOr<OpenSshResolved> ParseResolved(const SshTarget& target, std::stri
     if (name == "hostname") resolved.facts.host = value;
     if (name == "user") resolved.facts.user = value;
     if (name == "userknownhostsfile") resolved.user_known_hosts = value;
+    if (name == "ciphers") resolved.ciphers = value;
     if (name == "port") {
       std::from_chars(value.data(), value.data() + value.size(), resolved.facts.port);
     }

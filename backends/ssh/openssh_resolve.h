@@ -16,6 +16,7 @@ namespace hermes {
 struct OpenSshResolved {
   SshResolved facts;
   std::string user_known_hosts;  // the files that the user's own configuration names
+  std::string ciphers;           // what it accepts, in its order
 };
 
 // BACKEND_UNREACHABLE when `output` is not ssh's.

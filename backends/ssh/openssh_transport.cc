@@ -159,7 +159,8 @@ Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(std::shared_ptr<Sha
   CO_ASSIGN_OR_RETURN(OpenSshResolved resolved, co_await Look(shared, target));
   OpenSshMaster::Plan plan{.command = {.program = shared->options.ssh_program,
                                        .target = std::move(target),
-                                       .user_known_hosts = resolved.user_known_hosts},
+                                       .user_known_hosts = resolved.user_known_hosts,
+                                       .ciphers = FastestFirst(resolved.ciphers, CpuHasAes())},
                            .resolved = std::move(resolved.facts),
                            .control_path = {}};
   CO_ASSIGN_OR_RETURN(auto master, co_await LogIn(shared, std::move(plan)));

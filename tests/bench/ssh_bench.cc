@@ -199,12 +199,13 @@ void Bench::Throughput(const std::string& name, int rtt, const std::vector<std::
                        double target) {
   const uint64_t bytes = scale_.smoke ? kManyBytes / 20 : kManyBytes;
   const std::string script = "head -c " + std::to_string(bytes) + " /dev/zero";
-  const double ssh = static_cast<double>(bytes) / 1e3 / Plain(master, script, /*output=*/true);
-  v1::ExecuteRequest request = Shell(name, script);
-  request.mutable_output()->set_limit_bytes(4ull << 30);
-  const Followed seen = Follow(*stub_, request);
-  ok_ = ok_ && seen.ok && seen.bytes == bytes && !seen.gap;
-  const double ours = static_cast<double>(bytes) / 1e3 / seen.ms;
+  double ssh = 0, ours = 0;
+  for (int i = 0; i < scale_.Of(3, 1); ++i) {  // the best of each: what else runs only slows
+    ssh = std::max(ssh, static_cast<double>(bytes) / 1e3 / Plain(master, script, /*output=*/true));
+    const Followed seen = Follow(*stub_, Shell(name, script));
+    ok_ = ok_ && seen.ok && seen.bytes == bytes && !seen.gap;
+    ours = std::max(ours, static_cast<double>(bytes) / 1e3 / seen.ms);
+  }
   table_.Row(std::string("200 MB by ") + (name[0] == 'o' ? "openssh" : "libssh2") + ", RTT " +
                  std::to_string(rtt),
              Text("%.0f MB/s, ssh %.0f: %.2f x", ours, ssh, ours / ssh), Text(">= %.1f x", target),

@@ -87,6 +87,16 @@ TEST(OpenSshWordsTest, ReadsWhatSshResolved) {
   EXPECT_EQ(ReasonOf(ParseResolved({}, "nonsense").status()), Reason::k_BACKEND_UNREACHABLE);
 }
 
+TEST(OpenSshWordsTest, PutsAesFirstAmongWhatIsAcceptedWhereTheCpuHasIt) {
+  const std::string usual = "chacha20-poly1305@openssh.com,aes128-ctr,aes128-gcm@openssh.com";
+  EXPECT_EQ(FastestFirst(usual, true),
+            "aes128-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr");
+  EXPECT_EQ(FastestFirst(usual, false), "");
+  EXPECT_EQ(FastestFirst("aes256-ctr,aes128-gcm@openssh.com", true), "") << "somebody's own order";
+  EXPECT_EQ(FastestFirst("chacha20-poly1305@openssh.com,aes128-ctr", true), "");
+  EXPECT_EQ(FastestFirst("", true), "");
+}
+
 absl::Status Of(std::string words, SshSpec spec = {.host = "box"}) {
   return Explain({.spec = std::move(spec),
                   .resolved = {.host = "10.0.0.1", .user = "me", .port = 22, .sharing_key = ""},
