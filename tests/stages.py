@@ -1,6 +1,8 @@
 """The stages of tests/run: build, run, count, and keep to the time budget."""
 
 import argparse
+import concurrent.futures
+import json
 import os
 import re
 import shutil
@@ -14,10 +16,16 @@ sys.dont_write_bytecode = True
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUDGET_MINUTES = 30  # the whole normal run on two cores, packages not counted
-FUZZ_SECONDS = 300   # --deep, each target
+DEEP_BUDGET_MINUTES = 150  # of --deep
+FUZZ_SECONDS = 180   # --deep, each target, as many at a time as there are cores
+FUZZ_MORE_SECONDS = 120  # beyond that: reading the corpora, ending; then a target hangs
+LINT_MINUTES = 60    # clang-tidy begins no file later; what passed is remembered for the next run
 COMPILER_MIB = 1200  # of the largest translation unit (gRPC's headers); fewer jobs on small machines
 ASAN_TARGETS = ("engine_test", "runner_test", "core_test")  # and every fuzz target
 TSAN_TARGETS = ("runtime_test", "core_test")
+# What runs within the test's own process and needs no gRPC: children that are killed write no profile.
+COVERAGE_LAYERS = ("runtime", "engine", "core", "sync", "contract")
+COVERAGE_PERCENT = 80  # of the lines of ours that these layers' tests must reach
 
 
 class Failure(Exception):
@@ -58,7 +66,11 @@ class Run:
 
     def call(self, words, **options):
         print("+", " ".join(words), flush=True)
-        return subprocess.run(words, cwd=ROOT, env=self.env, check=False, **options).returncode
+        try:
+            return subprocess.run(words, cwd=ROOT, env=self.env, check=False, **options).returncode
+        except subprocess.TimeoutExpired as late:
+            print(late, flush=True)
+            return 124
 
     def must(self, words):
         if self.call(words) != 0:
@@ -178,24 +190,78 @@ def stage_tsan(run):
         run.ctest("tsan", "-L", "^(runtime|core)$")
 
 
+def fuzz(run, target):
+    """Fuzzes one target from its corpus into a copy of it; whether it found nothing."""
+    seeds = os.path.join(ROOT, "tests/fuzz/corpus", target.removesuffix("_fuzz"))
+    grown = os.path.join(ROOT, "build/fuzz/corpus", target)
+    log = os.path.join(ROOT, "build/fuzz", f"{target}.log")
+    os.makedirs(grown, exist_ok=True)
+    words = [f"build/fuzz/bin/{target}", f"-max_total_time={FUZZ_SECONDS}", "-rss_limit_mb=2048", "-timeout=10",
+             f"-artifact_prefix=build/fuzz/{target}-", "-print_final_stats=1", grown]
+    with open(log, "wb") as file:
+        status = run.call(words + ([seeds] if os.path.isdir(seeds) else []), stdout=file,
+                          stderr=subprocess.STDOUT, timeout=FUZZ_SECONDS + FUZZ_MORE_SECONDS)
+    with open(log, encoding="utf-8", errors="replace") as file:
+        lines = file.read().splitlines()
+    shown = [line for line in lines if "number_of_executed_units" in line] if status == 0 else lines[-60:]
+    print(f"{target}: exit {status}", *shown, sep="\n", flush=True)
+    return status == 0
+
+
 def stage_fuzz(run):
-    """Real fuzzing, each target from its corpus into a copy of it."""
     run.configure("fuzz")
-    _, fuzz = run.known("fuzz", ())
-    if not fuzz:
+    _, targets = run.known("fuzz", ())
+    if not targets:
         return
-    run.build("fuzz", fuzz)
-    for target in fuzz:
-        seeds = os.path.join(ROOT, "tests/fuzz/corpus", target.removesuffix("_fuzz"))
-        grown = os.path.join(ROOT, "build/fuzz/corpus", target)
-        os.makedirs(grown, exist_ok=True)
-        words = [f"build/fuzz/bin/{target}", f"-max_total_time={FUZZ_SECONDS}", "-rss_limit_mb=1024", "-timeout=10",
-                 f"-artifact_prefix=build/fuzz/{target}-", "-print_final_stats=1", grown]
-        run.one(target, run.call(words + ([seeds] if os.path.isdir(seeds) else [])) == 0)
+    run.build("fuzz", targets)
+    with concurrent.futures.ThreadPoolExecutor(jobs()) as pool:
+        for target, ok in zip(targets, pool.map(lambda target: fuzz(run, target), targets)):
+            run.one(target, ok)
+
+
+def stage_coverage(run):
+    """How much of ours the tests reach that run within one process."""
+    run.configure("coverage")
+    targets, _ = run.known("coverage", [f"{layer}_test" for layer in COVERAGE_LAYERS])
+    run.build("coverage", targets)
+    folder = os.path.join(ROOT, "build/coverage/profiles")
+    shutil.rmtree(folder, ignore_errors=True)
+    run.env["LLVM_PROFILE_FILE"] = os.path.join(folder, "%4m.profraw")  # a few files, added to
+    try:
+        run.ctest("coverage", "-L", f"^({'|'.join(COVERAGE_LAYERS)})$")
+    finally:
+        del run.env["LLVM_PROFILE_FILE"]
+    merged = os.path.join(folder, "all.profdata")
+    run.must(["llvm-profdata-19", "merge", "-o", merged, folder])
+    binaries = [f"build/coverage/bin/{target}" for target in targets]
+    words = ["llvm-cov-19", "export", "-summary-only", "-ignore-filename-regex", "(^/usr/|/build/|/tests/|/backends/ssh/)",
+             "-instr-profile", merged, binaries[0]]
+    for binary in binaries[1:]:
+        words += ["-object", binary]
+    text = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    run.one(f"coverage of at least {COVERAGE_PERCENT} %", covered(json.loads(text)) >= COVERAGE_PERCENT)
+
+
+def covered(exported):
+    """Prints the share of lines reached in each folder; returns that of all."""
+    folders = {}
+    for entry in exported["data"][0]["files"]:
+        name = os.path.dirname(os.path.relpath(entry["filename"], ROOT))
+        lines = entry["summary"]["lines"]
+        for key in (name, "all"):
+            reached, count = folders.get(key, (0, 0))
+            folders[key] = (reached + lines["covered"], count + lines["count"])
+    for name in sorted(folders, key=lambda name: (name == "all", name)):
+        reached, count = folders[name]
+        print(f"{name:24} {100 * reached / max(1, count):5.1f} % of {count} lines")
+    return 100 * folders["all"][0] / max(1, folders["all"][1])
 
 
 def stage_lint(run):
-    run.one("clang-tidy", run.call([sys.executable, "tests/tidy/lint.py", "--build-dir", "build/dev"]) == 0)
+    run.configure("lint")
+    run.build("lint", ["hermes_proto"])  # the generated headers
+    run.one("clang-tidy", run.call([sys.executable, "tests/tidy/lint.py", "--build-dir", "build/lint", "--minutes",
+                                    str(LINT_MINUTES)]) == 0)
 
 
 # In order: what is quick and often wrong comes first.
@@ -208,6 +274,7 @@ STAGES = {
     "asan": (stage_asan, "normal", "address and undefined: engine, runner, core, replay of the fuzz corpora"),
     "tsan": (stage_tsan, "normal", "threads: runtime and core"),
     "fuzz": (stage_fuzz, "deep", f"libFuzzer, {FUZZ_SECONDS} s per target"),
+    "coverage": (stage_coverage, "deep", f"tests within one process reach {COVERAGE_PERCENT} % of the lines"),
     "lint": (stage_lint, "deep", "clang-tidy over what changed since it last succeeded"),
 }
 
@@ -219,7 +286,7 @@ def parse():
         prog="tests/run", formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Installs what the tests need, builds, and runs every test.",
         epilog=f"stages, in order:\n{stages}\n\nThe last line is: N passed, N failed, N skipped")
-    parser.add_argument("--deep", action="store_true", help="longer seeds, soak, fuzzing and clang-tidy; no time limit")
+    parser.add_argument("--deep", action="store_true", help="longer seeds, soak, fuzzing, coverage and clang-tidy")
     parser.add_argument("--only", action="append", choices=STAGES, metavar="STAGE", help="just this stage (repeatable)")
     parser.add_argument("--keep-going", action="store_true", help="go on after a stage that failed")
     parser.add_argument("--filter", metavar="REGEX", help="of the tests, just those whose name matches")
@@ -274,11 +341,11 @@ def main():
     names = [name for name, (_, when, _) in STAGES.items()
              if (name in arguments.only if arguments.only else arguments.deep or when == "normal")]
     if arguments.clean:
-        for preset in ("dev", "asan", "tsan", "fuzz"):
+        for preset in ("dev", "asan", "tsan", "fuzz", "coverage", "lint"):
             shutil.rmtree(os.path.join(ROOT, "build", preset), ignore_errors=True)
     run = Run(arguments.deep, arguments.filter)
     rows = execute(run, names, arguments.keep_going)
-    report(run, rows, names, None if arguments.deep else BUDGET_MINUTES)
+    report(run, rows, names, DEEP_BUDGET_MINUTES if arguments.deep else BUDGET_MINUTES)
     return 1 if run.failed else 0
 
 

@@ -28,6 +28,7 @@ using std::chrono::seconds;
 
 uint64_t g_first_seed = 1;
 uint64_t g_seeds = 1000;
+constexpr uint64_t kDeepSeeds = 8000;
 
 constexpr int kSessions = 2;
 constexpr int kClients = 6;
@@ -364,6 +365,7 @@ TEST(SimTest, NoCancelLeaveCrashOrCloseAtAnyStepLosesDoublesOrInventsAnything) {
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
+  if (std::getenv("HERMES_DEEP") != nullptr) hermes::g_seeds = hermes::kDeepSeeds;
   for (int i = 1; i < argc; ++i) {
     if (std::strncmp(argv[i], "--seed=", 7) == 0) {
       hermes::g_first_seed = std::strtoull(argv[i] + 7, nullptr, 10);
