@@ -16,9 +16,11 @@ namespace {
 constexpr Duration kRetryPause = std::chrono::seconds(1);
 
 // Taking output in needs no answer from anybody, so a flood would run ahead of a reader that could
-// keep up until the reader's place is trimmed. After each kTurnBytes taken, readers get up to kTurn
-// to come within as many, as long as one of them takes half as many in each turn. Only readers of
-// 250 MB/s and more can thus hold a command, to 500 MB/s at worst; others cost it one turn.
+// keep up until the reader's place is trimmed. So the flood waits for a reader that is more than
+// kMostLead behind, in all up to kTurn for each kTurnBytes taken, as long as the reader takes half
+// as many meanwhile. Only readers of 250 MB/s and more can thus hold a command, to 500 MB/s at
+// worst; others cost it one such wait.
+constexpr uint64_t kMostLead = 2 << 20;
 constexpr uint64_t kTurnBytes = 2 << 20;
 constexpr Duration kTurn = std::chrono::milliseconds(4);
 
@@ -66,7 +68,7 @@ Task<void> CommandRun::TakeData(DataEvent data) {
       co_await TakeWithinLimit(data.stream, data.offset, piece);
     } else {
       TakeOrDrop(data.stream, data.offset, piece);
-      co_await GiveReadersTheirTurn(data.stream, piece.size());
+      co_await WaitForReader(data.stream, piece.size());
     }
     rest.remove_prefix(piece.size());
     data.offset += piece.size();
@@ -75,24 +77,25 @@ Task<void> CommandRun::TakeData(DataEvent data) {
   channel_->Ack(log_->on_disk(OutputStream::kStdout), log_->on_disk(OutputStream::kStderr));
 }
 
-Task<void> CommandRun::GiveReadersTheirTurn(OutputStream stream, uint64_t bytes) {
-  since_turn_ += bytes;
-  if (since_turn_ < kTurnBytes) co_return;
-  since_turn_ = 0;
+Task<void> CommandRun::WaitForReader(OutputStream stream, uint64_t bytes) {
   const size_t i = static_cast<size_t>(stream);
-  const uint64_t before = std::exchange(last_turn_[i], read_to_[i]);
-  const auto keeps_up = [this, i, before] {
-    return log_->end(static_cast<OutputStream>(i)) - read_to_[i] <= kTurnBytes ||
-           read_to_[i] - before >= kTurnBytes / 2;
+  Lead& lead = lead_[i];
+  const auto far_ahead = [this, stream, &lead] {
+    return readers_ > 0 && !abandoned_ && log_->end(stream) - lead.read_to > kMostLead;
   };
-  if (!keeping_up_ && !keeps_up()) co_return;
-  const SteadyTime until = deps_.clock.Now() + kTurn;
-  auto alarm = deps_.clock.At(until, [this] { read_.NotifyAll(); });
-  while (readers_ > 0 && !abandoned_ && deps_.clock.Now() < until &&
-         log_->end(stream) - read_to_[i] > kTurnBytes) {
-    co_await read_.Wait();
+  lead.taken += bytes;
+  if (lead.taken >= kTurnBytes) {
+    lead.keeps_up = !far_ahead() || lead.read_to - lead.turn_begin >= kTurnBytes / 2;
+    lead.turn_begin = lead.read_to;
+    lead.taken = 0;
+    lead.left = kTurn;
   }
-  keeping_up_ = keeps_up();
+  if (!lead.keeps_up || !far_ahead()) co_return;
+  const SteadyTime begun = deps_.clock.Now();
+  const SteadyTime until = begun + lead.left;
+  auto alarm = deps_.clock.At(until, [this] { read_.NotifyAll(); });
+  while (far_ahead() && deps_.clock.Now() < until) co_await read_.Wait();
+  lead.left -= std::min(lead.left, deps_.clock.Now() - begun);
 }
 
 void CommandRun::RemoveReader() {
@@ -101,7 +104,7 @@ void CommandRun::RemoveReader() {
 }
 
 void CommandRun::NoteRead(OutputStream stream, uint64_t offset) {
-  uint64_t& to = read_to_[static_cast<size_t>(stream)];
+  uint64_t& to = lead_[static_cast<size_t>(stream)].read_to;
   to = std::max(to, offset);
   read_.NotifyAll();
 }

@@ -92,7 +92,7 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
 
  private:
   Task<void> TakeData(DataEvent data);
-  Task<void> GiveReadersTheirTurn(OutputStream stream, uint64_t bytes);
+  Task<void> WaitForReader(OutputStream stream, uint64_t bytes);
   void TakeOrDrop(OutputStream stream, uint64_t offset, std::string_view data);
   Task<void> TakeWithinLimit(OutputStream stream, uint64_t offset, std::string_view data);
   Task<void> SaveDropped();
@@ -114,11 +114,17 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   bool abandoned_ = false;
   uint64_t refused_to_[kOutputStreams] = {0, 0};  // end of what did not fit, shown as a gap
   int readers_ = 0;
-  Event read_;                                   // woken by NoteRead
-  uint64_t read_to_[kOutputStreams] = {0, 0};    // by whoever is ahead
-  uint64_t last_turn_[kOutputStreams] = {0, 0};  // read_to_ when the readers had their last turn
-  bool keeping_up_ = true;                       // until a turn shows that no reader does
-  uint64_t since_turn_ = 0;                      // bytes taken
+
+  // How far a stream's output is ahead of the reader that has most of it, see WaitForReader.
+  struct Lead {
+    uint64_t read_to = 0;
+    uint64_t turn_begin = 0;  // read_to when this turn began
+    uint64_t taken = 0;       // bytes since then
+    Duration left{0};         // that this turn may still wait
+    bool keeps_up = true;     // until a turn shows that no reader does
+  };
+  Event read_;  // woken by NoteRead
+  Lead lead_[kOutputStreams];
 };
 
 }  // namespace hermes
