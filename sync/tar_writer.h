@@ -3,8 +3,8 @@
 // Writes the tar streams of pushes, piece by piece: for each file its header, its bytes (the
 // caller's), its padding; one end. Regular files only: no directory record that could change what
 // exists, no owners, no times of the host unless given. A name that does not fit the plain form
-// gets GNU's long-name record, the only extension that GNU tar, busybox, toybox and bsdtar all
-// read. Pure.
+// gets GNU's long-name record: it takes names as bytes, where readers of pax names want UTF-8.
+// Pure.
 
 #include <cstdint>
 #include <string>

@@ -89,6 +89,11 @@ class UnitsTest(unittest.TestCase):
         self.assertNotIn("PrivateUsers", service)
         self.assertNotIn("ProcSubset", service)
 
+    def test_hermesd_lets_its_parser_lock_itself_in(self):
+        allowed = " ".join(unit("hermesd.service")["Service"]["SystemCallFilter"]).split()
+        for call in ("landlock_create_ruleset", "landlock_restrict_self"):
+            self.assertIn(call, allowed)
+
     def test_commands_outlive_hermesd(self):
         for folder in ("", "user/"):
             for name in ("hermes-runner.service", "hermes-runner.socket"):

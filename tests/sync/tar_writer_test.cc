@@ -2,18 +2,15 @@
 
 #include <archive.h>
 #include <archive_entry.h>
-#include <fcntl.h>
-#include <spawn.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include <filesystem>
-#include <fstream>
 #include <map>
 
 #include <gtest/gtest.h>
 
 #include "tests/fakes/temp_dir.h"
+#include "tests/sync/process.h"
 
 namespace hermes::sync {
 namespace {
@@ -61,56 +58,15 @@ std::string Archive() {
   return bytes;
 }
 
-// Runs `words` in `cwd` with `file` as stdin and stdout and stderr into `log`; its exit code.
-int RunIn(const std::string& cwd, std::vector<std::string> words, const std::string& file,
-          const std::string& log) {
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addchdir_np(&actions, cwd.c_str());
-  posix_spawn_file_actions_addopen(&actions, 0, file.c_str(), O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, 1, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  posix_spawn_file_actions_adddup2(&actions, 1, 2);
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  pid_t pid = -1;
-  const int failed = posix_spawnp(&pid, argv[0], &actions, nullptr, argv.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  if (failed != 0) return -1;
-  int status = 0;
-  waitpid(pid, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-std::string Slurp(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-void Spit(const fs::path& path, std::string_view bytes) {
-  std::ofstream(path, std::ios::binary) << bytes;
-}
-
-std::map<std::string, std::string> FilesBelow(const fs::path& root) {
-  std::map<std::string, std::string> files;
-  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(root)) {
-    if (entry.is_regular_file()) {
-      files[entry.path().lexically_relative(root).string()] = Slurp(entry.path());
-    }
-  }
-  return files;
-}
-
 class TarWriterTest : public testing::TestWithParam<std::vector<std::string>> {};
 
 TEST_P(TarWriterTest, IsUnpackedWholeAndWithoutAWordByRealPrograms) {
   TempDir dir;
   const std::string target = dir.path() + "/out";
   fs::create_directory(target);
-  Spit(dir.path() + "/tar", Archive());
-  const int code = RunIn(target, GetParam(), dir.path() + "/tar", dir.path() + "/log");
-  EXPECT_EQ(code, 0);
-  EXPECT_EQ(Slurp(dir.path() + "/log"), "");
+  Ran ran = RunProgram(target, GetParam(), Archive());
+  EXPECT_EQ(ran.code, 0);
+  EXPECT_EQ(ran.out + ran.err, "");
   EXPECT_EQ(FilesBelow(target), Sample());
 }
 
@@ -143,9 +99,9 @@ TEST(TarWriterFormTest, IsReadWholeByLibarchive) {
 
 TEST(TarWriterFormTest, KeepsTheExecutableBitAndNeverSetuid) {
   TempDir dir;
-  Spit(dir.path() + "/tar", Entry("x", "#!", 0755) + Entry("s", "#!", 06700) +
-                                Entry("secret", "k", 0600) + std::string(TarEnd()));
-  ASSERT_EQ(RunIn(dir.path(), {"tar", "-xpf", "-"}, dir.path() + "/tar", dir.path() + "/log"), 0);
+  const std::string bytes = Entry("x", "#!", 0755) + Entry("s", "#!", 06700) +
+                            Entry("secret", "k", 0600) + std::string(TarEnd());
+  ASSERT_EQ(RunProgram(dir.path(), {"tar", "-xpf", "-"}, bytes).code, 0);
   auto mode = [&](const char* name) {
     struct stat about{};
     EXPECT_EQ(stat((dir.path() + "/" + name).c_str(), &about), 0);
@@ -160,8 +116,8 @@ TEST(TarWriterFormTest, LeavesTheModesOfExistingDirectories) {
   TempDir dir;
   fs::create_directory(dir.path() + "/d");
   chmod((dir.path() + "/d").c_str(), 0711);
-  Spit(dir.path() + "/tar", Entry("d/x", "1") + std::string(TarEnd()));
-  ASSERT_EQ(RunIn(dir.path(), {"tar", "-xpf", "-"}, dir.path() + "/tar", dir.path() + "/log"), 0);
+  const std::string bytes = Entry("d/x", "1") + std::string(TarEnd());
+  ASSERT_EQ(RunProgram(dir.path(), {"tar", "-xpf", "-"}, bytes).code, 0);
   struct stat about{};
   ASSERT_EQ(stat((dir.path() + "/d").c_str(), &about), 0);
   EXPECT_EQ(about.st_mode & 07777, 0711U);

@@ -1,0 +1,54 @@
+#pragma once
+
+// StageFiles: writes what a bundle brings into the stage directory, as files named by their index
+// (never by a name that came from afar), and hashes the bytes as it writes them. The directory is
+// the owner's, empty, and on the file system where the files will land. Nothing is made durable
+// here. Blocking; used by one worker at a time.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "daemon/runtime/fd.h"
+#include "sync/content.h"
+#include "sync/record_checker.h"
+
+namespace hermes::sync {
+
+struct StagedFile {
+  uint32_t index = 0;  // in the wanted list
+  Content content;     // of the bytes that were written
+};
+
+std::string StagedName(uint32_t index);
+
+class StageFiles : public BundleSink {
+ public:
+  // `stage_fd` outlives this.
+  explicit StageFiles(int stage_fd) : stage_fd_(stage_fd) {}
+
+  // DISK_FULL, or SYNC_FAILED with the system's words.
+  absl::Status Begin(const unpack::File& file) override;
+  absl::Status Append(std::string_view bytes) override;
+  absl::Status End() override;
+  absl::Status Copy(uint32_t index, uint32_t from) override;
+
+  // Whole files only, in the order of their coming.
+  const std::vector<StagedFile>& staged() const { return staged_; }
+  // Removes what was begun after the last End, or everything.
+  void RemovePartial();
+  void RemoveAll();
+
+ private:
+  const int stage_fd_;
+  Fd file_;
+  StagedFile current_;
+  std::optional<Hasher> hasher_;
+  std::vector<StagedFile> staged_;
+  std::unordered_map<uint32_t, size_t> places_;  // index -> in staged_
+};
+
+}  // namespace hermes::sync
