@@ -1,0 +1,93 @@
+#pragma once
+
+// RemoteTree: what sync asks of the far end of a mount. Implemented once over whatever can run a
+// program there: level A is the runner's own file service, level B a POSIX shell with find, tar and
+// sha256sum (or shasum). Both give the same answers. Everything that comes back is hostile input:
+// bounded, parsed whole, and never a path that leaves the mount. Loop thread; one call at a time
+// per object; the object outlives its calls.
+//
+// BACKEND_UNREACHABLE: the stream broke or the answer is cut short; nothing may be concluded, and
+// Look and Fetch may be repeated. SYNC_FAILED: the far side answers nonsense, or cannot do it, with
+// what it said. CAPABILITY_MISSING: no tar or no digest tool there.
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "daemon/runtime/task.h"
+#include "sync/manifest.h"
+#include "sync/plan.h"
+
+namespace hermes::sync {
+
+// The far root of a mount, and which of its names count.
+struct RemoteRoot {
+  std::string path;                      // absolute, or "~/..." below the home over there
+  std::optional<RelPath> only;           // of a file mount
+  std::vector<std::string> ignore;       // IgnoreList::CheckPatterns has accepted them
+  uint64_t max_file_bytes = UINT64_MAX;  // a bigger file is an oddity
+};
+
+enum class ToolLevel : char { kRunner = 'A', kShell = 'B' };
+
+struct RemoteLook {
+  ToolLevel level = ToolLevel::kShell;
+  bool exists = false;  // the root is there
+  std::string epoch;    // our token below the root; empty: none
+  Digest digest;        // of the manifest
+  bool same = false;    // it is the expected one, and the manifest was not sent
+  Manifest manifest;    // sizes are 0 at level B
+};
+
+enum class Placed : char {
+  kDone = 'p',
+  kConflict = 'c',  // neither what was expected nor what is wanted is there: left alone
+  kFailed = 'f',    // could not be placed; the others were
+};
+
+// Gives the bytes of the files that a push sends, in the order of its changes.
+class BlobSource {
+ public:
+  virtual ~BlobSource() = default;
+  struct Blob {
+    std::string bytes;    // the next piece; empty: the end of this file
+    bool failed = false;  // with the end: what was given is no version of the file (it changed
+                          // while it was read): the far side is told not to place it
+  };
+  // Pieces of the change at `index` until one is empty. The size was told by the change's `wanted`:
+  // exactly that many bytes are given in all, padded if the file has shrunk.
+  virtual Task<Blob> Read(size_t index) = 0;
+};
+
+struct RemoteApply {
+  RemoteRoot root;
+  std::string epoch;                  // written below the root; 16 to 64 hex digits
+  std::vector<RemoteChange> changes;  // `wanted` of nullopt deletes
+  bool secret = false;                // files 0600, new directories 0700
+  BlobSource* source = nullptr;       // outlives the call
+};
+
+class RemoteTree {
+ public:
+  virtual ~RemoteTree() = default;
+
+  virtual Task<absl::StatusOr<RemoteLook>> Look(RemoteRoot root,
+                                                std::optional<Digest> expected) = 0;
+
+  // One exec, staged and then placed file by file by rename; a first push into an empty root in
+  // one. What Placed says of each change, in their order. After an error any of them may have been
+  // placed: Look again.
+  virtual Task<absl::StatusOr<std::vector<Placed>>> Apply(RemoteApply apply) = 0;
+
+  // A tar stream of exactly these names (those that are still there), handed over piece by piece;
+  // an error of `take` ends it. The stream is raw: hermes-unpack verifies it.
+  using TakeBytes = std::function<Task<absl::Status>(std::string_view bytes)>;
+  virtual Task<absl::Status> Fetch(RemoteRoot root, std::vector<RelPath> names, TakeBytes take) = 0;
+};
+
+}  // namespace hermes::sync
