@@ -193,7 +193,7 @@ TEST_P(BackendContract, V13StdinArrivesByteForByte) {
   if (!capabilities().stdin_stream) GTEST_SKIP() << "the capability says so";
   std::string data;
   while (data.size() < 3'000'000) {
-    data += "line\r\n\0\xff";
+    data += std::string_view("line\r\n\0\xff", 8);
     data.push_back(static_cast<char>(data.size()));
   }
   data.resize(3'000'000);
