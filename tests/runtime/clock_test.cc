@@ -36,6 +36,7 @@ class SystemTime {
     asio::steady_timer end(loop_.context(), duration);
     end.async_wait([&](asio::error_code) { loop_.Stop(); });
     loop_.Run();
+    loop_.RunReady();  // on a busy machine all timers come due at once: what they woke runs here
   }
 
  private:
@@ -134,12 +135,12 @@ Task<void> SleepAndNote(Clock& clock, Duration duration, std::optional<SteadyTim
 TYPED_TEST(ClockTest, SleepEndsAtItsTime) {
   const SteadyTime start = this->clock_.Now();
   std::optional<SteadyTime> woke;
-  Spawn(this->loop_, SleepAndNote(this->clock_, milliseconds(3), woke));
+  Spawn(this->loop_, SleepAndNote(this->clock_, milliseconds(200), woke));
   this->loop_.RunReady();
   EXPECT_FALSE(woke.has_value());
-  this->time_.Pass(milliseconds(20));
+  this->time_.Pass(milliseconds(250));
   ASSERT_TRUE(woke.has_value());
-  EXPECT_GE(*woke, start + milliseconds(3));
+  EXPECT_GE(*woke, start + milliseconds(200));
 }
 
 TYPED_TEST(ClockTest, CancellationEndsASleepEvenAnEndlessOne) {

@@ -28,7 +28,7 @@ using std::chrono::seconds;
 
 uint64_t g_first_seed = 1;
 uint64_t g_seeds = 1000;
-constexpr uint64_t kDeepSeeds = 8000;
+constexpr uint64_t kDeepSeeds = 4000;
 
 constexpr int kSessions = 2;
 constexpr int kClients = 6;
