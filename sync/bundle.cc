@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -25,8 +26,9 @@ namespace {
 constexpr size_t kReadBytes = 256 << 10;
 
 unpack::Request RequestOf(const BundleSpec& spec) {
+  const auto wanted = static_cast<uint32_t>(spec.wanted.size());
   unpack::Request request{.max_total_bytes = spec.max_total_bytes,
-                          .max_members = spec.max_members,
+                          .max_members = std::max(spec.max_members, wanted),
                           .salvage = spec.salvage};
   request.wanted.reserve(spec.wanted.size());
   for (const WantedFile& file : spec.wanted) {
@@ -35,16 +37,17 @@ unpack::Request RequestOf(const BundleSpec& spec) {
   return request;
 }
 
-// One transfer: this coroutine's caller keeps it until Run has returned. Two flows, the stream into
-// the program and its records out of it; whichever ends early ends the other.
-class Receiver {
+}  // namespace
+
+// Two flows, the stream into the program and its records out of it; whichever ends early ends the
+// other.
+class Bundle::Receiver {
  public:
-  Receiver(Loop& loop, Clock& clock, Workers& workers, BundleSpec spec, ByteSource& source)
+  Receiver(Loop& loop, Clock& clock, Workers& workers, BundleSpec spec)
       : loop_(loop),
         clock_(clock),
         workers_(workers),
         spec_(std::move(spec)),
-        source_(source),
         request_(RequestOf(spec_)),
         stage_(spec_.stage_fd),
         checker_(request_, stage_),
@@ -54,14 +57,40 @@ class Receiver {
         err_(loop.context()),
         tasks_(loop) {}
 
-  Task<absl::StatusOr<BundleResult>> Run() {
-    CO_RETURN_IF_ERROR(Spawn());
+  absl::Status Start() {
+    Child::Pipes pipes;
+    absl::StatusOr<std::unique_ptr<Child>> child =
+        Child::Spawn(loop_, {.argv = {spec_.program}, .environment = {}, .cwd = "/"}, &pipes);
+    if (!child.ok()) return Error(Reason::k_SYNC_FAILED, std::string(child.status().message()));
+    child_ = *std::move(child);
+    in_.assign(pipes.stdin_fd);
+    out_.assign(pipes.stdout_fd);
+    err_.assign(pipes.stderr_fd);  // never read: it has nothing to say there
+    unpack::Encode(unsent_request_, request_);
     ShowLife();
     tasks_.Spawn("sync.bundle.records", ReadRecords());
-    std::string request;
-    unpack::Encode(request, request_);
-    co_await Send(std::move(request));
-    co_await Pump();
+    return absl::OkStatus();
+  }
+
+  Task<absl::Status> Feed(std::string_view bytes) {
+    co_await SendRequest();
+    if (!stopped_) {
+      ShowLife();
+      co_await workers_.Run([this, bytes] {
+        quarantine_.Append(bytes);
+        return true;
+      });
+      co_await Send(bytes);
+    }
+    if (stopped_) co_return Error(Reason::k_SYNC_FAILED, "no more of this stream is wanted");
+    co_return absl::OkStatus();
+  }
+
+  Task<absl::StatusOr<BundleResult>> Finish(absl::Status stream) {
+    co_await SendRequest();
+    // What we ended ourselves is no fault of the stream's.
+    if (!stopped_) stream_failure_ = std::move(stream);
+    stream_ended_ = true;
     asio::error_code ignored;
     in_.close(ignored);
     co_await tasks_.Join();
@@ -71,52 +100,35 @@ class Receiver {
   }
 
  private:
-  absl::Status Spawn() {
-    Child::Pipes pipes;
-    absl::StatusOr<std::unique_ptr<Child>> child =
-        Child::Spawn(loop_, {.argv = {spec_.program}, .environment = {}, .cwd = "/"}, &pipes);
-    if (!child.ok()) return Error(Reason::k_SYNC_FAILED, std::string(child.status().message()));
-    child_ = *std::move(child);
-    in_.assign(pipes.stdin_fd);
-    out_.assign(pipes.stdout_fd);
-    err_.assign(pipes.stderr_fd);  // never read: it has nothing to say there
-    return absl::OkStatus();
-  }
-
   // Called at each byte in or out.
   void ShowLife() {
     idle_ = clock_.At(clock_.Now() + spec_.max_idle, [this] {
       stood_still_ = true;
-      StopAll();
+      Kill();
     });
   }
 
-  void StopAll() {
-    stopped_ = true;
+  void Kill() {
     if (!killed_) child_->SignalGroup(SIGKILL);
     killed_ = true;
-    source_.Stop();
+    Stop();
   }
 
-  Task<void> Pump() {
-    while (!stopped_) {
-      absl::StatusOr<std::string> bytes = co_await source_.Read();
-      if (stopped_) co_return;
-      if (!bytes.ok()) source_failure_ = bytes.status();
-      if (!bytes.ok() || bytes->empty()) co_return;
-      ShowLife();
-      co_await workers_.Run([this, &bytes] {
-        quarantine_.Append(*bytes);
-        return true;
-      });
-      co_await Send(*std::move(bytes));
-    }
+  void Stop() {
+    const bool tell = !stopped_ && !stream_ended_ && spec_.on_stop;
+    stopped_ = true;
+    if (tell) spec_.on_stop();
+  }
+
+  Task<void> SendRequest() {
+    const std::string request = std::exchange(unsent_request_, {});
+    if (!request.empty()) co_await Send(request);
   }
 
   // A program that has ended reads no more: its records say why.
-  Task<void> Send(std::string bytes) {
+  Task<void> Send(std::string_view bytes) {
     asio::error_code error;
-    co_await asio::async_write(in_, asio::buffer(bytes),
+    co_await asio::async_write(in_, asio::buffer(bytes.data(), bytes.size()),
                                asio::redirect_error(asio::use_awaitable, error));
     if (!error) ShowLife();
   }
@@ -132,14 +144,12 @@ class Receiver {
       std::string_view records = std::string_view(buffer).substr(0, got);
       sink_failure_ = co_await workers_.Run([this, records] { return checker_.Consume(records); });
       if (!sink_failure_.ok() || checker_.broken()) {
-        StopAll();
+        Kill();
         break;
       }
       if (spec_.on_progress) spec_.on_progress(checker_.files(), checker_.bytes());
     }
-    // Whatever the reason, what still comes is of no use.
-    if (!stopped_) source_.Stop();
-    stopped_ = true;
+    Stop();  // whatever the reason: what still comes is of no use
   }
 
   // On a worker: it removes files.
@@ -167,7 +177,7 @@ class Receiver {
   absl::Status Failure() const {
     if (!sink_failure_.ok()) return sink_failure_;
     if (stood_still_) return Error(Reason::k_SYNC_FAILED, "the transfer of files stood still");
-    if (!source_failure_.ok()) return source_failure_;
+    if (!stream_failure_.ok()) return stream_failure_;
     switch (checker_.end()->how) {
       case unpack::End::How::kComplete:
         return absl::OkStatus();
@@ -184,7 +194,6 @@ class Receiver {
   Clock& clock_;
   Workers& workers_;
   const BundleSpec spec_;
-  ByteSource& source_;
   const unpack::Request request_;
   StageFiles stage_;       // worker
   RecordChecker checker_;  // worker while Consume is under way
@@ -196,19 +205,30 @@ class Receiver {
   std::unique_ptr<Child> child_;
   std::unique_ptr<Clock::Alarm> idle_;
   Child::ExitStatus exit_;
-  absl::Status source_failure_;
+  absl::Status stream_failure_;
   absl::Status sink_failure_;
+  std::string unsent_request_;
   bool stopped_ = false;
+  bool stream_ended_ = false;
   bool killed_ = false;
   bool stood_still_ = false;
 };
 
-}  // namespace
+absl::StatusOr<std::unique_ptr<Bundle>> Bundle::Start(Loop& loop, Clock& clock, Workers& workers,
+                                                      BundleSpec spec) {
+  auto receiver = std::make_unique<Receiver>(loop, clock, workers, std::move(spec));
+  RETURN_IF_ERROR(receiver->Start());
+  return std::unique_ptr<Bundle>(new Bundle(std::move(receiver)));
+}
 
-Task<absl::StatusOr<BundleResult>> ReceiveBundle(Loop& loop, Clock& clock, Workers& workers,
-                                                 BundleSpec spec, ByteSource& source) {
-  Receiver receiver(loop, clock, workers, std::move(spec), source);
-  co_return co_await receiver.Run();
+Bundle::Bundle(std::unique_ptr<Receiver> receiver) : receiver_(std::move(receiver)) {}
+
+Bundle::~Bundle() = default;
+
+Task<absl::Status> Bundle::Feed(std::string_view bytes) { return receiver_->Feed(bytes); }
+
+Task<absl::StatusOr<BundleResult>> Bundle::Finish(absl::Status stream) {
+  return receiver_->Finish(std::move(stream));
 }
 
 std::string FindUnpack() {

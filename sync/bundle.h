@@ -1,15 +1,18 @@
 #pragma once
 
-// A bundle: the tar stream in which a place sends the files that it was asked for. ReceiveBundle
-// feeds it to hermes-unpack, a confined program of its own, takes what that says as hostile, too,
-// and leaves the wanted files in a stage directory. Nothing is landed here. Loop thread; blocking
-// work goes to the workers.
+// Bundle: one tar stream in which a place sends the files that it was asked for. It is fed to
+// hermes-unpack, a confined program of its own; what that says is taken as hostile, too; the wanted
+// files end up in a stage directory. Nothing is landed here. Loop thread; blocking work goes to the
+// workers.
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/loop.h"
@@ -20,16 +23,6 @@
 #include "sync/unpack/wire.h"
 
 namespace hermes::sync {
-
-// Where the stream comes from.
-class ByteSource {
- public:
-  virtual ~ByteSource() = default;
-  // The next bytes; empty: the end. One call at a time.
-  virtual Task<absl::StatusOr<std::string>> Read() = 0;
-  // Nothing more is wanted: a Read under way returns soon, with anything.
-  virtual void Stop() = 0;
-};
 
 struct WantedFile {
   RelPath path;
@@ -50,24 +43,45 @@ struct BundleSpec {
   bool salvage = false;  // of a stream that lies, keep the members that are in order
   // Files and bytes staged so far; on the loop, must not end the transfer from within.
   std::function<void(uint32_t files, uint64_t bytes)> on_progress = nullptr;
+  // Called once, on the loop, if nothing more is wanted before the stream has ended (a lie, a full
+  // disk, no byte for max_idle): whoever waits for more of the stream may give up.
+  std::function<void()> on_stop = nullptr;
 };
 
 struct BundleResult {
   std::vector<StagedFile> staged;  // in the stage directory as StagedName(index)
   std::vector<unpack::Odd> oddities;
   std::vector<uint32_t> missing;  // wanted, and not in the stream: gone meanwhile
-  // Not empty: the place lied. Then nothing is staged but what salvage keeps.
+  // Not empty: the place lied. Then nothing is staged but what salvage keeps. Where every lie
+  // IsLimit, the tree may merely be too large.
   std::vector<unpack::Lie> lies;
   uint64_t dropped_notes = 0;  // oddities and lies beyond what is listed
   bool quarantined = false;
   unpack::Hello confinement;  // the layers that were on
 };
 
-// Failures leave the stage directory as it was: SYNC_FAILED (the stream was cut, is no archive,
-// stood still; the program cannot be started), DISK_FULL, the source's own. Names in the result
-// are any bytes and must be escaped wherever they are shown; messages hold none.
-Task<absl::StatusOr<BundleResult>> ReceiveBundle(Loop& loop, Clock& clock, Workers& workers,
-                                                 BundleSpec spec, ByteSource& source);
+class Bundle {
+ public:
+  // Starts hermes-unpack. SYNC_FAILED: it cannot be started.
+  static absl::StatusOr<std::unique_ptr<Bundle>> Start(Loop& loop, Clock& clock, Workers& workers,
+                                                       BundleSpec spec);
+  ~Bundle();  // after Finish has returned
+
+  // The next bytes, which stay until it returns; one call at a time. An error: nothing more is
+  // wanted; Finish says why.
+  Task<absl::Status> Feed(std::string_view bytes);
+
+  // Once, in any case. `stream` is how the stream ended on its way: its error is the result, unless
+  // there is a lie or a failure of our own. Failures leave the stage directory as it was:
+  // SYNC_FAILED (the archive is cut or none, or stood still), DISK_FULL. Names in the result are
+  // any bytes and must be escaped wherever they are shown; messages hold none.
+  Task<absl::StatusOr<BundleResult>> Finish(absl::Status stream);
+
+ private:
+  class Receiver;
+  explicit Bundle(std::unique_ptr<Receiver> receiver);
+  std::unique_ptr<Receiver> receiver_;
+};
 
 // hermes-unpack beside the running program, or in ../libexec/hermesd; empty: there is none.
 std::string FindUnpack();

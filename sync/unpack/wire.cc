@@ -161,6 +161,10 @@ std::string_view Text(LieKind lie) {
 }
 #undef HERMES_TEXT
 
+bool IsLimit(LieKind lie) {
+  return lie == LieKind::kTooMany || lie == LieKind::kTooMuch || lie == LieKind::kMetaTooBig;
+}
+
 void Encode(std::string& out, const Record& record) {
   const size_t start = out.size();
   out.append(kPrefix, '\0');

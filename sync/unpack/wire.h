@@ -70,6 +70,8 @@ enum class LieKind : uint8_t { HERMES_LIES(HERMES_ENUMERATOR) kCount };
 
 std::string_view Text(Oddity oddity);
 std::string_view Text(LieKind lie);
+// A limit that an honest place may reach, too, with a tree that is simply too large.
+bool IsLimit(LieKind lie);
 
 // What Confine() reached; bits of Hello::layers.
 inline constexpr uint32_t kNoNewPrivileges = 1;

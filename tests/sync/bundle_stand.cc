@@ -69,11 +69,24 @@ BundleSpec BundleStand::SpecFor(const std::vector<std::string>& names) const {
   return spec;
 }
 
+Task<absl::StatusOr<BundleResult>> BundleStand::Transfer(BundleSpec spec) {
+  spec.on_stop = [this] { source_->Stop(); };
+  CO_ASSIGN_OR_RETURN(std::unique_ptr<Bundle> bundle,
+                      Bundle::Start(loop_, clock_, workers_, std::move(spec)));
+  absl::Status stream;
+  while (stream.ok()) {
+    absl::StatusOr<std::string> bytes = co_await source_->Read();
+    stream = bytes.status();
+    if (!bytes.ok() || bytes->empty()) break;
+    stream = co_await bundle->Feed(*bytes);
+  }
+  co_return co_await bundle->Finish(std::move(stream));
+}
+
 absl::StatusOr<BundleResult> BundleStand::Receive(BundleSpec spec, std::string bytes, How how) {
   source_.emplace(loop_, std::move(bytes), how.piece, how.then);
   std::optional<absl::StatusOr<BundleResult>> result;
-  asio::co_spawn(loop_.executor(),
-                 ReceiveBundle(loop_, clock_, workers_, std::move(spec), *source_),
+  asio::co_spawn(loop_.executor(), Transfer(std::move(spec)),
                  [&](std::exception_ptr failed, absl::StatusOr<BundleResult> got) {
                    if (failed) std::rethrow_exception(failed);
                    result = std::move(got);

@@ -20,12 +20,12 @@
 namespace hermes::sync {
 
 // Gives its pieces, then ends, fails or waits until it is stopped.
-class ScriptedSource : public ByteSource {
+class ScriptedSource {
  public:
   enum class Then { kEnd, kFail, kHang, kRepeat };
   ScriptedSource(Loop& loop, std::string bytes, size_t piece, Then then);
-  Task<absl::StatusOr<std::string>> Read() override;
-  void Stop() override;
+  Task<absl::StatusOr<std::string>> Read();
+  void Stop();
 
   bool stopped() const { return stopped_; }
   uint64_t given() const { return given_; }
@@ -61,6 +61,8 @@ class BundleStand {
   const std::optional<ScriptedSource>& source() const { return source_; }  // of the last Receive
 
  private:
+  Task<absl::StatusOr<BundleResult>> Transfer(BundleSpec spec);
+
   TempDir dir_;
   Loop loop_;
   SystemClock clock_{loop_};

@@ -3,14 +3,21 @@
 #include "sync/unpack/confine.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <functional>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -82,6 +89,51 @@ TEST(ConfineDeathTest, ClosesWhatWasInherited) {
               }),
               testing::ExitedWithCode(0), "");
   close(inherited);
+}
+
+// Makes the kernel one that has no such call.
+void TakeAway(uint32_t call) {
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog filter{std::size(program), program};
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) _exit(2);
+}
+
+TEST(ConfineDeathTest, GoesOnWithoutLandlockAndSaysSo) {
+  SkipWithoutSeccomp();
+  if (testing::Test::IsSkipped()) return;
+  EXPECT_EXIT(
+      {
+        TakeAway(__NR_landlock_create_ruleset);
+        Hello hello = Confine();
+        const bool reported = hello.landlock_abi == 0 && (hello.layers & kLandlock) == 0;
+        _exit(reported && (hello.layers & kSeccomp) != 0 ? 0 : 1);
+      },
+      testing::ExitedWithCode(0), "");
+}
+
+// Landlock alone still keeps every file away.
+[[noreturn]] void OpenUnderLandlockAlone() {
+  TakeAway(__NR_prctl);  // and so seccomp
+  Hello hello = Confine();
+  const bool alone = (hello.layers & kSeccomp) == 0 && (hello.layers & kLandlock) != 0;
+  // As root, who may take back the limit on descriptors; others are kept away by that, too.
+  const rlimit files{16, 16};
+  const bool raised = setrlimit(RLIMIT_NOFILE, &files) == 0;
+  const bool opened = open("/etc/passwd", O_RDONLY | O_CLOEXEC) >= 0;
+  _exit(alone && !opened && errno == (raised ? EACCES : EMFILE) ? 0 : 1);
+}
+
+TEST(ConfineDeathTest, LandlockAloneOpensNothing) {
+  if (syscall(__NR_landlock_create_ruleset, nullptr, 0, 1U) <= 0) {
+    GTEST_SKIP() << "this kernel has no Landlock";
+  }
+  EXPECT_EXIT(OpenUnderLandlockAlone(), testing::ExitedWithCode(0), "");
 }
 
 TEST(ConfineDeathTest, ReportsTheLayersThatAreOn) {
