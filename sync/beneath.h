@@ -1,0 +1,19 @@
+#pragma once
+
+// Opening below a held directory, so that no name, link or mount point leads out of it. On failure
+// the descriptor is not valid and errno says why. Blocking.
+
+#include <string>
+
+#include "daemon/runtime/fd.h"
+
+namespace hermes::sync {
+
+// A directory, for reading; "" is the root itself. No part may be a link (ELOOP) or a mount point
+// (EXDEV).
+Fd OpenBeneath(int root, const std::string& path);
+
+// What a link (or anything) finally is, as O_PATH: links are followed, but none out of the root.
+Fd OpenTargetBeneath(int root, const std::string& path);
+
+}  // namespace hermes::sync

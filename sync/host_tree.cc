@@ -1,0 +1,296 @@
+#include "sync/host_tree.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include "daemon/runtime/status.h"
+#include "sync/beneath.h"
+
+namespace hermes::sync {
+namespace {
+
+// A file that changed less than this before it was read may have changed again without a new time.
+// Clocks of file systems tick every 1 to 10 ms; those of other hosts may also be wrong.
+constexpr int64_t kRacyNs = 20'000'000;
+constexpr int64_t kRacyElsewhereNs = 10'000'000'000;
+
+constexpr int kOpenFlags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+
+const char* LeafOf(const std::string& path) { return path.c_str() + path.rfind('/') + 1; }
+
+std::string ParentOf(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == path.npos ? "" : path.substr(0, slash);
+}
+
+// Not there (any more), or something else than what was seen there a moment ago; a notice of that
+// is on its way.
+bool IsGone(int error) { return error == ENOENT || error == ENOTDIR || error == ELOOP; }
+
+}  // namespace
+
+HostTree::HostTree(Setup setup)
+    : root_(*setup.root),
+      clock_(*setup.clock),
+      mount_(std::move(setup.mount)),
+      ignore_(mount_.ignore),
+      known_(std::move(setup.known)),
+      watchable_(setup.max_watches > 0 && !root_.only()),
+      watch_(setup.max_watches) {
+  if (watchable_) watch_.Start(root_.fd());
+}
+
+bool HostTree::Unchanged() {
+  if (rescan_ || !dirt_.files.empty() || (!watching() && !root_.only())) return false;
+  if (root_.only()) {
+    const std::string& name = root_.only()->str();
+    struct stat seen;
+    if (fstatat(root_.fd(), name.c_str(), &seen, AT_SYMLINK_NOFOLLOW) != 0)
+      return errno == ENOENT && manifest().files.empty() && manifest().oddities.empty();
+    return S_ISREG(seen.st_mode) && Trusted(name, KeyOf(seen));
+  }
+  for (const std::string& path : state_.apart()) {
+    if (!SameApart(path)) return false;
+  }
+  return watch_.Quiet();
+}
+
+absl::Status HostTree::Refresh(Look look) {
+  failure_ = absl::OkStatus();
+  // Where watches once ran out there may be some again.
+  if (look == Look::kBytes && watchable_ && !watching()) watch_.Start(root_.fd());
+  // First: what is noticed from now on is the next call's.
+  if (watching()) watch_.Take(&dirt_);
+  const bool all = rescan_ || dirt_.all || !watching() || look != Look::kChanges;
+  rescan_ = true;
+  // Always: the removal of a directory that is held is told to its parent's watchers only.
+  RETURN_IF_ERROR(root_.CheckSame());
+  if (all) Scan(look == Look::kBytes ? Trust::kNothing : Trust::kKeys);
+  LookAtDirt();
+  failure_.Update(CheckLimits());
+  if (!CheckLimits().ok()) StartAnew();
+  if (!failure_.ok()) return failure_;  // and what is dirty stays so
+  rescan_ = false;
+  dirt_ = {.files = std::move(unsettled_)};
+  unsettled_.clear();
+  known_.clear();
+  return absl::OkStatus();
+}
+
+StatKey HostTree::TrustedKey(const RelPath& path) const {
+  const TreeState::File* file = state_.Find(path.str());
+  return file != nullptr && file->trusted ? file->key : StatKey{};
+}
+
+// Over a limit the look was cut short, and what is known of the rest would keep the next one from
+// getting below it.
+void HostTree::StartAnew() {
+  for (const auto& [path, content] : manifest().files) {
+    const StatKey key = TrustedKey(path);
+    if (key.ino != 0) known_.insert_or_assign(path.str(), KnownFile{content, key});
+  }
+  state_.Clear();
+}
+
+void HostTree::Scan(Trust trust) {
+  if (root_.only()) {
+    LookIn(root_.fd(), root_.only()->str(), trust);
+  } else {
+    LookAtDirectory("", trust);
+  }
+}
+
+// Whatever is noticed about a file is a reason to read it: a mapping's stores change no times.
+void HostTree::LookAtDirt() {
+  LookAtAll(dirt_.directories, Trust::kKeys);
+  LookAtAll(dirt_.files, Trust::kNothing);
+  std::set<std::string> apart;
+  for (const std::string& path : state_.apart()) {
+    if (!SameApart(path)) apart.insert(path);
+  }
+  LookAtAll(apart, Trust::kNothing);
+}
+
+void HostTree::LookAtAll(const std::set<std::string>& paths, Trust trust) {
+  std::string parent;
+  Fd directory;
+  for (const std::string& path : paths) {
+    if (!failure_.ok()) return;
+    // In a directory that is not known (any more) there is nothing to know; when one of that name
+    // has come, its own notice is on its way and it is listed.
+    if (path.empty() || !state_.HasDirectory(ParentOf(path)) || ignore_.Ignores(path)) continue;
+    if (!directory.valid() || ParentOf(path) != parent) {
+      parent = ParentOf(path);
+      directory = OpenBeneath(root_.fd(), parent);
+    }
+    if (directory.valid()) {
+      LookIn(directory.get(), path, trust);
+    } else if (IsGone(errno)) {
+      Drop(path);
+    } else if (errno != EACCES && errno != EXDEV) {  // of those the parent's own notice tells
+      Fail(path, errno);
+    }
+  }
+}
+
+void HostTree::LookAtDirectory(const std::string& path, Trust trust) {
+  const Fd directory = OpenBeneath(root_.fd(), path);
+  if (!directory.valid()) {
+    if (path.empty()) return Fail(path, errno);
+    if (IsGone(errno)) return Drop(path);
+    if (errno == EACCES) return SetOdd(path, Oddity::kUnreadable);
+    if (errno == EXDEV) return SetOdd(path, Oddity::kOtherFileSystem);
+    return Fail(path, errno);
+  }
+  state_.SetDirectory(path);
+  // Before it is listed: what comes later is noticed, what came before is listed.
+  if (watching() && !watch_.Add(path, directory.get())) {
+    watch_.Stop();  // no more watches: the whole tree is scanned from now on
+  }
+  List(directory.get(), path, trust);
+}
+
+void HostTree::List(int directory, const std::string& path, Trust trust) {
+  Fd own(openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  DIR* const listing = own.valid() ? fdopendir(own.get()) : nullptr;
+  if (listing == nullptr) return Fail(path, errno);
+  static_cast<void>(own.release());  // the listing closes it
+  const std::unique_ptr<DIR, decltype(&closedir)> closer(listing, &closedir);
+  std::set<std::string> names;
+  // A listing that races with renames may miss a name that was there all the time: what is known
+  // is looked at by its name.
+  for (std::string& child : state_.ChildrenOf(path)) names.insert(std::move(child));
+  const std::string prefix = path.empty() ? "" : path + "/";
+  for (errno = 0; const dirent* entry = readdir(listing); errno = 0) {
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.insert(prefix + entry->d_name);
+  }
+  if (errno != 0) return Fail(path, errno);
+  for (const std::string& name : names) {
+    if (!failure_.ok()) return;
+    LookIn(directory, name, trust);
+  }
+}
+
+void HostTree::LookIn(int directory, const std::string& path, Trust trust) {
+  if (ignore_.Ignores(path)) return;
+  struct stat seen;
+  if (fstatat(directory, LeafOf(path), &seen, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (IsGone(errno)) return Drop(path);
+    return errno == EACCES ? SetOdd(path, Oddity::kUnreadable) : Fail(path, errno);
+  }
+  if (!HasPlainName(path) || CheckPath(path) != PathFault::kNone)
+    return SetOdd(path, Oddity::kName);
+  if (S_ISDIR(seen.st_mode)) return LookAtDirectory(path, trust);
+  if (S_ISLNK(seen.st_mode) && mount_.links != LinkPolicy::kSkip)
+    return Follow(directory, path, trust);
+  if (S_ISLNK(seen.st_mode)) return SetOdd(path, Oddity::kLink);
+  if (!S_ISREG(seen.st_mode)) return SetOdd(path, Oddity::kSpecial);
+  LookAtFile(directory, path, seen, trust);
+}
+
+void HostTree::LookAtFile(int directory, const std::string& path, const struct stat& seen,
+                          Trust trust) {
+  const StatKey key = KeyOf(seen);
+  if (trust == Trust::kKeys && Trusted(path, key)) return;
+  const auto known = known_.find(path);
+  if (trust == Trust::kKeys && known != known_.end() && known->second.key == key) {
+    state_.SetFile(path, {known->second.content, key, true, seen.st_nlink > 1});
+    return;
+  }
+  const Fd file(openat(directory, LeafOf(path), kOpenFlags));
+  if (file.valid()) return ReadFile(file, path, false);
+  if (IsGone(errno)) return Drop(path);
+  if (errno == EACCES) return SetOdd(path, Oddity::kUnreadable);
+  if (errno == ENXIO) return SetOdd(path, Oddity::kSpecial);
+  Fail(path, errno);
+}
+
+// A link that the mount follows is its target's bytes. Its target may lie where nobody watches.
+void HostTree::Follow(int directory, const std::string& path, Trust trust) {
+  const Fd target = OpenTarget(directory, path);
+  struct stat seen;
+  if (!target.valid() || fstat(target.get(), &seen) != 0 || !S_ISREG(seen.st_mode))
+    return SetOdd(path, Oddity::kLink);
+  if (trust == Trust::kKeys && Trusted(path, KeyOf(seen))) return;
+  // Only now for reading: opening a device for reading may do things to it.
+  const std::string name = "/proc/self/fd/" + std::to_string(target.get());
+  const Fd file(open(name.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  if (!file.valid()) return SetOdd(path, Oddity::kUnreadable);
+  ReadFile(file, path, true);
+}
+
+Fd HostTree::OpenTarget(int directory, const std::string& path) const {
+  if (mount_.links == LinkPolicy::kInside) return OpenTargetBeneath(root_.fd(), path);
+  return Fd(openat(directory, LeafOf(path), O_PATH | O_CLOEXEC));
+}
+
+void HostTree::ReadFile(const Fd& file, const std::string& path, bool apart) {
+  const int64_t begin = clock_.NowWall().time_since_epoch().count();
+  FileBytes read;
+  const int error = ReadVersion(file.get(), mount_.max_file_bytes, &read);
+  if (error == EFBIG) return SetOdd(path, Oddity::kTooBig);
+  if (error == ENXIO) return SetOdd(path, Oddity::kSpecial);
+  if (error != 0) return Fail(path, error);
+  const int64_t racy = watching() || root_.only() ? kRacyNs : kRacyElsewhereNs;
+  const bool trusted = read.settled && begin - read.key.Newest() >= racy;
+  if (!read.settled) unsettled_.insert(path);
+  watch_.Forget(path);
+  state_.SetFile(path, {read.content, read.key, trusted, apart || read.linked});
+  if (const absl::Status limits = CheckLimits(); !limits.ok()) failure_.Update(limits);
+}
+
+void HostTree::Fail(const std::string& path, int error) {
+  failure_.Update(Error(Reason::k_SYNC_FAILED,
+                        "cannot look at " + root_.path() + ": " +
+                            std::string(ErrnoStatus(error, "reading it").message()),
+                        {{"path", path}}));
+}
+
+void HostTree::SetOdd(const std::string& path, Oddity oddity) {
+  watch_.Forget(path);
+  state_.SetOdd(path, oddity);
+  if (const absl::Status limits = CheckLimits(); !limits.ok()) failure_.Update(limits);
+}
+
+void HostTree::Drop(const std::string& path) {
+  watch_.Forget(path);
+  state_.Drop(path);
+}
+
+bool HostTree::Trusted(const std::string& path, const StatKey& key) const {
+  const TreeState::File* file = state_.Find(path);
+  return file != nullptr && file->trusted && file->key == key;
+}
+
+// Of a file that may change without a notice.
+bool HostTree::SameApart(const std::string& path) const {
+  struct stat seen;
+  if (fstatat(root_.fd(), path.c_str(), &seen, AT_SYMLINK_NOFOLLOW) != 0) return false;
+  if (S_ISLNK(seen.st_mode)) {
+    const Fd parent = OpenBeneath(root_.fd(), ParentOf(path));
+    const Fd target = OpenTarget(parent.get(), path);
+    if (fstat(target.get(), &seen) != 0) return false;
+  }
+  return Trusted(path, KeyOf(seen));
+}
+
+absl::Status HostTree::CheckLimits() const {
+  const auto over = [this](std::string_view what) {
+    return Error(Reason::k_SYNC_FAILED,
+                 root_.path() + " exceeds the mount's limit of " + std::string(what));
+  };
+  if (manifest().files.size() > mount_.max_files) return over("files");
+  if (manifest().oddities.size() > mount_.max_files) return over("things that cannot travel");
+  if (state_.directories() > mount_.max_files) return over("directories, which is that of files");
+  if (state_.bytes() > mount_.max_bytes) return over("bytes");
+  return absl::OkStatus();
+}
+
+}  // namespace hermes::sync
