@@ -1,0 +1,74 @@
+#pragma once
+
+// SyncLock: nobody else changes a root while we compare and apply. Two halves: an flock on the file
+// that other programs on this account lock as well (~/.hermes/.sync.lock; advisory, whole file,
+// exclusive), and within this process the set of roots that somebody works on. Held for the moment
+// of applying, never for a download. The file is never written, truncated or removed: who else uses
+// it may do either. Thread-safe.
+
+#include <atomic>
+#include <cstdint>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "daemon/runtime/clock.h"
+#include "daemon/runtime/fd.h"
+#include "daemon/runtime/mutex.h"
+
+namespace hermes::sync {
+
+using RootKey = std::pair<uint64_t, uint64_t>;  // device and inode of a root directory
+
+struct LockRequest {
+  // Empty: the roots lie where no other program syncs, so only this process has to be kept out.
+  std::string file;
+  std::vector<RootKey> roots;
+};
+
+class SyncLocks;
+
+// Held until destroyed. The locks outlive it.
+class SyncLock {
+ public:
+  SyncLock(SyncLock&& other) noexcept;
+  SyncLock& operator=(SyncLock&&) = delete;
+  ~SyncLock();
+
+ private:
+  friend class SyncLocks;
+  SyncLock(SyncLocks& locks, std::vector<RootKey> roots)
+      : locks_(&locks), roots_(std::move(roots)) {}
+  SyncLocks* locks_;
+  std::vector<RootKey> roots_;
+  Fd file_;
+};
+
+class SyncLocks {
+ public:
+  explicit SyncLocks(const Clock& clock) : clock_(clock) {}
+
+  // At once or SYNC_HELD, whose metadata names the holder's process ("pid") where the kernel tells.
+  // SYNC_FAILED: the file is a link, no regular file, or another account's; or can't be opened.
+  // A missing file is made, and its directory, both for this account alone.
+  absl::StatusOr<SyncLock> TryAcquire(const LockRequest& request);
+
+  // Blocks: worker threads. Tries again after moments of unequal length until `deadline`, then
+  // SYNC_HELD; soon after `*stop` is set, CANCELLED. All roots or none, so two can't wait for each
+  // other.
+  absl::StatusOr<SyncLock> Acquire(const LockRequest& request, SteadyTime deadline,
+                                   const std::atomic<bool>* stop);
+
+ private:
+  friend class SyncLock;
+  bool Claim(const std::vector<RootKey>& roots);
+  void Release(const std::vector<RootKey>& roots);
+
+  const Clock& clock_;
+  Mutex mutex_;
+  std::set<RootKey> busy_ GUARDED_BY(mutex_);
+};
+
+}  // namespace hermes::sync

@@ -1,0 +1,232 @@
+#include "sync/lock.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "daemon/runtime/check.h"
+#include "daemon/runtime/status.h"
+
+namespace hermes::sync {
+namespace {
+
+namespace files = std::filesystem;
+using std::chrono::seconds;
+
+// Real time, for threads that have no loop.
+class PlainClock : public Clock {
+ public:
+  SteadyTime Now() const override { return std::chrono::steady_clock::now(); }
+  WallTime NowWall() const override { return {}; }
+  std::unique_ptr<Alarm> At(SteadyTime, absl::AnyInvocable<void()>) override { return nullptr; }
+};
+
+// The other program: takes the lock as it does, says so, and holds it until it is told otherwise.
+class PythonHolder {
+ public:
+  explicit PythonHolder(const std::string& path) {
+    int to_child[2];
+    int from_child[2];
+    CHECK(pipe2(to_child, O_CLOEXEC) == 0 && pipe2(from_child, O_CLOEXEC) == 0);
+    pid_ = fork();
+    CHECK(pid_ >= 0);
+    if (pid_ == 0) {
+      dup2(to_child[0], 0);
+      dup2(from_child[1], 1);
+      execlp("python3", "python3", "-c", kProgram, path.c_str(), nullptr);
+      _exit(127);
+    }
+    close(to_child[0]);
+    close(from_child[1]);
+    tell_.reset(to_child[1]);
+    hear_.reset(from_child[0]);
+  }
+  ~PythonHolder() {
+    tell_.reset();
+    waitpid(pid_, nullptr, 0);
+  }
+  bool Says(char what) {
+    char said = 0;
+    return read(hear_.get(), &said, 1) == 1 && said == what;
+  }
+  void Tell() { CHECK(write(tell_.get(), "\n", 1) == 1); }
+  pid_t pid() const { return pid_; }
+
+ private:
+  static constexpr char kProgram[] =
+      "import fcntl, sys\n"
+      "f = open(sys.argv[1], 'w')\n"
+      "def say(what): sys.stdout.write(what); sys.stdout.flush()\n"
+      "try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+      "except BlockingIOError: say('H'); fcntl.flock(f, fcntl.LOCK_EX)\n"
+      "say('L')\n"
+      "sys.stdin.readline()\n"
+      "fcntl.flock(f, fcntl.LOCK_UN)\n"
+      "f.close()\n"
+      "say('U')\n"
+      "sys.stdin.readline()\n";
+  pid_t pid_ = -1;
+  Fd tell_;
+  Fd hear_;
+};
+
+class LockTest : public ::testing::Test {
+ protected:
+  LockTest() {
+    std::string name = ::testing::TempDir() + "hermes-lock-XXXXXX";
+    CHECK(mkdtemp(name.data()) != nullptr);
+    dir_ = name;
+    path_ = dir_ + "/.sync.lock";
+  }
+  ~LockTest() override { files::remove_all(dir_); }
+
+  std::optional<Reason> ReasonNow(const LockRequest& request) {
+    return ReasonOf(locks_.TryAcquire(request).status());
+  }
+  absl::StatusOr<SyncLock> Acquire(const LockRequest& request, Duration patience) {
+    return locks_.Acquire(request, clock_.Now() + patience, &stop_);
+  }
+
+  std::string dir_;
+  std::string path_;
+  PlainClock clock_;
+  SyncLocks locks_{clock_};
+  std::atomic<bool> stop_ = false;
+};
+
+TEST_F(LockTest, WaitsForALivePythonProcessThatHoldsIt) {
+  PythonHolder python(path_);
+  ASSERT_TRUE(python.Says('L'));
+  absl::Status held = locks_.TryAcquire({path_, {}}).status();
+  EXPECT_EQ(ReasonOf(held), Reason::k_SYNC_HELD);
+  if (Metadata told = MetadataOf(held); told.contains("pid")) {  // not every kernel tells
+    EXPECT_EQ(told["pid"], std::to_string(python.pid()));
+  }
+  EXPECT_EQ(ReasonOf(Acquire({path_, {}}, std::chrono::milliseconds(30)).status()),
+            Reason::k_SYNC_HELD);
+  std::atomic<bool> waiting = false;
+  std::thread waiter([&] {
+    waiting = true;
+    EXPECT_TRUE(Acquire({path_, {}}, seconds(60)).ok());
+  });
+  while (!waiting) continue;
+  python.Tell();
+  waiter.join();
+  EXPECT_TRUE(python.Says('U'));
+}
+
+TEST_F(LockTest, KeepsALivePythonProcessWaiting) {
+  auto lock = std::make_unique<SyncLock>(*Acquire({path_, {}}, seconds(60)));
+  PythonHolder python(path_);
+  ASSERT_TRUE(python.Says('H'));  // it truncated the file, which nobody minds, and found it held
+  lock.reset();
+  EXPECT_TRUE(python.Says('L'));
+}
+
+TEST_F(LockTest, StopsWaitingWhenItIsTold) {
+  auto held = Acquire({path_, {}}, seconds(60));
+  ASSERT_TRUE(held.ok());
+  std::thread waiter(
+      [&] { EXPECT_TRUE(absl::IsCancelled(Acquire({path_, {}}, seconds(600)).status())); });
+  stop_ = true;
+  waiter.join();
+}
+
+TEST_F(LockTest, NeitherWritesNorRemovesTheFile) {
+  {
+    std::ofstream(path_) << "somebody's notes";
+  }
+  const auto time = files::last_write_time(path_);
+  {
+    ASSERT_TRUE(Acquire({path_, {}}, seconds(60)).ok());
+  }
+  std::ifstream in(path_);
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), "somebody's notes");
+  EXPECT_EQ(files::last_write_time(path_), time);
+}
+
+TEST_F(LockTest, MakesTheFileForThisAccountAlone) {
+  const std::string path = dir_ + "/.hermes/.sync.lock";
+  ASSERT_TRUE(Acquire({path, {}}, seconds(60)).ok());
+  struct stat st = {};
+  ASSERT_EQ(stat(path.c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0600u);
+  ASSERT_EQ(stat((dir_ + "/.hermes").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0700u);
+}
+
+TEST_F(LockTest, RefusesALinkAFifoADirectoryAndAnotherAccountsFile) {
+  files::create_symlink(dir_ + "/elsewhere", path_);
+  EXPECT_EQ(ReasonNow({path_, {}}), Reason::k_SYNC_FAILED);
+  EXPECT_FALSE(files::exists(dir_ + "/elsewhere"));
+  files::remove(path_);
+  ASSERT_EQ(mkfifo(path_.c_str(), 0600), 0);
+  EXPECT_EQ(ReasonNow({path_, {}}), Reason::k_SYNC_FAILED);
+  files::remove(path_);
+  files::create_directory(path_);
+  EXPECT_EQ(ReasonNow({path_, {}}), Reason::k_SYNC_FAILED);
+  files::remove(path_);
+  EXPECT_EQ(ReasonNow({dir_ + "/no/such/dir", {}}), Reason::k_SYNC_FAILED);
+  if (geteuid() == 0) {
+    {
+      std::ofstream file(path_);
+    }
+    ASSERT_EQ(chown(path_.c_str(), 65534, 65534), 0);
+    EXPECT_EQ(ReasonNow({path_, {}}), Reason::k_SYNC_FAILED);
+  }
+}
+
+TEST_F(LockTest, ExcludesItselfAndLetsGo) {
+  {
+    auto first = locks_.TryAcquire({path_, {{1, 2}}});
+    ASSERT_TRUE(first.ok());
+    SyncLock moved = *std::move(first);
+    EXPECT_EQ(ReasonNow({path_, {{1, 3}}}), Reason::k_SYNC_HELD);
+    EXPECT_EQ(ReasonNow({"", {{1, 2}}}), Reason::k_SYNC_HELD);
+  }
+  EXPECT_TRUE(locks_.TryAcquire({path_, {{1, 2}}}).ok());
+}
+
+TEST_F(LockTest, RootsExcludeOnlyThemselves) {
+  auto one = locks_.TryAcquire({"", {{1, 1}, {1, 2}}});
+  ASSERT_TRUE(one.ok());
+  auto other = locks_.TryAcquire({"", {{1, 3}}});
+  ASSERT_TRUE(other.ok());
+  EXPECT_EQ(ReasonNow({"", {{1, 2}, {1, 4}}}), Reason::k_SYNC_HELD);
+  EXPECT_TRUE(locks_.TryAcquire({"", {{1, 4}}}).ok());  // a refused request claims nothing
+}
+
+TEST_F(LockTest, AFailedFileClaimsNoRoot) {
+  files::create_directory(path_);
+  EXPECT_EQ(ReasonNow({path_, {{1, 1}}}), Reason::k_SYNC_FAILED);
+  EXPECT_TRUE(locks_.TryAcquire({"", {{1, 1}}}).ok());
+}
+
+TEST_F(LockTest, OneAtATimeAmongManyThreads) {
+  std::atomic<int> inside = 0;
+  std::atomic<int> turns = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&] {
+      for (int turn = 0; turn < 5; ++turn) {
+        auto lock = Acquire({path_, {{1, 1}}}, seconds(120));
+        ASSERT_TRUE(lock.ok()) << lock.status();
+        EXPECT_EQ(++inside, 1);
+        ++turns;
+        --inside;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(turns, 40);
+}
+
+}  // namespace
+}  // namespace hermes::sync
