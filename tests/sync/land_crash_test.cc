@@ -164,7 +164,7 @@ int CountEffects(const Case& what) {
   return effects;
 }
 
-TEST(LandKillTest, EachFileIsOldOrNewAndComesBackWhereverItIsKilled) {
+TEST(LandCrashTest, EachFileIsOldOrNewAndComesBackWhereverItIsKilled) {
   std::vector<Case> cases = Cases();
   if (!Deep()) {
     std::vector<int> effects;
@@ -225,7 +225,7 @@ void CutPowerTwice(const Case& what, int n, int m, uint64_t seed) {
   EXPECT_EQ(Describe(FilesOf(ReadTree(fs, mem.root()))), Describe(FilesOf(what.scenario->before)));
 }
 
-TEST(LandPowerTest, EachFileIsOldOrNewAndComesBackWhateverWasNotSynced) {
+TEST(LandPowerCutTest, EachFileIsOldOrNewAndComesBackWhateverWasNotSynced) {
   std::vector<Case> cases = Cases();
   std::vector<int> effects;
   for (const Case& what : cases) effects.push_back(CountEffects(what));
@@ -252,7 +252,7 @@ TEST(LandPowerTest, EachFileIsOldOrNewAndComesBackWhateverWasNotSynced) {
 }
 
 // What was reported as landed is landed: a cut right behind it takes nothing of it away.
-TEST(LandPowerTest, WhatWasReportedStaysThroughAPowerCut) {
+TEST(LandPowerCutTest, WhatWasReportedStaysThroughAPowerCut) {
   for (const Scenario& scenario : Scenarios()) {
     for (uint64_t seed = 0; seed < 50; ++seed) {
       SCOPED_TRACE(std::string(scenario.name) + " seed " + std::to_string(seed));
