@@ -20,7 +20,7 @@ namespace {
 
 constexpr int kHistories = 100'000;
 constexpr int kDeepHistories = 1'000'000;
-constexpr int kShards = 4;  // each a test of its own
+constexpr int kShards = 10;  // each a test of its own
 
 using Tree = std::map<std::string, int>;  // name -> version; the model's own words
 
