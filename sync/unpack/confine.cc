@@ -25,7 +25,7 @@ constexpr uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
 #error "say what seccomp calls this architecture"
 #endif
 
-// A sanitizer's runtime maps terabytes and makes calls of its own.
+// A sanitizer's runtime maps terabytes, opens pipes and makes calls of its own.
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define HERMES_SANITIZED 1
@@ -55,7 +55,8 @@ bool SetLimits() {
   set = Limit(RLIMIT_FSIZE, 0) && set;
   set = Limit(RLIMIT_NPROC, 0) && set;
   set = Limit(RLIMIT_CPU, kMaxCpuSeconds) && set;
-  if (!kSanitized) set = Limit(RLIMIT_AS, kMaxMemoryBytes) && set;
+  if (kSanitized) return set;
+  set = Limit(RLIMIT_AS, kMaxMemoryBytes) && set;
   return Limit(RLIMIT_NOFILE, STDERR_FILENO + 1) && set;
 }
 

@@ -258,7 +258,7 @@ TEST(BundleTest, ManyFilesAndABigOneComeWhole) {
   spec.max_members = 5000;
   auto result = stand.Receive(std::move(spec), bytes, {.piece = 1 << 20});
   ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_EQ(result->staged.size(), names.size());
+  ASSERT_EQ(result->staged.size(), names.size());
   EXPECT_EQ(result->staged.back().content.digest, DigestOf(std::string(20 << 20, 'b')));
   EXPECT_TRUE(result->missing.empty());
 }
