@@ -23,6 +23,7 @@
 #include "backends/ssh_spec.h"
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/task.h"
+#include "daemon/runtime/wish.h"
 
 namespace hermes {
 
@@ -275,9 +276,10 @@ class Sandbox {
  public:
   virtual ~Sandbox() = default;
 
-  // Runs `boot_line` in the place's shell with its stdio as a stream.
-  virtual Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line,
-                                                                   Lane lane) = 0;
+  // Runs `boot_line` in the place's shell with its stdio as a stream. It may have to wait for its
+  // turn; a withdrawn wish gives the turn up, and any error comes back.
+  virtual Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line, Lane lane,
+                                                                   WishPtr wish) = 0;
 
   // A stream whose stdin and stdout are a hermes-runner's link. CAPABILITY_MISSING where no runner
   // can run.
@@ -297,7 +299,8 @@ class Sandbox {
 
 struct SandboxSpec {
   std::string session_id;
-  SshSpec ssh;  // for the ssh backend
+  SshSpec ssh;        // for the ssh backend
+  WishPtr wish = {};  // withdrawn: who opens the place gave up; logins for it alone end at once
 };
 
 class Backend {

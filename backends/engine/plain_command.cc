@@ -115,14 +115,14 @@ PlainCommand::PlainCommand(std::shared_ptr<Place> place, Init init)
 
 void PlainCommand::Begin(std::string boot_line, std::string framed) {
   framed_ = std::move(framed);
-  Spawn(place_->loop, Open(weak_from_this(), place_, std::move(boot_line)));
+  Spawn(place_->loop, Open(weak_from_this(), place_, std::move(boot_line), wish_));
 }
 
-// Does not hold the command: a withdrawn one is gone while the place still keeps its turn.
+// Does not hold the command: a withdrawn one is gone while the place may still keep its turn.
 Task<void> PlainCommand::Open(std::weak_ptr<PlainCommand> weak, std::shared_ptr<Place> place,
-                              std::string boot_line) {
+                              std::string boot_line, WishPtr wish) {
   absl::StatusOr<std::unique_ptr<Stream>> stream =
-      co_await place->sandbox->OpenStream(std::move(boot_line), Lane::kCommand);
+      co_await place->sandbox->OpenStream(std::move(boot_line), Lane::kCommand, std::move(wish));
   if (Ptr self = weak.lock()) self->OnStream(std::move(stream));
 }
 
@@ -164,6 +164,7 @@ void PlainCommand::EndUnstarted(Outcome outcome) {
   End(std::move(outcome));
   drained_ = true;
   Push(DrainedEvent{});
+  wish_->Withdraw();
 }
 
 void PlainCommand::Go() {

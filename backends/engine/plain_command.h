@@ -10,7 +10,8 @@
 // and a deadline that has passed, read on regardless, to see the end.
 //
 // It asks for its stream itself and may wait for it as long as the place lets it: then nothing was
-// started, and whoever ends it ends it here and now. A stream that comes later is dropped unused.
+// started, and whoever ends it ends it here and now and takes the wish for a stream back. One that
+// comes all the same is dropped unused.
 
 #include <cstdint>
 #include <deque>
@@ -87,7 +88,7 @@ class PlainCommand : public std::enable_shared_from_this<PlainCommand> {
 
  private:
   static Task<void> Open(std::weak_ptr<PlainCommand> weak, std::shared_ptr<Place> place,
-                         std::string boot_line);
+                         std::string boot_line, WishPtr wish);
   void OnStream(absl::StatusOr<std::unique_ptr<Stream>> stream);
   void Go();
   static Task<void> Feed(Ptr self, std::string framed);
@@ -108,6 +109,7 @@ class PlainCommand : public std::enable_shared_from_this<PlainCommand> {
   LadderSpec Ladder(Duration grace) const;
 
   std::shared_ptr<Place> place_;
+  const WishPtr wish_ = std::make_shared<Wish>();  // for a stream
   std::unique_ptr<Stream> stream_;  // null: it is waited for, or the command never got one
   absl::Status open_error_;
   std::string framed_;  // until it is sent

@@ -65,7 +65,7 @@ Task<absl::StatusOr<Place::Answer>> Place::Ask(std::shared_ptr<Place> self, shel
                                                std::string text, std::string mark, Duration limit) {
   auto asking = std::make_shared<Asking>();
   CO_ASSIGN_OR_RETURN(asking->stream, co_await self->sandbox->OpenStream(
-                                          std::string(BootLine(kind)), Lane::kControl));
+                                          std::string(BootLine(kind)), Lane::kControl, nullptr));
   bool expired = false;
   absl::Status status = co_await WithDeadline(
       self->clock, self->clock.Now() + limit, Talk(asking, Framed(text), std::move(mark)),

@@ -122,9 +122,9 @@ class RunnerEngine : public Engine {
 class SharedSandbox : public Sandbox {
  public:
   explicit SharedSandbox(std::shared_ptr<Sandbox> sandbox) : sandbox_(std::move(sandbox)) {}
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line,
-                                                           Lane lane) override {
-    return sandbox_->OpenStream(std::move(boot_line), lane);
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line, Lane lane,
+                                                           WishPtr wish) override {
+    return sandbox_->OpenStream(std::move(boot_line), lane, std::move(wish));
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
     return sandbox_->ConnectRunner();

@@ -151,8 +151,8 @@ class LocalSandbox : public Sandbox {
  public:
   explicit LocalSandbox(std::shared_ptr<const Config> config) : config_(std::move(config)) {}
 
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line,
-                                                           Lane lane) override {
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line, Lane lane,
+                                                           WishPtr wish) override {
     ChildSpec spec;
     spec.argv = {"/bin/sh", "-c", std::move(boot_line)};
     spec.environment = CleanEnvironment();

@@ -16,6 +16,7 @@ namespace {
 constexpr std::string_view kUsage =
     "usage: hermes-runner serve DIR [--ready-fd N] [--idle-ms N]\n"
     "       hermes-runner connect DIR\n"
+    "       hermes-runner leave DIR\n"
     "       hermes-runner probe\n"
     "       hermes-runner --version\n";
 
@@ -51,6 +52,7 @@ int Main(int argc, char** argv) {
   }
   if (mode == "probe") return ProbeMain();
   if (mode == "connect" && argc == 3) return ConnectMain(argv[2]);
+  if (mode == "leave" && argc == 3) return LeaveMain(argv[2]);
   ServeOptions options;
   if (mode != "serve" || argc < 3 || !ParseServeOptions(argc - 3, argv + 3, &options))
     return Usage();

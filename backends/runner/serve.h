@@ -21,6 +21,10 @@ int ServeMain(const std::string& directory, const ServeOptions& options);
 // either side ends.
 int ConnectMain(const std::string& directory);
 
+// Has the idle runner of `directory` end, if there is one. 0: none is left, and no file of it moves
+// any more. A runner that has a command stays.
+int LeaveMain(const std::string& directory);
+
 int ProbeMain();  // one line about this place: key=value words
 
 }  // namespace hermes::runner

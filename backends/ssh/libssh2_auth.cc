@@ -17,6 +17,14 @@ absl::Status Refused(const std::string& why) { return Error(Reason::k_BACKEND_AU
 
 }  // namespace
 
+std::vector<std::string> KeyFiles(const std::string& key_file, const std::string& home) {
+  if (!key_file.empty()) return {key_file};
+  std::vector<std::string> files;
+  if (home.empty()) return files;
+  for (const char* name : kUsualFiles) files.push_back(home + name);
+  return files;
+}
+
 absl::StatusOr<std::vector<PrivateKey>> ReadKeys(const std::string& key_file,
                                                  const std::string& home) {
   std::vector<PrivateKey> keys;
@@ -27,9 +35,8 @@ absl::StatusOr<std::vector<PrivateKey>> ReadKeys(const std::string& key_file,
     keys.push_back(*std::move(key));
     return keys;
   }
-  if (home.empty()) return keys;
-  for (const char* name : kUsualFiles) {
-    absl::StatusOr<PrivateKey> key = ReadKeyFile(home + name);
+  for (const std::string& file : KeyFiles("", home)) {
+    absl::StatusOr<PrivateKey> key = ReadKeyFile(file);
     if (key.ok()) keys.push_back(*std::move(key));
   }
   return keys;

@@ -24,6 +24,9 @@ inline constexpr int kMaxKeysOffered = 5;
 // A host that has said this much before the login was through talks nonsense.
 inline constexpr size_t kMaxLoginBytes = 1 << 20;  // bytes
 
+// The files that ReadKeys looks at.
+std::vector<std::string> KeyFiles(const std::string& key_file, const std::string& home);
+
 // `key_file` given: that one, or why it cannot be used. Else the usual files in `home` that can be
 // used; the others stay silent.
 absl::StatusOr<std::vector<PrivateKey>> ReadKeys(const std::string& key_file,

@@ -102,10 +102,12 @@ class Login {
     auto outcome = std::make_shared<Outcome<T>>(loop_);
     asio::co_spawn(loop_.executor(), RunInto<T>(workers_, outcome, std::move(work)),
                    asio::detached);
-    auto alarm = clock_.At(deadline_, [outcome] {
+    const auto give_up = [outcome] {
       outcome->expired = true;
       outcome->changed.NotifyAll();
-    });
+    };
+    auto alarm = clock_.At(deadline_, give_up);
+    const Wish::Ear ear(spec_.wish, give_up);
     while (!outcome->result && !outcome->expired) co_await outcome->changed.Wait();
     if (!outcome->result) co_return TooLong();
     co_return *std::move(outcome->result);
@@ -121,16 +123,17 @@ class Login {
     absl::Status last = TooLong();
     for (const Tcp::endpoint& endpoint : endpoints) {
       const SteadyTime now = clock_.Now();
-      if (now >= deadline_) break;
+      if (now >= deadline_ || IsWithdrawn(spec_.wish)) break;
       Tcp::socket socket(loop_.context());
+      const auto close = [&socket] {
+        asio::error_code ignored;
+        socket.close(ignored);
+      };
+      const Wish::Ear ear(spec_.wish, close);
       bool expired = false;
-      asio::error_code error = co_await WithDeadline(
-          clock_, std::min(deadline_, now + kConnectLimit), ConnectOne(&socket, endpoint),
-          [&socket] {
-            asio::error_code ignored;
-            socket.close(ignored);
-          },
-          &expired);
+      asio::error_code error =
+          co_await WithDeadline(clock_, std::min(deadline_, now + kConnectLimit),
+                                ConnectOne(&socket, endpoint), close, &expired);
       if (!error && !expired) {
         asio::error_code ignored;
         socket.set_option(Tcp::no_delay(true), ignored);
@@ -151,6 +154,8 @@ class Login {
   }
 
   void SetAlarms() {
+    given_up_ = std::make_unique<Wish::Ear>(spec_.wish,
+                                            [link = link_, why = TooLong()] { link->Kill(why); });
     deadline_alarm_ = clock_.At(deadline_, [link = link_, why = TooLong()] { link->Kill(why); });
     const SteadyTime first_word = std::min(deadline_, clock_.Now() + kConnectLimit);
     first_word_alarm_ =
@@ -209,6 +214,7 @@ class Login {
   std::unique_ptr<Libssh2Session> session_;
   std::unique_ptr<Clock::Alarm> deadline_alarm_;
   std::unique_ptr<Clock::Alarm> first_word_alarm_;
+  std::unique_ptr<Wish::Ear> given_up_;
 };
 
 }  // namespace

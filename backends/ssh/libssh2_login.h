@@ -13,6 +13,7 @@
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/task.h"
+#include "daemon/runtime/wish.h"
 #include "daemon/runtime/workers.h"
 
 namespace hermes {
@@ -24,6 +25,7 @@ struct Libssh2LoginSpec {
   std::string user;
   std::string home;          // of our account; empty: none, so no files of the user's
   std::string agent_socket;  // empty: no agent
+  WishPtr wish = {};         // withdrawn: the login ends
 };
 
 struct Libssh2LoggedIn {

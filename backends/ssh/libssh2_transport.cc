@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "backends/ssh/libssh2_auth.h"
 #include "backends/ssh/libssh2_core.h"
 #include "backends/ssh/libssh2_login.h"
 #include "backends/ssh/libssh2_stream.h"
@@ -81,12 +82,17 @@ class Libssh2Transport : public SshTransport {
           std::to_string(spec->address.port), spec->user, wanted.key_file, wanted.host_key}) {
       PutString(digest, part);
     }
-    co_return SshResolved{spec->address.host, spec->user, spec->address.port, Sha256Hex(digest)};
+    std::vector<std::string> files = KeyFiles(wanted.key_file, spec->home);
+    if (wanted.key_file.empty()) files.push_back(spec->agent_socket);
+    co_return SshResolved{spec->address.host, spec->user, spec->address.port, Sha256Hex(digest),
+                          std::move(files)};
   }
 
-  Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget target) override {
+  Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget target,
+                                                               WishPtr wish) override {
     absl::StatusOr<Libssh2LoginSpec> spec = SpecOf(std::move(target));
     if (!spec.ok()) co_return spec.status();
+    spec->wish = std::move(wish);
     absl::StatusOr<Libssh2LoggedIn> in =
         co_await Libssh2Login(loop_, clock_, workers_, *std::move(spec));
     if (!in.ok()) co_return in.status();

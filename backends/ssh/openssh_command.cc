@@ -94,14 +94,16 @@ void AddOurs(Strings& words) {
   AddOption(words, "Tunnel", "no");
 }
 
-void AddTheirs(Strings& words, const SshSpec& spec) {
+void AddTheirs(Strings& words, const SshCommand& command) {
+  const SshSpec& spec = command.target.spec;
   if (spec.port != 0) words.insert(words.end(), {"-p", std::to_string(spec.port)});
   if (!spec.user.empty()) words.insert(words.end(), {"-l", spec.user});
   if (!spec.key_file.empty()) {
     AddOption(words, "IdentitiesOnly", "yes");
     words.insert(words.end(), {"-i", ExpandHome(spec.key_file)});
   }
-  if (!spec.config_file.empty()) words.insert(words.end(), {"-F", ExpandHome(spec.config_file)});
+  const std::string& config = command.config_file.empty() ? spec.config_file : command.config_file;
+  if (!config.empty()) words.insert(words.end(), {"-F", ExpandHome(config)});
   for (const auto& [name, value] : spec.options) AddOption(words, name, value);
   words.emplace_back("--");
   words.push_back(spec.host);
@@ -156,7 +158,7 @@ std::vector<std::string> ResolveWords(const SshCommand& command) {
   Strings words = {command.program, "-G"};
   AddOurs(words);
   AddHostKeyPolicy(words, command);
-  AddTheirs(words, command.target.spec);
+  AddTheirs(words, command);
   return words;
 }
 
@@ -169,7 +171,7 @@ std::vector<std::string> MasterWords(const SshCommand& command, const std::strin
   AddOption(words, "LogVerbose", "kex.c:kex_exchange_identification():*");  // see ServerVersion
   AddOurs(words);
   AddHostKeyPolicy(words, command);
-  AddTheirs(words, command.target.spec);
+  AddTheirs(words, command);
   return words;
 }
 

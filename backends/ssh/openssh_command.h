@@ -29,6 +29,7 @@ struct SshCommand {
   // In the order in which they are offered; empty: as the configuration has it.
   std::string ciphers = {};
   RefusedKeyTypes refused_key_types = {};
+  std::string config_file = {};  // not empty: in place of the target's
 };
 
 // The ciphers that a configuration accepts, AES-GCM before ChaCha20 where the CPU has AES: it moves

@@ -81,6 +81,8 @@ void EndLeftovers(Loop& loop, Clock& clock, const std::string& folder) {
     if (ignored) break;
     if (at->symlink_status(ignored).type() == std::filesystem::file_type::socket) {
       Detach(loop, EndLeftover(loop, clock, at->path().string()));
+    } else if (at->path().extension() == ".conf") {
+      unlink(at->path().c_str());
     }
   }
 }

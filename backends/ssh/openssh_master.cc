@@ -39,8 +39,11 @@ OpenSshMaster::OpenSshMaster(Loop& loop, Clock& clock, Plan plan)
 
 Task<absl::StatusOr<std::shared_ptr<OpenSshMaster>>> OpenSshMaster::Login(Loop& loop, Clock& clock,
                                                                           Plan plan) {
+  if (IsWithdrawn(plan.wish)) co_return Error(Reason::k_BACKEND_UNREACHABLE, "given up");
   auto self = std::make_shared<OpenSshMaster>(loop, clock, std::move(plan));
   CO_RETURN_IF_ERROR(self->Start());
+  const Wish::Ear ear(self->plan_.wish,
+                      [master = self.get()] { master->child_->SignalGroup(SIGKILL); });
   Detach(loop, AwaitEnd(self));
   Detach(loop, WatchFolder(self));
   const absl::Status done =

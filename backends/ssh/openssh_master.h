@@ -24,6 +24,7 @@
 #include "daemon/runtime/fd.h"
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/task.h"
+#include "daemon/runtime/wish.h"
 
 namespace hermes {
 
@@ -33,6 +34,7 @@ class OpenSshMaster : public MuxMaster, public std::enable_shared_from_this<Open
     SshCommand command;
     SshResolved resolved;
     std::string control_path;
+    WishPtr wish;  // withdrawn: the login ends
   };
   // Returns when programs can be run, or with what stood against it; then no process is left.
   static Task<absl::StatusOr<std::shared_ptr<OpenSshMaster>>> Login(Loop& loop, Clock& clock,

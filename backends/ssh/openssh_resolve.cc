@@ -4,6 +4,7 @@
 
 #include <array>
 #include <charconv>
+#include <cstdlib>
 #include <utility>
 
 #include <openssl/evp.h>
@@ -39,10 +40,12 @@ std::pair<std::string_view, std::string_view> Split(std::string_view line) {
 
 absl::StatusOr<OpenSshResolved> ParseResolved(const SshTarget& target, std::string_view output) {
   OpenSshResolved resolved;
+  resolved.output = output;
   // Everything that matters to a connection: ssh's view of it, what `ssh -G` does not know, who we
   // are. Where its control socket lies does not.
   std::string matters = "openssh\n" + std::to_string(geteuid()) + "\n" + target.spec.host_key +
                         "\n" + target.learned_known_hosts + "\n";
+  std::string agent = "SSH_AUTH_SOCK";
   while (!output.empty()) {
     const size_t end = output.find('\n');
     const std::string_view line = output.substr(0, end);
@@ -54,6 +57,12 @@ absl::StatusOr<OpenSshResolved> ParseResolved(const SshTarget& target, std::stri
     if (name == "user") resolved.facts.user = value;
     if (name == "userknownhostsfile") resolved.user_known_hosts = value;
     if (name == "ciphers") resolved.ciphers = value;
+    if (name == "identityfile" || name == "certificatefile") {
+      const std::string file = ExpandHome(std::string(value));
+      resolved.facts.credential_files.insert(resolved.facts.credential_files.end(),
+                                             {file, file + "-cert.pub"});
+    }
+    if (name == "identityagent") agent = value;
     if (name == "port") {
       std::from_chars(value.data(), value.data() + value.size(), resolved.facts.port);
     }
@@ -61,6 +70,9 @@ absl::StatusOr<OpenSshResolved> ParseResolved(const SshTarget& target, std::stri
   if (resolved.facts.host.empty() || resolved.facts.user.empty()) {
     return Error(Reason::k_BACKEND_UNREACHABLE, "`ssh -G` does not say which host and account");
   }
+  const char* socket = getenv("SSH_AUTH_SOCK");
+  if (agent == "SSH_AUTH_SOCK") agent = socket == nullptr ? "" : socket;
+  resolved.facts.credential_files.push_back(ExpandHome(agent));
   resolved.facts.sharing_key = Digest(matters);
   return resolved;
 }

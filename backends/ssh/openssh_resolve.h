@@ -17,6 +17,7 @@ struct OpenSshResolved {
   SshResolved facts;
   std::string user_known_hosts;  // the files that the user's own configuration names
   std::string ciphers;           // what it accepts, in its order
+  std::string output;            // all that it said
 };
 
 // BACKEND_UNREACHABLE when `output` is not ssh's.

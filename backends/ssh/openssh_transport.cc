@@ -1,9 +1,12 @@
 #include "backends/ssh/openssh_transport.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -11,8 +14,10 @@
 #include "backends/ssh/openssh_failure.h"
 #include "backends/ssh/openssh_folder.h"
 #include "backends/ssh/openssh_master.h"
+#include "backends/ssh/openssh_only_key.h"
 #include "backends/ssh/openssh_resolve.h"
 #include "backends/ssh/openssh_tool.h"
+#include "daemon/runtime/fd.h"
 #include "daemon/runtime/status.h"
 
 namespace hermes {
@@ -121,6 +126,23 @@ Task<absl::StatusOr<SshResolved>> ResolveFacts(std::shared_ptr<Shared> shared, S
   co_return std::move(resolved.facts);
 }
 
+// Lives for as long as the login: ssh and those it starts for its jumps read it then. Empty: the
+// configuration as it is names no other key.
+absl::StatusOr<std::string> WriteOnlyKey(Shared& shared, const OpenSshMaster::Plan& plan,
+                                         std::string_view resolved) {
+  const std::optional<std::string> config = OnlyKeyConfig(plan.command.target.spec, resolved);
+  if (!config) return std::string();
+  const std::string path =
+      ControlPath(shared.options.runtime_dir, shared.random.Hex(kControlNameBytes) + ".conf");
+  const Fd file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!file.valid() ||
+      write(file.get(), config->data(), config->size()) != static_cast<ssize_t>(config->size())) {
+    return Error(Reason::k_BACKEND_UNREACHABLE,
+                 std::string(ErrnoStatus(errno, "write " + path).message()));
+  }
+  return path;
+}
+
 // Without the type of the key that the host just showed, so that it shows another. False: there is
 // nothing to leave out.
 bool LeaveOut(const absl::Status& failure, SshCommand& command) {
@@ -149,12 +171,13 @@ Task<absl::StatusOr<std::shared_ptr<OpenSshMaster>>> LogIn(std::shared_ptr<Share
     auto master = co_await OpenSshMaster::Login(shared->loop, shared->clock, plan);
     if (master.ok()) co_return master;
     if (first.ok()) first = master.status();
-    if (tries == kPinTries || !LeaveOut(master.status(), plan.command)) co_return first;
+    if (tries == kPinTries || IsWithdrawn(plan.wish) || !LeaveOut(master.status(), plan.command))
+      co_return first;
   }
 }
 
 Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(std::shared_ptr<Shared> shared,
-                                                             SshTarget target) {
+                                                             SshTarget target, WishPtr wish) {
   CO_RETURN_IF_ERROR(PrepareFolder(*shared));
   CO_ASSIGN_OR_RETURN(OpenSshResolved resolved, co_await Look(shared, target));
   OpenSshMaster::Plan plan{.command = {.program = shared->options.ssh_program,
@@ -162,9 +185,14 @@ Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(std::shared_ptr<Sha
                                        .user_known_hosts = resolved.user_known_hosts,
                                        .ciphers = FastestFirst(resolved.ciphers, CpuHasAes())},
                            .resolved = std::move(resolved.facts),
-                           .control_path = {}};
-  CO_ASSIGN_OR_RETURN(auto master, co_await LogIn(shared, std::move(plan)));
-  co_return std::make_unique<OpenSshConnection>(shared->loop, shared->clock, std::move(master));
+                           .control_path = {},
+                           .wish = std::move(wish)};
+  CO_ASSIGN_OR_RETURN(plan.command.config_file, WriteOnlyKey(*shared, plan, resolved.output));
+  const std::string config_file = plan.command.config_file;
+  auto master = co_await LogIn(shared, std::move(plan));
+  if (!config_file.empty()) unlink(config_file.c_str());
+  if (!master.ok()) co_return master.status();
+  co_return std::make_unique<OpenSshConnection>(shared->loop, shared->clock, *std::move(master));
 }
 
 class OpenSshTransport : public SshTransport {
@@ -175,8 +203,9 @@ class OpenSshTransport : public SshTransport {
   Task<absl::StatusOr<SshResolved>> Resolve(SshTarget target) override {
     return ResolveFacts(shared_, std::move(target));
   }
-  Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget target) override {
-    return hermes::Connect(shared_, std::move(target));
+  Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget target,
+                                                               WishPtr wish) override {
+    return hermes::Connect(shared_, std::move(target), std::move(wish));
   }
 
  private:

@@ -1,9 +1,11 @@
 #include "backends/ssh/ssh_backend.h"
 
 #include <utility>
+#include <vector>
 
 #include "backends/ssh/ssh_host.h"
 #include "daemon/runtime/log.h"
+#include "daemon/runtime/race.h"
 #include "daemon/runtime/status.h"
 
 namespace hermes {
@@ -12,6 +14,8 @@ namespace {
 constexpr std::string_view kHandlePrefix = "ssh:";
 constexpr size_t kNonceBytes = 12;
 constexpr size_t kDirectoryDigits = 8;  // of the sharing key
+// What the removal of a runner may take; then it stays there.
+constexpr Duration kLeaveLimit = std::chrono::seconds(10);
 
 struct Shared {
   Shared(SshHost::Deps d, SshOptions o) : deps(d), options(std::move(o)) {}
@@ -23,37 +27,48 @@ struct Shared {
 
 class SshSandbox : public Sandbox {
  public:
-  SshSandbox(std::shared_ptr<Shared> shared, std::shared_ptr<SshHosts::Use> host)
-      : shared_(std::move(shared)), host_(std::move(host)) {}
+  SshSandbox(std::shared_ptr<Shared> shared, std::shared_ptr<SshHosts::Use> host, WishPtr wish)
+      : shared_(std::move(shared)),
+        host_(std::move(host)),
+        wish_(std::move(wish)),
+        place_key_(std::string(kHandlePrefix) + (*host_)->resolved().sharing_key),
+        description_((*host_)->description()) {}
 
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line,
-                                                           Lane lane) override {
-    return (*host_)->Open(std::move(boot_line), lane);
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line, Lane lane,
+                                                           WishPtr wish) override {
+    if (host_ == nullptr) return Closed();
+    return (*host_)->Open(std::move(boot_line), lane, wish != nullptr ? std::move(wish) : wish_);
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
-    return Connect(shared_, host_);
+    if (host_ == nullptr) return Closed();
+    return Connect(shared_, host_, wish_);
   }
-  std::string place_key() const override {
-    return std::string(kHandlePrefix) + (*host_)->resolved().sharing_key;
-  }
-  std::string description() const override { return (*host_)->description(); }
-  std::string handle() const override { return place_key(); }
+  std::string place_key() const override { return place_key_; }
+  std::string description() const override { return description_; }
+  std::string handle() const override { return place_key_; }
 
-  // The host stays: there is nothing to let go of but the connection, which is shared.
-  Task<absl::Status> Close(bool destroy) override { co_return absl::OkStatus(); }
+  // The connection is let go of, for it is shared; the last one takes the runner away.
+  Task<absl::Status> Close(bool destroy) override {
+    std::shared_ptr<SshHosts::Use> host = std::exchange(host_, nullptr);
+    if (host == nullptr || !destroy || (*host)->shared() || !(*host)->runner().sought) {
+      return Done(std::move(host));
+    }
+    return Leave(shared_, std::move(host));
+  }
 
  private:
-  static Task<absl::StatusOr<std::unique_ptr<Stream>>> Connect(
-      std::shared_ptr<Shared> shared, std::shared_ptr<SshHosts::Use> host) {
+  static Task<absl::StatusOr<std::unique_ptr<Stream>>> Connect(std::shared_ptr<Shared> shared,
+                                                               std::shared_ptr<SshHosts::Use> host,
+                                                               WishPtr wish) {
     const ssh::Programs programs = shared->options.programs;
     const std::string nonce = shared->deps.random.Hex(kNonceBytes);
-    // A runner speaks to one link. Two targets that turn out to be one account on one host, or
-    // hosts that share a home, must not meet there.
-    const std::string directory = shared->options.daemon_id + "-" +
-                                  (*host)->resolved().sharing_key.substr(0, kDirectoryDigits);
-    const std::string command = ssh::PlaceCommand(ssh::QuestionFor(programs, directory, nonce));
+    const std::string command =
+        ssh::PlaceCommand(ssh::QuestionFor(programs, Directory(*shared, *host), nonce));
+    SshHost::Runner& runner = (*host)->runner();
+    while (runner.leaving) co_await runner.changed.Wait();
+    runner.sought = true;
     CO_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream,
-                        co_await (*host)->Open(command, Lane::kCommand));
+                        co_await (*host)->Open(command, Lane::kCommand, std::move(wish)));
     CO_ASSIGN_OR_RETURN(
         ssh::FarRunner far,
         co_await ssh::AwaitRunner(shared->deps.clock, std::move(stream), programs, nonce));
@@ -63,8 +78,59 @@ class SshSandbox : public Sandbox {
     co_return std::move(far.stream);
   }
 
+  // A runner speaks to one link. Two targets that turn out to be one account on one host, or hosts
+  // that share a home, must not meet there.
+  static std::string Directory(const Shared& shared, const SshHosts::Use& host) {
+    return shared.options.daemon_id + "-" +
+           host->resolved().sharing_key.substr(0, kDirectoryDigits);
+  }
+
+  // Whatever comes of it: what could not be removed is no reason to keep a session.
+  static Task<absl::Status> Leave(std::shared_ptr<Shared> shared,
+                                  std::shared_ptr<SshHosts::Use> host) {
+    SshHost::Runner& runner = (*host)->runner();
+    runner.leaving = true;
+    auto talk = std::make_shared<LastTalk>();
+    const bool left = co_await WithDeadline(
+        shared->deps.clock, shared->deps.clock.Now() + kLeaveLimit,
+        TellToLeave(host, ssh::LeaveCommand(Directory(*shared, *host)), talk), [talk] {
+          talk->wish->Withdraw();
+          if (talk->stream != nullptr) talk->stream->Abort();
+        });
+    if (!left) LogWarning("ssh to " + (*host)->description() + ": the runner was not removed");
+    runner.sought = !left;
+    runner.leaving = false;
+    runner.changed.NotifyAll();
+    co_return absl::OkStatus();
+  }
+
+  struct LastTalk {
+    WishPtr wish = std::make_shared<Wish>();
+    std::unique_ptr<Stream> stream;
+  };
+  static Task<bool> TellToLeave(std::shared_ptr<SshHosts::Use> host, std::string command,
+                                std::shared_ptr<LastTalk> talk) {
+    absl::StatusOr<std::unique_ptr<Stream>> stream =
+        co_await (*host)->Open(std::move(command), Lane::kControl, talk->wish);
+    if (!stream.ok()) co_return false;
+    talk->stream = *std::move(stream);
+    talk->stream->CloseStdin();
+    std::vector<char> noise(4096);
+    absl::StatusOr<size_t> bytes = 1;
+    while (bytes.ok() && *bytes > 0) bytes = co_await talk->stream->ReadStdout(noise);
+    co_return bytes.ok();
+  }
+
+  static Task<absl::StatusOr<std::unique_ptr<Stream>>> Closed() {
+    co_return Error(Reason::k_SESSION_NOT_READY, "the session is closed");
+  }
+  static Task<absl::Status> Done(std::shared_ptr<SshHosts::Use>) { co_return absl::OkStatus(); }
+
   const std::shared_ptr<Shared> shared_;
-  const std::shared_ptr<SshHosts::Use> host_;
+  std::shared_ptr<SshHosts::Use> host_;  // null once it is closed
+  const WishPtr wish_;                   // of who opens it
+  const std::string place_key_;
+  const std::string description_;
 };
 
 class SshBackend : public Backend {
@@ -105,22 +171,24 @@ class SshBackend : public Backend {
   Duration lease() const override { return kSshLease; }
 
   Task<absl::StatusOr<std::unique_ptr<Sandbox>>> Open(SandboxSpec spec) override {
-    return Make(shared_, TargetFor(spec.ssh), UsesLibssh2(spec.ssh));
+    return Make(shared_, std::move(spec.wish), TargetFor(spec.ssh), UsesLibssh2(spec.ssh));
   }
   Task<absl::StatusOr<std::unique_ptr<Sandbox>>> Reattach(SandboxSpec spec,
                                                           std::string handle) override {
     if (!handle.starts_with(kHandlePrefix) || spec.ssh.host.empty()) {
       co_return Error(Reason::k_STORE_CORRUPT, "this is no handle of the ssh backend");
     }
-    co_return co_await Make(shared_, TargetFor(spec.ssh), UsesLibssh2(spec.ssh));
+    co_return co_await Make(shared_, std::move(spec.wish), TargetFor(spec.ssh),
+                            UsesLibssh2(spec.ssh));
   }
 
  private:
   static Task<absl::StatusOr<std::unique_ptr<Sandbox>>> Make(std::shared_ptr<Shared> shared,
-                                                             SshTarget target, bool libssh2) {
+                                                             WishPtr wish, SshTarget target,
+                                                             bool libssh2) {
     SshHosts& hosts = libssh2 ? shared->libssh2 : shared->openssh;
     CO_ASSIGN_OR_RETURN(std::shared_ptr<SshHosts::Use> host, co_await hosts.For(std::move(target)));
-    co_return std::make_unique<SshSandbox>(std::move(shared), std::move(host));
+    co_return std::make_unique<SshSandbox>(std::move(shared), std::move(host), std::move(wish));
   }
 
   static bool Configured(const SshSpec& spec) {

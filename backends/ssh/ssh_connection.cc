@@ -1,5 +1,7 @@
 #include "backends/ssh/ssh_connection.h"
 
+#include <sys/stat.h>
+
 namespace hermes {
 namespace {
 
@@ -9,6 +11,20 @@ constexpr char kSlotBusyUrl[] = "hermes/slot-busy";
 
 bool MixesPrograms(std::string_view version) {
   return version.find("dropbear") != std::string_view::npos;
+}
+
+std::string CredentialsOf(const std::vector<std::string>& files) {
+  std::string all;
+  for (const std::string& file : files) {
+    struct stat info{};
+    if (file.empty() || stat(file.c_str(), &info) != 0) info = {};
+    for (const auto number :
+         {static_cast<int64_t>(info.st_dev), static_cast<int64_t>(info.st_ino),
+          static_cast<int64_t>(info.st_ctim.tv_sec), static_cast<int64_t>(info.st_ctim.tv_nsec)}) {
+      all += std::to_string(number) + " ";
+    }
+  }
+  return all;
 }
 
 absl::Status SlotBusy(std::string_view why) {

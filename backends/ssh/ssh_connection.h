@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -15,6 +16,7 @@
 #include "backends/ssh_spec.h"
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/task.h"
+#include "daemon/runtime/wish.h"
 
 namespace hermes {
 
@@ -41,7 +43,13 @@ struct SshResolved {
   uint32_t port = 22;
   // Targets with the same key may share a connection: a digest of everything that matters to it.
   std::string sharing_key;
+  // The files that a login's credentials come from: keys, the agent's socket.
+  std::vector<std::string> credential_files = {};
 };
+
+// What tells whether credentials have changed: the files' device, number and times, never their
+// contents.
+std::string CredentialsOf(const std::vector<std::string>& files);
 
 class SshConnection {
  public:
@@ -75,8 +83,9 @@ class SshTransport {
 
   // Logs in, once. HOST_KEY_UNKNOWN, HOST_KEY_CHANGED, BACKEND_AUTH_FAILED, BACKEND_UNREACHABLE,
   // BAD_FIELD (an option that ssh refuses): each says what is wrong and what to do, and shows
-  // ssh's own words where they help.
-  virtual Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget target) = 0;
+  // ssh's own words where they help. A withdrawn wish ends the login at once, with any error.
+  virtual Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget target,
+                                                                       WishPtr wish) = 0;
 };
 
 // Of a server's software version. Dropbear closes a channel that has no program yet whenever a

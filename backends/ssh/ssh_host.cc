@@ -12,7 +12,8 @@ SshHost::SshHost(Deps deps, SshTransport& transport, SshTarget target, SshResolv
       resolved_(std::move(resolved)),
       gate_(std::move(gate)),
       command_lane_(MakeLane(Duration::zero())),
-      bulk_lane_(MakeLane(kBulkIdleLimit)) {}
+      bulk_lane_(MakeLane(kBulkIdleLimit)),
+      runner_(deps.loop) {}
 
 SshHost::~SshHost() {
   command_lane_->Stop();
@@ -20,13 +21,20 @@ SshHost::~SshHost() {
 }
 
 SshLane::Ptr SshHost::MakeLane(Duration idle_limit) const {
-  return std::make_shared<SshLane>(
-      SshLane::Deps{deps_.loop, deps_.clock, deps_.random, transport_, target_, gate_, idle_limit});
+  return std::make_shared<SshLane>(SshLane::Deps{.loop = deps_.loop,
+                                                 .clock = deps_.clock,
+                                                 .random = deps_.random,
+                                                 .transport = transport_,
+                                                 .target = target_,
+                                                 .gate = gate_,
+                                                 .idle_limit = idle_limit,
+                                                 .credential_files = resolved_.credential_files});
 }
 
-Task<absl::StatusOr<std::unique_ptr<Stream>>> SshHost::Open(std::string command, Lane lane) {
+Task<absl::StatusOr<std::unique_ptr<Stream>>> SshHost::Open(std::string command, Lane lane,
+                                                            WishPtr wish) {
   const bool other = lane == Lane::kBulk || (lane == Lane::kControl && !command_lane_->HasRoom());
-  return SshLane::Run(other ? bulk_lane_ : command_lane_, std::move(command));
+  return SshLane::Run(other ? bulk_lane_ : command_lane_, std::move(command), std::move(wish));
 }
 
 std::string SshHost::description() const {

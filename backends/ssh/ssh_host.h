@@ -12,6 +12,7 @@
 #include "backends/backend.h"
 #include "backends/ssh/ssh_lane.h"
 #include "daemon/runtime/clock.h"
+#include "daemon/runtime/event.h"
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/random.h"
 
@@ -39,10 +40,21 @@ class SshHost {
 
   // Commands and control go over one connection, bulk over another. Control that finds every slot
   // taken goes over the other, too: a kill must not wait for what it is to kill.
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> Open(std::string command, Lane lane);
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> Open(std::string command, Lane lane, WishPtr wish);
 
   const SshResolved& resolved() const { return resolved_; }
   std::string description() const;
+
+  // What the users of a host tell one another: whether a runner was looked for there, and that one
+  // of them is removing it, so that nobody connects to what is going.
+  struct Runner {
+    explicit Runner(Loop& loop) : changed(loop) {}
+    bool sought = false;
+    bool leaving = false;
+    Event changed;  // leaving
+  };
+  Runner& runner() { return runner_; }
+  bool shared() const { return users_ > 1; }
 
  private:
   friend class SshHosts;
@@ -56,6 +68,7 @@ class SshHost {
   const SshLane::Ptr command_lane_;
   const SshLane::Ptr bulk_lane_;
   int users_ = 0;
+  Runner runner_;
   std::unique_ptr<Clock::Alarm> linger_;
 };
 

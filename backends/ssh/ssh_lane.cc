@@ -21,10 +21,21 @@ absl::Status Stopped() {
   return Error(Reason::k_RECONNECTING, "the connection to the host is being closed");
 }
 
-// One more login at a time for a host.
-Task<void> Enter(std::shared_ptr<SshGate> gate) {
-  while (gate->busy) co_await gate->changed.Wait();
+absl::Status GivenUp() { return Error(Reason::k_RECONNECTING, "nobody waits for it any more"); }
+
+void Spawn(Loop& loop, Task<void> task) {
+  asio::co_spawn(loop.executor(), std::move(task), [](std::exception_ptr error) {
+    if (error) std::rethrow_exception(error);
+  });
+}
+
+// One more login at a time for a host. False: it is not wanted any more.
+Task<bool> Enter(std::shared_ptr<SshGate> gate, WishPtr login) {
+  const Wish::Ear ear(login, [gate] { gate->changed.NotifyAll(); });
+  while (gate->busy && !login->withdrawn()) co_await gate->changed.Wait();
+  if (login->withdrawn()) co_return false;
   gate->busy = true;
+  co_return true;
 }
 
 void Leave(SshGate& gate) {
@@ -53,10 +64,7 @@ class SshLane::SlotStream : public Stream {
       : lane_(std::move(lane)), inner_(std::move(inner)) {}
   ~SlotStream() override {
     if (lane_->single_ && !lane_->stopped_) {
-      asio::co_spawn(lane_->deps_.loop.executor(), EndGently(lane_, std::move(inner_)),
-                     [](std::exception_ptr error) {
-                       if (error) std::rethrow_exception(error);
-                     });
+      Spawn(lane_->deps_.loop, EndGently(lane_, std::move(inner_)));
       return;
     }
     inner_.reset();
@@ -104,16 +112,18 @@ SshLane::Ptr SshLane::Next() {
   return next_;
 }
 
-Task<absl::StatusOr<std::unique_ptr<Stream>>> SshLane::Run(Ptr self, std::string command) {
+Task<absl::StatusOr<std::unique_ptr<Stream>>> SshLane::Run(Ptr self, std::string command,
+                                                           WishPtr wish) {
+  const Wish::Ear ear(wish, [lane = self.get()] { lane->changed_.NotifyAll(); });
   const uint64_t ticket = self->next_ticket_++;
   self->queue_.push_back(ticket);
   Backoff retry({kSlotRetryFirst, kSlotRetryMost}, self->deps_.random);
   SteadyTime patience = self->deps_.clock.Now() + kSlotPatience;
   for (bool again = true;;) {
-    CO_ASSIGN_OR_RETURN(const bool here, co_await TakeSlot(self, ticket));
-    if (!here) co_return co_await Run(self->Next(), std::move(command));
+    CO_ASSIGN_OR_RETURN(const bool here, co_await TakeSlot(self, ticket, wish));
+    if (!here) co_return co_await Run(self->Next(), std::move(command), wish);
     const bool fresh = !self->up();
-    absl::Status ready = co_await EnsureUp(self);
+    absl::Status ready = co_await EnsureUp(self, wish);
     if (!ready.ok()) {
       self->Release();
       co_return ready;
@@ -138,7 +148,7 @@ Task<absl::StatusOr<std::unique_ptr<Stream>>> SshLane::Run(Ptr self, std::string
       self->limit_ = std::max<uint32_t>(self->open_, 1);
       if (self->open_ > 0) patience = self->deps_.clock.Now() + kSlotPatience;
       if (self->deps_.clock.Now() < patience) {
-        co_await AwaitSlot(self, retry.Next());
+        co_await AwaitSlot(self, retry.Next(), wish);
         continue;
       }
     } else if (again && !fresh && !connection->alive()) {
@@ -153,8 +163,9 @@ Task<absl::StatusOr<std::unique_ptr<Stream>>> SshLane::Run(Ptr self, std::string
 }
 
 // False: the next lane of the chain is to be asked.
-Task<absl::StatusOr<bool>> SshLane::TakeSlot(Ptr self, uint64_t ticket) {
-  while (!self->stopped_ && (self->queue_.front() != ticket || self->open_ >= self->Most())) {
+Task<absl::StatusOr<bool>> SshLane::TakeSlot(Ptr self, uint64_t ticket, WishPtr wish) {
+  while (!self->stopped_ && !IsWithdrawn(wish) &&
+         (self->queue_.front() != ticket || self->open_ >= self->Most())) {
     if (self->PassesOn()) {
       std::erase(self->queue_, ticket);
       self->changed_.NotifyAll();
@@ -165,6 +176,7 @@ Task<absl::StatusOr<bool>> SshLane::TakeSlot(Ptr self, uint64_t ticket) {
   std::erase(self->queue_, ticket);
   self->changed_.NotifyAll();
   if (self->stopped_) co_return Stopped();
+  if (IsWithdrawn(wish)) co_return GivenUp();
   ++self->open_;
   self->idle_.reset();
   co_return true;
@@ -172,11 +184,12 @@ Task<absl::StatusOr<bool>> SshLane::TakeSlot(Ptr self, uint64_t ticket) {
 
 // The host refused one more. When a stream has ended since, there may be room; when none does, the
 // limit may have been learned too low: one more is tried.
-Task<void> SshLane::AwaitSlot(Ptr self, Duration most) {
+Task<void> SshLane::AwaitSlot(Ptr self, Duration most, WishPtr wish) {
   const uint64_t ended = self->ended_;
   const SteadyTime until = self->deps_.clock.Now() + most;
   auto alarm = self->deps_.clock.At(until, [self] { self->changed_.NotifyAll(); });
-  while (!self->stopped_ && self->ended_ == ended && self->deps_.clock.Now() < until) {
+  while (!self->stopped_ && !IsWithdrawn(wish) && self->ended_ == ended &&
+         self->deps_.clock.Now() < until) {
     co_await self->changed_.Wait();
   }
   if (self->open_ >= self->limit_) self->limit_ = self->open_ + 1;
@@ -213,34 +226,63 @@ void SshLane::ArmIdle() {
 
 // ---- the connection
 
-// Callers that come while somebody logs in share what comes of it.
-Task<absl::Status> SshLane::EnsureUp(Ptr self) {
-  const uint64_t before = self->logins_;
-  while (!self->stopped_ && self->logging_in_) co_await self->changed_.Wait();
-  if (self->stopped_) co_return Stopped();
-  if (self->up()) co_return absl::OkStatus();
-  if (self->logins_ != before) co_return self->last_error_;
-  if (self->refused_ && self->deps_.clock.Now() < self->not_before_) co_return self->last_error_;
-  self->logging_in_ = true;
-  co_await self->deps_.clock.SleepUntil(self->not_before_);
-  absl::Status status = co_await LogIn(self);
-  self->logging_in_ = false;
-  ++self->logins_;
-  if (!status.ok()) self->NoteFailure(status);
-  self->changed_.NotifyAll();
-  if (self->stopped_) co_return Stopped();
-  co_return status.ok() ? status : self->last_error_;
+// Callers that come while a login is under way share what comes of it.
+Task<absl::Status> SshLane::EnsureUp(Ptr self, WishPtr wish) {
+  ++self->waiting_;
+  absl::Status status = co_await AwaitLogin(self, std::move(wish));
+  if (--self->waiting_ == 0 && self->login_ != nullptr) self->login_->Withdraw();
+  co_return status;
 }
 
-Task<absl::Status> SshLane::LogIn(Ptr self) {
+Task<absl::Status> SshLane::AwaitLogin(Ptr self, WishPtr wish) {
+  for (const uint64_t before = self->logins_;;) {
+    if (self->stopped_) co_return Stopped();
+    if (IsWithdrawn(wish)) co_return GivenUp();
+    if (self->logins_ != before) co_return self->last_error_;
+    if (self->login_ == nullptr) {
+      if (self->up()) co_return absl::OkStatus();
+      self->NoteNewCredentials();
+      if (self->refused_ && self->deps_.clock.Now() < self->not_before_) {
+        co_return self->last_error_;
+      }
+      self->login_ = std::make_shared<Wish>();
+      Spawn(self->deps_.loop, Login(self, self->login_));
+      continue;  // it may have ended already
+    }
+    co_await self->changed_.Wait();
+  }
+}
+
+// One that was given up counts as none.
+Task<void> SshLane::Login(Ptr self, WishPtr login) {
+  const absl::Status status = co_await LogIn(self, login);
+  self->login_ = nullptr;
+  if (status.ok() || !login->withdrawn()) {
+    ++self->logins_;
+    self->last_error_ = status;
+    if (!status.ok()) self->NoteFailure(status);
+  }
+  self->changed_.NotifyAll();
+}
+
+Task<absl::Status> SshLane::LogIn(Ptr self, WishPtr login) {
   if (self->connection_ != nullptr) {
     LogWarning("ssh to " + self->deps_.target.spec.host +
                ": connection lost: " + std::string(self->connection_->why().message()));
     self->connection_.reset();
   }
-  co_await Enter(self->deps_.gate);
+  {
+    const Wish::Ear ear(login, [lane = self.get()] { lane->changed_.NotifyAll(); });
+    auto alarm = self->deps_.clock.At(self->not_before_,
+                                      [lane = self.get()] { lane->changed_.NotifyAll(); });
+    while (!login->withdrawn() && self->deps_.clock.Now() < self->not_before_) {
+      co_await self->changed_.Wait();
+    }
+  }
+  if (!co_await Enter(self->deps_.gate, login)) co_return GivenUp();
+  self->credentials_ = CredentialsOf(self->deps_.credential_files);
   absl::StatusOr<std::unique_ptr<SshConnection>> connection =
-      co_await self->deps_.transport.Connect(self->deps_.target);
+      co_await self->deps_.transport.Connect(self->deps_.target, login);
   Leave(*self->deps_.gate);
   if (!connection.ok()) co_return connection.status();
   if (self->stopped_) co_return Stopped();
@@ -252,11 +294,18 @@ Task<absl::Status> SshLane::LogIn(Ptr self) {
   co_return absl::OkStatus();
 }
 
+// Nobody has tried these yet.
+void SshLane::NoteNewCredentials() {
+  if (!refused_ || CredentialsOf(deps_.credential_files) == credentials_) return;
+  refused_ = false;
+  auth_pause_.Reset();
+  not_before_ = deps_.clock.Now();
+}
+
 void SshLane::NoteFailure(const absl::Status& why) {
   refused_ = ReasonOf(why) == Reason::k_BACKEND_AUTH_FAILED;
   const Duration pause = refused_ ? auth_pause_.Next() : login_pause_.Next();
   not_before_ = deps_.clock.Now() + pause;
-  last_error_ = why;
   if (!refused_) return;
   const auto seconds = std::chrono::ceil<std::chrono::seconds>(pause).count();
   last_error_ = Error(Reason::k_BACKEND_AUTH_FAILED,
@@ -266,6 +315,7 @@ void SshLane::NoteFailure(const absl::Status& why) {
 
 void SshLane::Stop() {
   stopped_ = true;
+  if (login_ != nullptr) login_->Withdraw();
   idle_.reset();
   connection_.reset();
   changed_.NotifyAll();

@@ -12,6 +12,7 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -21,6 +22,7 @@
 #include "daemon/runtime/event.h"
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/random.h"
+#include "daemon/runtime/wish.h"
 
 namespace hermes {
 
@@ -34,7 +36,7 @@ inline constexpr Duration kSlotPatience = std::chrono::seconds(20);
 inline constexpr Duration kLoginPauseFirst = std::chrono::milliseconds(100);
 inline constexpr Duration kLoginPauseMost = std::chrono::seconds(5);
 // The same after refused credentials, because hosts lock out who keeps trying: so long that calls
-// meanwhile get the same error instead.
+// meanwhile get the same error instead. Other credentials, by their files, are tried at once.
 inline constexpr Duration kAuthPauseFirst = std::chrono::seconds(20);
 inline constexpr Duration kAuthPauseMost = std::chrono::minutes(5);
 
@@ -65,11 +67,14 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
     std::shared_ptr<SshGate> gate;
     Duration idle_limit{0};  // a connection without streams is dropped after it; 0: kept
     int spares = kMostSpares;
+    std::vector<std::string> credential_files = {};
   };
   explicit SshLane(Deps deps);
 
-  // As SshConnection::Run, but waits for a slot and logs in if need be.
-  static Task<absl::StatusOr<std::unique_ptr<Stream>>> Run(Ptr self, std::string command);
+  // As SshConnection::Run, but waits for a slot and logs in if need be. A withdrawn wish leaves the
+  // queue at once, and the login that nobody else waits for ends.
+  static Task<absl::StatusOr<std::unique_ptr<Stream>>> Run(Ptr self, std::string command,
+                                                           WishPtr wish);
 
   // False: a Run would have to wait for somebody's stream to end.
   bool HasRoom() const;
@@ -80,16 +85,19 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
 
  private:
   class SlotStream;
-  static Task<absl::StatusOr<bool>> TakeSlot(Ptr self, uint64_t ticket);
-  static Task<void> AwaitSlot(Ptr self, Duration most);
-  static Task<absl::Status> EnsureUp(Ptr self);
-  static Task<absl::Status> LogIn(Ptr self);
+  static Task<absl::StatusOr<bool>> TakeSlot(Ptr self, uint64_t ticket, WishPtr wish);
+  static Task<void> AwaitSlot(Ptr self, Duration most, WishPtr wish);
+  static Task<absl::Status> EnsureUp(Ptr self, WishPtr wish);
+  static Task<absl::Status> AwaitLogin(Ptr self, WishPtr wish);
+  static Task<void> Login(Ptr self, WishPtr login);
+  static Task<absl::Status> LogIn(Ptr self, WishPtr login);
   static Task<void> EndGently(Ptr self, std::shared_ptr<Stream> stream);
   uint32_t Most() const { return single_ ? 1 : limit_; }
   // False while nobody is logged in: one lane of a chain tries that, not all.
   bool PassesOn() const { return single_ && deps_.spares > 0 && up(); }
   Ptr Next();
   void NoteFailure(const absl::Status& why);
+  void NoteNewCredentials();
   void Release();
   void ArmIdle();
 
@@ -98,9 +106,11 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
   bool stopped_ = false;
 
   std::shared_ptr<SshConnection> connection_;
-  bool logging_in_ = false;
-  bool refused_ = false;  // credentials, by the last login
-  uint64_t logins_ = 0;   // that have ended
+  WishPtr login_;            // the login under way; withdrawn when nobody waits for it any more
+  int waiting_ = 0;          // for it
+  bool refused_ = false;     // credentials, by the last login
+  std::string credentials_;  // that it had
+  uint64_t logins_ = 0;      // that have ended
   SteadyTime not_before_;
   absl::Status last_error_;
   Backoff login_pause_;

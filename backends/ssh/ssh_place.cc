@@ -5,41 +5,68 @@
 namespace hermes::ssh {
 namespace {
 
-// $1 directory, $2 nonce, $3 $4 digest and size for x86-64, $5 $6 for arm64. Directories in /tmp
-// and the like carry the uid, because others may use them too; ours must be real directories of
-// this account that nobody else can enter. A file is executed there before anything is sent.
-constexpr std::string_view kScript =
-    "PATH=$PATH:/usr/local/bin:/usr/bin:/bin; umask 077; i=$1 n=$2; u=$(id -u); a=$(uname -m); "
-    "k=$(uname -s); w=- z=0; "
-    "case $a in x86_64|amd64) w=$3 z=$4;; aarch64|arm64) w=$5 z=$6;; esac; "
-    // A directory of ours: made if need be, never through a link.
-    "own() { [ -h \"$1\" ] && return 1; [ -d \"$1\" ] || mkdir \"$1\" 2>/dev/null || return 1; "
+// What both commands need. $1 directory. Directories in /tmp and the like carry the uid, because
+// others may use them too; ours must be real directories of this account that nobody else can
+// enter: own, which makes them if it is told to, and never goes through a link.
+constexpr std::string_view kCommon =
+    "PATH=$PATH:/usr/local/bin:/usr/bin:/bin; umask 077; i=$1 n=$2; u=$(id -u); c=$HOME/.cache; "
+    "own() { [ -h \"$1\" ] && return 1; "
+    "[ -d \"$1\" ] || { [ \"$2\" ] && mkdir \"$1\" 2>/dev/null; } || return 1; "
     "set -- $(ls -ldn \"$1\" 2>/dev/null); [ \"$3\" = \"$u\" ] || return 1; "
     "case $1 in drwx------*) return 0;; esac; return 1; }; "
-    "t=none; q=\"no directory where programs may run\"; "
+    "at() { case $1 in \"\"|/.cache) return 1;; /var/tmp|/tmp|/dev/shm) r=$1/hermesd-$u;; "
+    "*) r=$1/hermesd;; esac; s=$r/$i; [ ${#s} -le 88 ]; }; ";
+
+// $2 nonce, $3 $4 digest and size for x86-64, $5 $6 for arm64. Where a runner lives, there it is
+// talked to, whatever has become of the directory. Else a file is executed there, and room for two
+// programs is found, before anything is sent; a program that is there is believed by its digest.
+constexpr std::string_view kFindOrPut =
+    "a=$(uname -m); k=$(uname -s); w=- z=0; "
+    "case $a in x86_64|amd64) w=$3 z=$4;; aarch64|arm64) w=$5 z=$6;; esac; "
+    "good() { [ -f \"$1\" ] && [ -x \"$1\" ] || return 1; "
+    "h=$({ sha256sum || openssl dgst -sha256 -r || shasum -a 256; } 2>/dev/null <\"$1\"); "
+    "case $h in \"\") [ $(wc -c <\"$1\") -eq $z ];; $w*) ;; *) return 1;; esac; }; "
+    "lives() { [ -S \"$s/s\" ] || return 1; "
+    "case $(cat /proc/net/unix 2>/dev/null) in *\" $s/s\"*) return 0;; esac; return 1; }; "
+    "t=none; q=\"no directory where programs may run and are given room\"; "
     "[ \"$k\" = Linux ] || w=-; [ \"$w\" = - ] && q=\"no hermes-runner for $k on $a\"; "
-    "[ \"$w\" = - ] || for d in \"$HOME/.cache\" /var/tmp /tmp /dev/shm \"$XDG_RUNTIME_DIR\"; do "
-    "case $d in \"\"|/.cache) continue;; /var/tmp|/tmp|/dev/shm) r=$d/hermesd-$u;; "
-    "*) r=$d/hermesd;; esac; "
-    "[ -d \"$d\" ] || { [ \"$d\" = \"$HOME/.cache\" ] && mkdir \"$d\" 2>/dev/null; } || continue; "
-    "s=$r/$i; [ ${#s} -gt 88 ] && continue; "
-    "own \"$r\" && own \"$r/bin\" && own \"$s\" || continue; "
-    "b=$r/bin/$(printf %.16s \"$w\"); "
-    "if [ -f \"$b\" ] && [ -x \"$b\" ] && [ $(wc -c <\"$b\") -eq $z ]; then t=run q=$s; break; fi; "
-    "f=$r/bin/x$$; x=0; { echo exit 7 >\"$f\" && chmod 700 \"$f\" && \"$f\"; } 2>/dev/null; x=$?; "
-    "rm -f \"$f\"; [ $x = 7 ] && { t=put q=$s; break; }; done; "
-    "p=; for c in bash setsid tar rsync git sudo python3; do "
-    "command -v $c >/dev/null 2>&1 && p=$p,$c; done; "
+    "o=; for d in \"$c\" /var/tmp /tmp /dev/shm \"$XDG_RUNTIME_DIR\"; do "
+    "at \"$d\" && lives && own \"$r\" && own \"$s\" && { o=$d; break; }; done; "
+    "[ \"$w\" = - ] || "
+    "for d in \"$o\" \"$c\" /var/tmp /tmp /dev/shm \"$XDG_RUNTIME_DIR\"; do at \"$d\" || continue; "
+    "m=; [ -d \"$d\" ] || { [ \"$d\" = \"$c\" ] && mkdir \"$d\" 2>/dev/null && m=1; } || continue; "
+    "own \"$r\" 1 && own \"$r/bin\" 1 && own \"$s\" 1 || continue; "
+    "[ \"$m\" ] && mkdir \"$r/made\"; "
+    "b=$r/bin/$(printf %.16s \"$w\"); f=$r/bin/x$$ g=$s/room x=7 y=$((2*z)) e=put; "
+    "if good \"$b\"; then e=run y=4096; else "
+    "{ echo exit 7 >\"$f\" && chmod 700 \"$f\" && \"$f\"; } 2>/dev/null; x=$?; rm -f \"$f\"; fi; "
+    "[ $x = 7 ] && if [ \"$d\" = \"$o\" ]; then x=0; else "
+    "{ printf %${y}s x >\"$g\"; } 2>/dev/null; x=$?; { : >\"$g\"; } 2>/dev/null; fi; "
+    "[ $x = 0 ] && { t=$e q=$s; break; }; rm -f \"$g\"; "
+    "rmdir \"$s\" \"$r/bin\" ${m:+\"$r/made\"} \"$r\" ${m:+\"$d\"} 2>/dev/null; done; "
+    "p=; for l in bash setsid tar rsync git sudo python3; do "
+    "command -v $l >/dev/null 2>&1 && p=$p,$l; done; "
     "echo; echo \"@$n:$t:$a:$k:$p:$SHELL:$q\"; [ $t = none ] && exit 0; "
     "if [ $t = put ]; then f=$b.$$; "
     "if command -v head >/dev/null 2>&1; then head -c $z >\"$f\"; "
     "else dd bs=1 count=$z of=\"$f\" 2>/dev/null; fi; "
-    "v=$({ sha256sum || openssl dgst -sha256 -r || shasum -a 256; } 2>/dev/null <\"$f\"); "
-    "case $v in \"\") v=$w; [ $(wc -c <\"$f\") -eq $z ] || v=bad;; esac; "
-    "case $v in $w*) chmod 700 \"$f\" && mv -f \"$f\" \"$b\" || v=bad;; *) v=bad;; esac; "
-    "[ \"$v\" = bad ] && { rm -f \"$f\"; echo \"@$n:bad\"; exit 0; }; "
+    "chmod 700 \"$f\" && good \"$f\" && mv -f \"$f\" \"$b\" || "
+    "{ rm -f \"$f\"; echo \"@$n:bad\"; exit 0; }; "
     "find \"$r/bin\" -type f -mtime +30 -exec rm -f {} + 2>/dev/null; echo \"@$n:ok\"; fi; "
     "exec \"$b\" connect \"$s\" 2>/dev/null";
+
+// Where no session has state any more, the runner is asked to end and what was made is removed: of
+// a place that two daemons share, our part.
+constexpr std::string_view kLeave =
+    "for d in \"$c\" /var/tmp /tmp /dev/shm \"$XDG_RUNTIME_DIR\"; do "
+    "at \"$d\" && own \"$r\" && own \"$s\" || continue; "
+    "set -- \"$s\"/state/*; [ -e \"$1\" ] && continue; "
+    "if [ -e \"$s/lock\" ]; then x=1; for b in \"$r\"/bin/*; do "
+    "\"$b\" leave \"$s\" 2>/dev/null && x=0 && break; done; [ $x = 0 ] || continue; fi; "
+    "rm -rf \"$s\"; "
+    "x=; for f in \"$r\"/*; do case $f in \"$r/bin\"|\"$r/made\") ;; *) x=1;; esac; done; "
+    "[ \"$x\" ] && continue; m=; [ -e \"$r/made\" ] && m=1; "
+    "rm -rf \"$r\"; [ \"$m\" ] && rmdir \"$d\" 2>/dev/null; done; exit 0";
 
 constexpr size_t kMaxWord = 256;  // bytes of a field of the answer
 constexpr size_t kFields = 6;
@@ -58,6 +85,10 @@ std::string Clean(std::string_view text) {
   return clean;
 }
 
+std::string Line(std::string_view script) {
+  return "sh -c '" + std::string(kCommon) + std::string(script) + "'";
+}
+
 std::optional<std::string_view> Marked(std::string_view line, std::string_view nonce) {
   if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
   if (!line.starts_with('@')) return std::nullopt;
@@ -71,11 +102,14 @@ std::optional<std::string_view> Marked(std::string_view line, std::string_view n
 }  // namespace
 
 std::string PlaceCommand(const PlaceQuestion& question) {
-  std::string command =
-      "sh -c '" + std::string(kScript) + "' hermes " + question.directory + " " + question.nonce;
+  std::string command = Line(kFindOrPut) + " hermes " + question.directory + " " + question.nonce;
   AddProgram(question.x86_64, &command);
   AddProgram(question.aarch64, &command);
   return command;
+}
+
+std::string LeaveCommand(const std::string& directory) {
+  return Line(kLeave) + " hermes " + directory;
 }
 
 std::optional<PlaceAnswer> ParsePlaceAnswer(std::string_view line, std::string_view nonce) {

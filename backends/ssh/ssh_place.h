@@ -26,6 +26,10 @@ struct PlaceQuestion {
 
 std::string PlaceCommand(const PlaceQuestion& question);
 
+// Ends the runner of `directory` and removes what PlaceCommand and the runner made, unless a
+// session has state there or a command is left. What other daemons use stays.
+std::string LeaveCommand(const std::string& directory);
+
 // The first marked line: what the place is, and whether the runner starts now (kRun: the stream is
 // its link from here on), waits for its program's bytes (kPut), or cannot run there (kNone).
 struct PlaceAnswer {

@@ -12,6 +12,7 @@
 #include "backends/backend.h"
 #include "daemon/core/requests.h"
 #include "daemon/runtime/task.h"
+#include "daemon/runtime/wish.h"
 
 namespace hermes {
 
@@ -41,6 +42,7 @@ class EngineFactory {
     std::string engine = {};  // the one that this session has already; empty: choose by policy
     IncarnationChanged changed;
     std::function<void(bool)> reachable;  // told when contact to the place is lost and found again
+    WishPtr wish = {};  // withdrawn: nobody wants the place any more, it need not be reached
   };
   virtual Task<absl::StatusOr<OpenPlace>> Open(Request request) = 0;
 };

@@ -15,9 +15,9 @@ class ConnectedSandbox : public Sandbox {
  public:
   ConnectedSandbox(std::unique_ptr<Sandbox> inner, std::unique_ptr<Stream> connected)
       : inner_(std::move(inner)), connected_(std::move(connected)) {}
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line,
-                                                           Lane lane) override {
-    return inner_->OpenStream(std::move(boot_line), lane);
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line, Lane lane,
+                                                           WishPtr wish) override {
+    return inner_->OpenStream(std::move(boot_line), lane, std::move(wish));
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
     if (connected_ != nullptr) co_return std::move(connected_);
@@ -62,7 +62,7 @@ absl::Status PlaceOpener::CheckBackend(const std::string& backend, const Sandbox
 Task<absl::StatusOr<OpenPlace>> PlaceOpener::Open(Request request) {
   Backend* backend = Find(request.backend);
   if (backend == nullptr) co_return CheckBackend(request.backend, {});
-  SandboxSpec spec{.session_id = request.session_id, .ssh = request.ssh};
+  SandboxSpec spec{.session_id = request.session_id, .ssh = request.ssh, .wish = request.wish};
   absl::StatusOr<std::unique_ptr<Sandbox>> sandbox =
       request.handle.empty() ? co_await backend->Open(std::move(spec))
                              : co_await backend->Reattach(std::move(spec), request.handle);

@@ -122,7 +122,8 @@ Task<absl::Status> Session::OpenEngine() {
                                 .handle = info_.sandbox_handle,
                                 .ssh = info_.ssh,
                                 .runner = info_.runner,
-                                .engine = info_.engine};
+                                .engine = info_.engine,
+                                .wish = first_place_};
   wanted.changed = std::move(replaced);
   wanted.reachable = [weak](bool reachable) {
     if (std::shared_ptr<Session> self = weak.lock()) self->NoteReachable(reachable);
@@ -510,6 +511,8 @@ Task<absl::Status> Session::Close(Duration grace,
   while (closing_) co_await changed_.Wait();
   if (!live()) co_return absl::OkStatus();
   closing_ = true;
+  // A place that nobody has reached yet is not reached only to be left.
+  if (info_.state == SessionState::kOpening) first_place_->Withdraw();
   absl::Status status = co_await ReleaseAndClose(grace, std::move(progress));
   closing_ = false;
   changed_.NotifyAll();
@@ -535,6 +538,9 @@ Task<absl::Status> Session::ReleaseAndClose(Duration grace,
 
 Task<absl::Status> Session::Release(Duration grace,
                                     absl::AnyInvocable<void(KilledCommand)> progress) {
+  while (engine_opening_) co_await changed_.Wait();
+  const bool never_there = engine_ == nullptr && first_place_->withdrawn();
+  if (never_there && runs_.empty()) co_return absl::OkStatus();
   CO_RETURN_IF_ERROR(co_await EnsureEngine());
   std::vector<std::shared_ptr<CommandRun>> runs;
   for (const auto& [id, run] : runs_) runs.push_back(run);

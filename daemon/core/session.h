@@ -136,7 +136,8 @@ class Session : public std::enable_shared_from_this<Session> {
   std::unique_ptr<Sandbox> sandbox_;
   std::unique_ptr<Engine> engine_;
   bool engine_opening_ = false;
-  bool reachable_ = true;  // false: READY is shown as DEGRADED
+  const WishPtr first_place_ = std::make_shared<Wish>();  // withdrawn: closed while it was opening
+  bool reachable_ = true;                                 // false: READY is shown as DEGRADED
   bool save_pending_ = false;
   bool closing_ = false;
   bool engine_closed_ = false;

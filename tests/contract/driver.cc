@@ -61,9 +61,9 @@ std::unique_ptr<Stream> CuttableSandbox::Keep(std::unique_ptr<Stream> stream) {
 }
 
 Task<absl::StatusOr<std::unique_ptr<Stream>>> CuttableSandbox::OpenStream(std::string boot_line,
-                                                                          Lane lane) {
+                                                                          Lane lane, WishPtr wish) {
   CO_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream,
-                      co_await inner_->OpenStream(std::move(boot_line), lane));
+                      co_await inner_->OpenStream(std::move(boot_line), lane, std::move(wish)));
   co_return Keep(std::move(stream));
 }
 

@@ -52,8 +52,8 @@ class CuttableSandbox : public Sandbox {
   explicit CuttableSandbox(std::unique_ptr<Sandbox> inner) : inner_(std::move(inner)) {}
   void Cut();
 
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line,
-                                                           Lane lane) override;
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line, Lane lane,
+                                                           WishPtr wish) override;
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override;
   std::string place_key() const override { return inner_->place_key(); }
   std::string handle() const override { return inner_->handle(); }

@@ -136,7 +136,9 @@ INSTANTIATE_TEST_SUITE_P(OpenSsh, BackendContract,
 INSTANTIATE_TEST_SUITE_P(
     Dropbear, BackendContract,
     ::testing::Values(PlaceFor("OpensshRunner", "runner", kOpenSsh, Server::kDropbear),
-                      PlaceFor("OpensshPlain", "plain", kOpenSsh, Server::kDropbear)),
+                      PlaceFor("OpensshPlain", "plain", kOpenSsh, Server::kDropbear),
+                      PlaceFor("Libssh2Runner", "runner", kLibssh2, Server::kDropbear),
+                      PlaceFor("Libssh2Plain", "plain", kLibssh2, Server::kDropbear)),
     NameOf);
 
 }  // namespace

@@ -30,9 +30,10 @@ class NarrowSandbox : public Sandbox {
  public:
   NarrowSandbox(std::unique_ptr<Sandbox> inner, std::string path)
       : inner_(std::move(inner)), path_(std::move(path)) {}
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line,
-                                                           Lane lane) override {
-    return inner_->OpenStream("PATH=" + path_ + "; export PATH; echo noise; " + boot_line, lane);
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line, Lane lane,
+                                                           WishPtr wish) override {
+    return inner_->OpenStream("PATH=" + path_ + "; export PATH; echo noise; " + boot_line, lane,
+                              std::move(wish));
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
     return inner_->ConnectRunner();

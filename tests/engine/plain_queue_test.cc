@@ -74,16 +74,17 @@ class GatedSandbox : public Sandbox {
  public:
   GatedSandbox(std::unique_ptr<Sandbox> inner, std::shared_ptr<Gate> gate)
       : inner_(std::move(inner)), gate_(std::move(gate)) {}
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line,
-                                                           Lane lane) override {
-    if (lane != Lane::kCommand) co_return co_await inner_->OpenStream(std::move(boot_line), lane);
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line, Lane lane,
+                                                           WishPtr wish) override {
+    if (lane != Lane::kCommand)
+      co_return co_await inner_->OpenStream(std::move(boot_line), lane, std::move(wish));
     const size_t turn = gate_->asked++;
     gate_->changed.NotifyAll();
     while (!gate_->answers.contains(turn)) co_await gate_->changed.Wait();
     absl::StatusOr<std::unique_ptr<Stream>> stream = absl::UnknownError("no stream yet");
     if (!gate_->answers[turn].ok()) stream = gate_->answers[turn];
     if (gate_->answers[turn].ok()) {
-      stream = co_await inner_->OpenStream(std::move(boot_line), lane);
+      stream = co_await inner_->OpenStream(std::move(boot_line), lane, std::move(wish));
       if (stream.ok()) stream = std::make_unique<WatchedStream>(*std::move(stream), gate_);
     }
     ++gate_->answered;

@@ -127,7 +127,7 @@ class PeerSandbox : public Sandbox {
   int attempts = 0;
   std::deque<std::unique_ptr<RunnerPeer>> peers;  // connections in the order they were made
 
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string, Lane) override {
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string, Lane, WishPtr) override {
     co_return Error(Reason::k_CAPABILITY_MISSING, "only a runner is here");
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {

@@ -222,7 +222,7 @@ class FakeEngine : public Engine {
 
 class FakeSandbox : public Sandbox {
  public:
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string, Lane) override {
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string, Lane, WishPtr) override {
     co_return Error(Reason::k_CAPABILITY_MISSING, "no streams here");
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {

@@ -93,7 +93,7 @@ class WireStream : public Stream {
 class WireSandbox : public Sandbox {
  public:
   explicit WireSandbox(Loop& loop) : loop_(loop) {}
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string, Lane) override {
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string, Lane, WishPtr) override {
     co_return Error(Reason::k_CAPABILITY_MISSING, "only a runner is here");
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {

@@ -101,7 +101,7 @@ class FarTransport : public SshTransport {
   std::string_view name() const override { return "far"; }
   absl::Status Available() const override { return absl::OkStatus(); }
   Task<absl::StatusOr<SshResolved>> Resolve(SshTarget) override { co_return SshResolved{}; }
-  Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget) override {
+  Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget, WishPtr) override {
     co_return std::make_unique<FarConnection>(loop_, far_);
   }
 
@@ -116,7 +116,7 @@ class LaneChainTest : public testing::Test {
 
   // Asks for a stream; it is in streams_ once it is there.
   void Ask() {
-    asio::co_spawn(loop_.executor(), SshLane::Run(lane_, "true"),
+    asio::co_spawn(loop_.executor(), SshLane::Run(lane_, "true", nullptr),
                    [this](std::exception_ptr, absl::StatusOr<std::unique_ptr<Stream>> stream) {
                      if (stream.ok()) streams_.push_back(*std::move(stream));
                      changed_.NotifyAll();

@@ -84,7 +84,7 @@ class Libssh2Test : public testing::Test {
   }
 
   absl::StatusOr<std::unique_ptr<SshConnection>> Connect(SshTarget target) {
-    return RunTask(loop_, transport_->Connect(std::move(target)));
+    return RunTask(loop_, transport_->Connect(std::move(target), nullptr));
   }
   std::unique_ptr<SshConnection> MustConnect(SshTarget target) {
     auto connection = Connect(std::move(target));

@@ -71,7 +71,7 @@ TEST_F(OpenSshLoginTest, ALoopThatEndsAtOnceLeavesNoProcessEither) {
   auto loop = std::make_unique<Loop>();
   SystemClock clock(*loop);
   auto transport = MakeOpenSshTransport(*loop, clock, random_, {.runtime_dir = sockets()});
-  auto connection = RunTask(*loop, transport->Connect(Target()));
+  auto connection = RunTask(*loop, transport->Connect(Target(), nullptr));
   ASSERT_TRUE(connection.ok()) << connection.status();
   auto stream = RunTask(*loop, (*connection)->Run("cat"));
   ASSERT_TRUE(stream.ok()) << stream.status();
@@ -288,9 +288,44 @@ TEST_F(OpenSshLoginTest, AMissingOrOldProgramIsSaid) {
   std::filesystem::permissions(program, std::filesystem::perms(0755));
   auto old = with();
   EXPECT_EQ(old->Available(), absl::OkStatus());  // nobody has asked it yet
-  auto connection = RunTask(loop_, old->Connect(Target()));
+  auto connection = RunTask(loop_, old->Connect(Target(), nullptr));
   EXPECT_EQ(ReasonOf(connection.status()), Reason::k_CAPABILITY_MISSING) << connection.status();
   EXPECT_THAT(Message(old->Available()), HasSubstr("OpenSSH_8.2p1"));
+}
+
+// "This key only": what sshd was offered tells.
+TEST_F(OpenSshLoginTest, TheGivenKeyIsTheOnlyOneOffered) {
+  const SshKey other = SshKey::Make(dir_.path(), "other");
+  const SshKey third = SshKey::Make(dir_.path(), "third");
+  const std::string keys = "IdentityFile " + other.private_path + "\nIdentityFile " +
+                           third.private_path + "\nSetEnv \"A=b c\" D=e\n";
+  OpenSshOptions options;
+  options.logins = {{account_->name(), {key_.public_line, third.public_line}}};
+  options.lines = {"LogLevel DEBUG1", "AcceptEnv A D"};
+  server_ = OpenSshServer::Start(options);
+  Trust(server_->KnownHosts());
+  const auto offered = [&] {
+    int count = 0;
+    for (const std::string& line : SplitLines(server_->Log())) {
+      if (line.find("userauth_pubkey: publickey test") != std::string::npos ||
+          line.find("userauth_pubkey: valid user") != std::string::npos) {
+        ++count;
+      }
+    }
+    return count;
+  };
+  SshTarget target = Target(keys);
+  const Finished said = Execute(MustConnect(target), "echo $A,$D");
+  EXPECT_EQ(said.out, "b c,e\n") << "the rest of the configuration counts";
+  EXPECT_EQ(server_->Log().find(Fingerprint(other.public_line)), std::string::npos)
+      << server_->Log();
+  // One that is refused is not followed by one that would be taken.
+  const int before = offered();
+  target.spec.key_file = other.private_path;
+  EXPECT_EQ(ReasonOf(Connect(target).status()), Reason::k_BACKEND_AUTH_FAILED);
+  EXPECT_GT(offered(), before) << server_->Log();
+  EXPECT_EQ(server_->Log().find(Fingerprint(third.public_line)), std::string::npos)
+      << server_->Log();
 }
 
 // Host keys.
@@ -389,7 +424,7 @@ TEST_F(OpenSshLoginTest, AKilledDaemonTakesItsClientsAlong) {
     Loop loop;
     SystemClock clock{loop};
     auto transport = MakeOpenSshTransport(loop, clock, random_, {.runtime_dir = sockets()});
-    auto connection = RunTask(loop, transport->Connect(target));
+    auto connection = RunTask(loop, transport->Connect(target, nullptr));
     const pid_t client = connection.ok() ? Clients().front().pid : 0;
     if (write(ready[1], &client, sizeof(client)) < 0) _exit(1);
     pause();

@@ -123,7 +123,7 @@ class OpenSshStand : public testing::Test {
   }
 
   absl::StatusOr<Connection> Connect(SshTarget target) {
-    return RunTask(loop_, transport_->Connect(std::move(target)));
+    return RunTask(loop_, transport_->Connect(std::move(target), nullptr));
   }
   Connection MustConnect(SshTarget target) {
     absl::StatusOr<Connection> connection = Connect(std::move(target));

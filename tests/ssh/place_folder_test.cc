@@ -114,10 +114,11 @@ TEST_F(PlaceFolder, AHostWhereNothingMayRunIsSaid) {
   MakeAccount();
   ServeWith(Again("/tmp", "noexec") + Tmpfs("/var/tmp", "noexec,mode=1777") +
             Tmpfs("/dev/shm", "noexec,mode=1777") + HomeTmpfs("noexec"));
+  const std::vector<std::string> before = Files();
   const absl::Status opened = TryOpen("runner");
   EXPECT_EQ(ReasonOf(opened), Reason::k_CAPABILITY_MISSING) << opened;
   EXPECT_THAT(std::string(opened.message()), HasSubstr("no directory where programs may run"));
-  for (const std::string& line : Files()) EXPECT_THAT(line, testing::EndsWith(" d"));
+  EXPECT_EQ(Files(), before);
   ExpectEcho(Open("plain"));
 }
 
@@ -178,13 +179,154 @@ TEST_F(PlaceFolder, ADamagedProgramIsSentAgain) {
   EXPECT_EQ(std::filesystem::file_size(path), RunnerBinary("x86_64").size());
 }
 
-TEST_F(PlaceFolder, AFullDiskIsSaid) {
+// Of the right size: only its digest tells.
+TEST_F(PlaceFolder, AProgramWithOneWrongByteIsSentAgain) {
   MakeAccount();
-  ServeWith(HomeTmpfs("size=40k"));
+  ServeWith("true");
+  ExpectEcho(Open("runner"));
+  const std::string path = RunnerPaths().at(0);
+  EndWorld();
+  account_->KillProcesses();
+  {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(RunnerBinary("x86_64").size() / 2));
+    const char was = static_cast<char>(file.peek());
+    file.put(static_cast<char>(was ^ 1));
+  }
+  ExpectEcho(Open("runner"));
+  EXPECT_EQ(ReadWholeFile(path),
+            std::string(RunnerBinary("x86_64").data(), RunnerBinary("x86_64").size()));
+}
+
+TEST_F(PlaceFolder, AFullHomeIsPassedOver) {
+  MakeAccount();
+  ServeWith(HomeTmpfs("size=40k") + Tmpfs("/var/tmp", "mode=1777"));
+  ExpectEcho(Open("runner"));
+  EXPECT_THAT(RunnerPaths(), ElementsAre(StartsWith(Ours("/var/tmp") + "/bin/")));
+}
+
+// With the program in it from better days.
+TEST_F(PlaceFolder, AHomeThatHasBecomeFullIsPassedOver) {
+  MakeAccount();
+  ServeWith(HomeTmpfs("size=1m") + Tmpfs("/var/tmp", "mode=1777"));
+  ExpectEcho(Open("runner"));
+  EXPECT_THAT(RunnerPaths(), ElementsAre(StartsWith(HomeFolder() + "/bin/")));
+  EndWorld();
+  account_->KillProcesses();
+  Inside({"sh", "-c", "cat /dev/zero >" + account_->home() + "/fill"});
+  ExpectEcho(Open("runner"));
+  EXPECT_THAT(RunnerPaths(), ElementsAre(StartsWith(Ours("/var/tmp") + "/bin/")));
+}
+
+// Its commands are there, and nowhere else.
+TEST_F(PlaceFolder, ARunnerThatLivesIsFoundInAFullHome) {
+  MakeAccount();
+  ServeWith(HomeTmpfs("size=1m") + Tmpfs("/var/tmp", "mode=1777"));
+  contract::TestSession& session = Open("runner");
+  const contract::RunPtr run = world().Start(
+      session, std::string("echo up; until [ -e ~/go ]; do sleep 0.05; done; exit 7"));
+  ASSERT_TRUE(world().Until([&] { return run->out == "up\n"; }));
+  Inside({"sh", "-c", "cat /dev/zero >" + account_->home() + "/fill"});
+  server_->KillSessions();
+  const int logins = Logins();
+  while (Logins() == logins)
+    (void)world().Until([] { return false; }, std::chrono::milliseconds(50));
+  ExpectEcho(session);
+  Inside({"sh", "-c", "rm " + account_->home() + "/fill; touch " + account_->home() + "/go"});
+  world().WaitEnd(run, kLongPatience);
+  EXPECT_EQ(run->outcome->state, CommandState::kExited) << run->Told();
+  EXPECT_EQ(run->outcome->value, 7);
+  EXPECT_THAT(RunnerPaths(), ElementsAre(StartsWith(HomeFolder() + "/bin/")));
+}
+
+TEST_F(PlaceFolder, AHostWithoutRoomIsSaid) {
+  MakeAccount();
+  ServeWith(Tmpfs("/var/tmp", "size=40k,mode=1777") + Tmpfs("/dev/shm", "size=40k,mode=1777") +
+            Again("/tmp", "noexec") + HomeTmpfs("size=40k"));
+  const std::vector<std::string> before = Files();
   const absl::Status opened = TryOpen("runner");
   EXPECT_EQ(ReasonOf(opened), Reason::k_CAPABILITY_MISSING) << opened;
-  EXPECT_THAT(std::string(opened.message()), HasSubstr("is the disk full?"));
-  for (const std::string& line : Files()) EXPECT_THAT(line, testing::EndsWith(" d"));
+  EXPECT_THAT(std::string(opened.message()), HasSubstr("are given room"));
+  EXPECT_EQ(Files(), before);
+  ExpectEcho(Open("plain"));
+}
+
+class PlaceTrace : public PlaceFolder {
+ protected:
+  void Close(contract::TestSession& session) {
+    ASSERT_TRUE(world().Await(session.engine->Close(Duration(0))).ok());
+    const absl::Status left = world().Await(session.sandbox->Close(true));
+    EXPECT_TRUE(left.ok()) << left;
+    session.engine.reset();
+  }
+  bool RunnerIsGone() {
+    return Eventually([this] { return RunnerPaths().empty(); });
+  }
+};
+
+TEST_F(PlaceTrace, TheLastCleanupLeavesTheHomeAsItWas) {
+  MakeAccount();
+  ServeWith("true");
+  const std::vector<std::string> before = Files();
+  for (const char* engine : {"runner", "plain", "runner"}) {
+    SCOPED_TRACE(engine);
+    contract::TestSession& session = Open(engine);
+    ExpectEcho(session);
+    Close(session);
+    EXPECT_TRUE(RunnerIsGone());
+    EXPECT_EQ(Files(), before);
+  }
+}
+
+TEST_F(PlaceTrace, AFolderOfTheirsStaysEvenIfItIsEmpty) {
+  MakeAccount();
+  ServeWith("true");
+  Inside({"install", "-d", "-m", "755", "-o", account_->name(), account_->home() + "/.cache"});
+  const std::vector<std::string> before = Files();
+  contract::TestSession& session = Open("runner");
+  ExpectEcho(session);
+  Close(session);
+  EXPECT_EQ(Files(), before);
+}
+
+TEST_F(PlaceTrace, TheRunnerStaysForAnotherSession) {
+  MakeAccount();
+  ServeWith("true");
+  const std::vector<std::string> before = Files();
+  contract::TestSession& one = Open("runner");
+  contract::TestSession& two = Open("runner");
+  Close(one);
+  ExpectEcho(two);
+  EXPECT_THAT(RunnerPaths(), ElementsAre(StartsWith(HomeFolder() + "/bin/")));
+  Close(two);
+  EXPECT_TRUE(RunnerIsGone());
+  EXPECT_EQ(Files(), before);
+}
+
+// A session of before the daemon's restart that nobody has used since.
+TEST_F(PlaceTrace, TheRunnerStaysForASessionThatOnlyTheDiskKnows) {
+  MakeAccount();
+  ServeWith("true");
+  ExpectEcho(Open("runner"));
+  const std::string state = RunnerPaths().at(0);
+  const std::string folder = HomeFolder();
+  Inside({"sh", "-c", "for d in " + folder + "/*/state; do cp -p $d/s-* $d/s-asleep; done"});
+  contract::TestSession& session = *world().sessions.front();
+  Close(session);
+  EXPECT_THAT(Inside({"sh", "-c", "ls " + folder + "/*/state"}).out, HasSubstr("s-asleep"));
+  EXPECT_THAT(RunnerPaths(), ElementsAre(state));
+}
+
+TEST_F(PlaceTrace, AnotherDaemonsPartStays) {
+  MakeAccount();
+  ServeWith("true");
+  contract::TestSession& session = Open("runner");
+  ExpectEcho(session);
+  const std::string other = HomeFolder() + "/other-0000";
+  Inside({"install", "-d", "-m", "700", "-o", account_->name(), other});
+  Close(session);
+  EXPECT_TRUE(RunnerIsGone());
+  EXPECT_EQ(Inside({"ls", HomeFolder()}).out, "bin\nmade\nother-0000\n");
 }
 
 }  // namespace

@@ -190,7 +190,8 @@ void PlaceStand::ExpectBothWork() {
 }
 
 std::vector<std::unique_ptr<Together>> PlaceStand::RunTogether(contract::TestSession& session,
-                                                               std::vector<std::string> scripts) {
+                                                               std::vector<std::string> scripts,
+                                                               std::function<void(size_t)> ended) {
   std::vector<std::unique_ptr<Together>> all;
   size_t left = scripts.size();
   for (std::string& script : scripts) {
@@ -200,9 +201,10 @@ std::vector<std::unique_ptr<Together>> PlaceStand::RunTogether(contract::TestSes
     one->spec.script = std::move(script);
     one->spec.state_mode = StateMode::kReadOnly;
     asio::co_spawn(world().loop.executor(), RunOne(session.engine.get(), one),
-                   [this, &left, one](std::exception_ptr) {
+                   [this, &left, &ended, one](std::exception_ptr) {
                      one->done = true;
                      --left;
+                     if (ended) ended(left);
                      world().Poke();
                    });
   }

@@ -55,9 +55,10 @@ class PlaceStand : public testing::Test {
   void ExpectBothWork();
   void ExpectEcho(contract::TestSession& session);
 
-  // Starts all before it waits for any.
+  // Starts all before it waits for any; says after each end how many are left.
   std::vector<std::unique_ptr<Together>> RunTogether(contract::TestSession& session,
-                                                     std::vector<std::string> scripts);
+                                                     std::vector<std::string> scripts,
+                                                     std::function<void(size_t)> ended = {});
 
   // Of the account, as the server's processes see them: path, mode and size per line, sorted.
   std::vector<std::string> Files() const;

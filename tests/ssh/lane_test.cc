@@ -1,0 +1,226 @@
+// A lane whose callers give up, whose credentials are refused and corrected: over a transport that
+// does what the test says, in time that the test moves.
+
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <asio/co_spawn.hpp>
+
+#include "backends/ssh/ssh_lane.h"
+#include "daemon/runtime/event.h"
+#include "daemon/runtime/loop.h"
+#include "daemon/runtime/random.h"
+#include "daemon/runtime/status.h"
+#include "tests/fakes/fake_clock.h"
+#include "tests/fakes/temp_dir.h"
+
+namespace hermes {
+namespace {
+
+// The host: how many programs it runs at once, and what it says to a login.
+struct Far {
+  explicit Far(Loop& loop) : changed(loop) {}
+  Event changed;
+  uint32_t slots = 1000;
+  uint32_t running = 0;
+  int started = 0;
+  bool answers = true;  // to logins; else they hang until they are given up
+  absl::Status verdict = absl::OkStatus();
+  int logins = 0;  // begun
+  int given_up = 0;
+};
+
+class HeldStream : public Stream {
+ public:
+  explicit HeldStream(Far& far) : far_(far) {
+    ++far_.running;
+    ++far_.started;
+  }
+  ~HeldStream() override { --far_.running; }
+  Task<absl::StatusOr<size_t>> ReadStdout(std::span<char>) override { co_return 0; }
+  Task<absl::StatusOr<size_t>> ReadStderr(std::span<char>) override { co_return 0; }
+  Task<absl::Status> Write(std::string_view) override { co_return absl::OkStatus(); }
+  void CloseStdin() override {}
+  void Abort() override {}
+  Task<std::optional<End>> WaitEnd() override { co_return std::nullopt; }
+
+ private:
+  Far& far_;
+};
+
+class FarConnection : public SshConnection {
+ public:
+  explicit FarConnection(Far& far) : far_(far) {}
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> Run(std::string) override {
+    if (far_.running >= far_.slots) co_return SlotBusy("full");
+    co_return std::make_unique<HeldStream>(far_);
+  }
+  bool alive() const override { return true; }
+  absl::Status why() const override { return absl::OkStatus(); }
+
+ private:
+  Far& far_;
+};
+
+class FarTransport : public SshTransport {
+ public:
+  explicit FarTransport(Far& far) : far_(far) {}
+  std::string_view name() const override { return "far"; }
+  absl::Status Available() const override { return absl::OkStatus(); }
+  Task<absl::StatusOr<SshResolved>> Resolve(SshTarget) override { co_return SshResolved{}; }
+  Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget, WishPtr wish) override {
+    ++far_.logins;
+    const Wish::Ear ear(wish, [this] { far_.changed.NotifyAll(); });
+    while (!far_.answers && !wish->withdrawn()) co_await far_.changed.Wait();
+    if (wish->withdrawn()) {
+      ++far_.given_up;
+      co_return Error(Reason::k_BACKEND_UNREACHABLE, "given up");
+    }
+    if (!far_.verdict.ok()) co_return far_.verdict;
+    co_return std::make_unique<FarConnection>(far_);
+  }
+
+ private:
+  Far& far_;
+};
+
+using Result = std::optional<absl::StatusOr<std::unique_ptr<Stream>>>;
+
+class LaneTest : public testing::Test {
+ protected:
+  LaneTest() { WriteKey("first"); }
+  ~LaneTest() override {
+    lane_->Stop();
+    clock_.Advance(Duration(0));
+  }
+
+  std::string KeyPath() const { return dir_.path() + "/key"; }
+  // As an editor does: another file of the same name.
+  void WriteKey(const std::string& text) {
+    std::ofstream(KeyPath() + ".new") << text;
+    ASSERT_EQ(std::rename((KeyPath() + ".new").c_str(), KeyPath().c_str()), 0);
+  }
+
+  std::shared_ptr<Result> Ask(WishPtr wish = nullptr) {
+    auto result = std::make_shared<Result>();
+    asio::co_spawn(loop_.executor(), SshLane::Run(lane_, "true", std::move(wish)),
+                   [result](std::exception_ptr, absl::StatusOr<std::unique_ptr<Stream>> stream) {
+                     result->emplace(std::move(stream));
+                   });
+    clock_.Advance(Duration(0));
+    return result;
+  }
+  absl::Status Error(const std::shared_ptr<Result>& result) {
+    return result->has_value() ? (*result)->status() : absl::UnknownError("it has not ended");
+  }
+
+  TempDir dir_;
+  Loop loop_;
+  FakeClock clock_{loop_};
+  SystemRandom random_;
+  Far far_{loop_};
+  FarTransport transport_{far_};
+  SshLane::Ptr lane_ =
+      std::make_shared<SshLane>(SshLane::Deps{.loop = loop_,
+                                              .clock = clock_,
+                                              .random = random_,
+                                              .transport = transport_,
+                                              .target = {},
+                                              .gate = std::make_shared<SshGate>(loop_),
+                                              .credential_files = {KeyPath(), ""}});
+};
+
+TEST_F(LaneTest, WhoGivesUpLeavesTheQueueAndDelaysNobody) {
+  far_.slots = 1;
+  auto first = Ask();
+  ASSERT_TRUE(Error(first).ok());
+  std::vector<std::shared_ptr<Result>> waiting;
+  auto wish = std::make_shared<Wish>();
+  for (int i = 0; i < 100; ++i) waiting.push_back(Ask(wish));
+  auto last = Ask();
+  wish->Withdraw();
+  clock_.Advance(Duration(0));
+  for (const auto& one : waiting) {
+    EXPECT_TRUE(one->has_value());
+    EXPECT_FALSE(Error(one).ok());
+  }
+  EXPECT_FALSE(last->has_value());
+  first->reset();
+  clock_.Advance(kSlotRetryMost);
+  EXPECT_TRUE(Error(last).ok()) << Error(last);
+  EXPECT_EQ(far_.started, 2);
+}
+
+TEST_F(LaneTest, ALoginThatNobodyWaitsForEnds) {
+  far_.answers = false;
+  auto wish = std::make_shared<Wish>();
+  auto one = Ask(wish), two = Ask(wish);
+  EXPECT_EQ(far_.logins, 1);
+  wish->Withdraw();
+  clock_.Advance(Duration(0));
+  EXPECT_EQ(ReasonOf(Error(one)), Reason::k_RECONNECTING) << Error(one);
+  EXPECT_EQ(ReasonOf(Error(two)), Reason::k_RECONNECTING) << Error(two);
+  EXPECT_EQ(far_.given_up, 1);
+  far_.answers = true;
+  EXPECT_TRUE(Error(Ask()).ok()) << "a login that was given up is no failure to pause after";
+}
+
+TEST_F(LaneTest, ALoginGoesOnForWhoStillWaits) {
+  far_.answers = false;
+  auto wish = std::make_shared<Wish>();
+  auto gone = Ask(wish), kept = Ask();
+  wish->Withdraw();
+  clock_.Advance(Duration(0));
+  EXPECT_FALSE(Error(gone).ok());
+  EXPECT_FALSE(kept->has_value());
+  far_.answers = true;
+  far_.changed.NotifyAll();
+  clock_.Advance(Duration(0));
+  EXPECT_TRUE(Error(kept).ok()) << Error(kept);
+  EXPECT_EQ(far_.logins, 1);
+  EXPECT_EQ(far_.given_up, 0);
+}
+
+TEST_F(LaneTest, StopEndsALogin) {
+  far_.answers = false;
+  auto one = Ask();
+  lane_->Stop();
+  clock_.Advance(Duration(0));
+  EXPECT_FALSE(Error(one).ok());
+  EXPECT_EQ(far_.given_up, 1);
+}
+
+TEST_F(LaneTest, RefusedCredentialsAreNotTriedAgainSoon) {
+  far_.verdict = hermes::Error(Reason::k_BACKEND_AUTH_FAILED, "no");
+  EXPECT_EQ(ReasonOf(Error(Ask())), Reason::k_BACKEND_AUTH_FAILED);
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(ReasonOf(Error(Ask())), Reason::k_BACKEND_AUTH_FAILED);
+    clock_.Advance(std::chrono::milliseconds(100));
+  }
+  EXPECT_EQ(far_.logins, 1);
+  clock_.Advance(kAuthPauseMost);
+  far_.verdict = absl::OkStatus();
+  EXPECT_TRUE(Error(Ask()).ok());
+}
+
+TEST_F(LaneTest, CorrectedCredentialsAreTriedAtOnce) {
+  far_.verdict = hermes::Error(Reason::k_BACKEND_AUTH_FAILED, "no");
+  EXPECT_FALSE(Error(Ask()).ok());
+  WriteKey("second");
+  EXPECT_FALSE(Error(Ask()).ok());
+  EXPECT_EQ(far_.logins, 2);
+  EXPECT_FALSE(Error(Ask()).ok());
+  EXPECT_EQ(far_.logins, 2) << "the second is paused, too";
+  far_.verdict = absl::OkStatus();
+  WriteKey("third");
+  EXPECT_TRUE(Error(Ask()).ok());
+  EXPECT_EQ(far_.logins, 3);
+}
+
+}  // namespace
+}  // namespace hermes

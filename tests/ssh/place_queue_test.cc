@@ -1,0 +1,208 @@
+// Commands that wait for one of few channels, and callers that do not wait any longer: over real
+// servers.
+
+#include <arpa/inet.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <asio/co_spawn.hpp>
+
+#include "backends/ssh/ssh_connection.h"
+#include "daemon/runtime/fd.h"
+#include "daemon/runtime/status.h"
+#include "tests/ssh/place_stand.h"
+
+namespace hermes {
+namespace {
+
+using contract::RunPtr;
+using contract::TestSession;
+
+class PlaceQueue : public PlaceStand, public testing::WithParamInterface<const char*> {
+ protected:
+  void SetUp() override {
+    PlaceStand::SetUp();
+    if (std::string(GetParam()) == "Libssh2") UseLibssh2();
+  }
+
+  // Two commands that hold every channel of the command lane until the file is there.
+  std::vector<RunPtr> HoldTwo(TestSession& session) {
+    std::vector<RunPtr> holding;
+    for (int i = 0; i < 2; ++i) {
+      holding.push_back(world().Start(
+          session, std::string("echo held; until [ -e ~/go ]; do sleep 0.05; done; echo done")));
+    }
+    EXPECT_TRUE(world().Until(
+        [&] { return holding[0]->out == "held\n" && holding[1]->out == "held\n"; }, kLongPatience));
+    return holding;
+  }
+  void LetGo(const std::vector<RunPtr>& holding) {
+    RunProgram({.argv = {"touch", account_->home() + "/go"}});
+    for (const RunPtr& run : holding) {
+      world().WaitEnd(run, kLongPatience);
+      EXPECT_EQ(run->out, "held\ndone\n") << run->Told();
+    }
+  }
+  int Channels() const {
+    int channels = 0;
+    for (const std::string& line : SplitLines(server_->Log())) {
+      if (line.find("Starting session: command") != std::string::npos) ++channels;
+    }
+    return channels;
+  }
+};
+
+TEST_P(PlaceQueue, CancelledCommandsLeaveTheQueueAndOpenNoChannel) {
+  Serve({"MaxSessions 2", "LogLevel VERBOSE"});
+  TestSession& session = Open("plain");
+  const std::vector<RunPtr> holding = HoldTwo(session);
+  const int before = Channels();
+  constexpr size_t kWaiting = 20;
+  std::vector<std::unique_ptr<Channel>> waiting;
+  for (size_t i = 0; i < kWaiting; ++i) {
+    CommandSpec spec;
+    spec.run_id = world().random.Uuid();
+    spec.script = "echo ran >>~/marker";
+    asio::co_spawn(world().loop.executor(), session.engine->Start(std::move(spec)),
+                   [&](std::exception_ptr, absl::StatusOr<std::unique_ptr<Channel>> channel) {
+                     ASSERT_TRUE(channel.ok()) << channel.status();
+                     waiting.push_back(*std::move(channel));
+                     world().Poke();
+                   });
+  }
+  ASSERT_TRUE(world().Until([&] { return waiting.size() == kWaiting; }, kLongPatience));
+  for (const auto& channel : waiting) {
+    const absl::StatusOr<TreeReport> report =
+        world().Await(channel->Kill(Duration(0), Cause::kCancelled));
+    ASSERT_TRUE(report.ok()) << report.status();
+    EXPECT_TRUE(report->verified) << "it had been started";
+    channel->Forget();
+  }
+  LetGo(holding);
+  ExpectEcho(session);
+  EXPECT_EQ(Channels(), before + 1) << "a cancelled command took a channel";
+  EXPECT_EQ(RunProgram({.argv = {"test", "-e", account_->home() + "/marker"}}).status, 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(Transports, PlaceQueue, testing::Values("Openssh", "Libssh2"),
+                         [](const auto& info) { return std::string(info.param); });
+
+struct Crowd {
+  const char* name;
+  int sessions;  // MaxSessions
+  int commands;
+};
+class PlaceCrowd : public PlaceStand, public testing::WithParamInterface<Crowd> {};
+
+TEST_P(PlaceCrowd, AllRunInTheEndAndCancelWorksMeanwhile) {
+  Serve({"MaxSessions " + std::to_string(GetParam().sessions)});
+  TestSession& session = Open("plain");
+  CommandSpec spec;
+  spec.script = "echo up; sleep 1000";
+  spec.state_mode = StateMode::kReadOnly;
+  const RunPtr running = world().Start(session, std::move(spec));
+  ASSERT_TRUE(world().Until([&] { return running->out == "up\n"; }, kLongPatience));
+  std::vector<std::string> scripts;
+  for (int i = 0; i < GetParam().commands; ++i) scripts.push_back("echo " + std::to_string(i));
+  std::optional<absl::StatusOr<TreeReport>> killed;
+  const auto all = RunTogether(session, scripts, [&](size_t left) {
+    if (left != scripts.size() / 2 || killed) return;
+    killed.emplace(absl::UnknownError("under way"));
+    asio::co_spawn(world().loop.executor(), running->channel->Kill(Duration(0), Cause::kCancelled),
+                   [&](std::exception_ptr, absl::StatusOr<TreeReport> report) {
+                     killed.emplace(std::move(report));
+                   });
+  });
+  for (size_t i = 0; i < all.size(); ++i) {
+    EXPECT_TRUE(all[i]->status.ok()) << i << all[i]->status;
+    EXPECT_EQ(all[i]->out, std::to_string(i) + "\n");
+    EXPECT_EQ(all[i]->outcome.state, CommandState::kExited);
+    EXPECT_EQ(all[i]->outcome.value, 0);
+  }
+  world().WaitEnd(running, kLongPatience);
+  EXPECT_EQ(running->outcome->state, CommandState::kKilled) << running->Told();
+  ASSERT_TRUE(killed.has_value());
+  ASSERT_TRUE(killed->ok()) << killed->status();
+  EXPECT_EQ((*killed)->survivors, 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Hosts, PlaceCrowd,
+                         testing::Values(Crowd{"TenSessions", 10, 300},
+                                         Crowd{"TwoSessions", 2, 300}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+// A host that takes connections and never says a word.
+class PlaceSilent : public PlaceQueue {
+ protected:
+  void SetUp() override {
+    PlaceQueue::SetUp();
+    if (IsSkipped()) return;
+    MakeAccount();
+    Serve();
+    listener_.reset(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    auto* plain = reinterpret_cast<sockaddr*>(&address);
+    ASSERT_EQ(bind(listener_.get(), plain, size), 0);
+    ASSERT_EQ(listen(listener_.get(), 4), 0);
+    ASSERT_EQ(getsockname(listener_.get(), plain, &size), 0);
+    port_ = ntohs(address.sin_port);
+  }
+  // Its peer has gone, within `limit`.
+  static bool Gone(int peer, Duration limit) {
+    char bytes[256];
+    pollfd wait{.fd = peer, .events = POLLIN, .revents = 0};
+    const int ms =
+        static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(limit).count());
+    while (poll(&wait, 1, ms) == 1) {
+      if (read(peer, bytes, sizeof bytes) <= 0) return true;
+    }
+    return false;
+  }
+
+  Fd listener_;
+  uint32_t port_ = 0;
+};
+
+TEST_P(PlaceSilent, WhoGivesUpEndsTheLoginAtOnce) {
+  const bool openssh = std::string(GetParam()) == "Openssh";
+  SandboxSpec spec{.session_id = "s", .ssh = {}, .wish = std::make_shared<Wish>()};
+  spec.ssh.host = "127.0.0.1";
+  spec.ssh.port = port_;
+  spec.ssh.key_file = key_.private_path;
+  spec.ssh.transport = openssh ? SshTransportChoice::kOpenSsh : SshTransportChoice::kLibssh2;
+  auto sandbox = world().Await(world().backend->Open(spec));
+  ASSERT_TRUE(sandbox.ok()) << sandbox.status();
+  std::optional<absl::Status> ended;
+  asio::co_spawn(world().loop.executor(), (*sandbox)->ConnectRunner(),
+                 [&](std::exception_ptr, absl::StatusOr<std::unique_ptr<Stream>> stream) {
+                   ended = stream.status();
+                   world().Poke();
+                 });
+  pollfd ready{.fd = listener_.get(), .events = POLLIN, .revents = 0};
+  for (int tries = 0; poll(&ready, 1, 0) != 1; ++tries) {
+    ASSERT_LT(tries, 6000) << "nobody came";
+    (void)world().Until([] { return false; }, std::chrono::milliseconds(5));
+  }
+  const Fd peer(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  EXPECT_FALSE(ended.has_value());
+  spec.wish->Withdraw();
+  ASSERT_TRUE(world().Until([&] { return ended.has_value(); }));
+  EXPECT_FALSE(ended->ok());
+  // ssh would have gone by itself after kConnectLimit.
+  EXPECT_TRUE(Gone(peer.get(), kConnectLimit / 2));
+}
+
+INSTANTIATE_TEST_SUITE_P(Transports, PlaceSilent, testing::Values("Openssh", "Libssh2"),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace hermes
