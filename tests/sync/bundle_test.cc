@@ -278,6 +278,7 @@ TEST(BundleTest, AParserThatBreaksIsALieAndAppliesNothing) {
   using Records = std::vector<Record>;
   const unpack::Hello hello;
   const unpack::End end{unpack::End::How::kComplete};
+  const std::string most(kCorpusMaxFile, 'x');
   const std::map<std::string, Records> wrong = {
       {"no end", {hello, unpack::File{0, 1, false}, unpack::Data{"x"}}},
       {"no hello", {unpack::File{0, 1, false}, unpack::Data{"x"}, end}},
@@ -285,7 +286,9 @@ TEST(BundleTest, AParserThatBreaksIsALieAndAppliesNothing) {
       {"a file twice", {hello, unpack::File{0, 0, false}, unpack::File{0, 0, false}, end}},
       {"more than announced", {hello, unpack::File{0, 1, false}, unpack::Data{"xx"}, end}},
       {"less than announced", {hello, unpack::File{0, 2, false}, unpack::Data{"x"}, end}},
-      {"beyond its limit", {hello, unpack::File{0, kCorpusMaxFile + 1, false}}},
+      {"beyond its limit",
+       {hello, unpack::File{0, kCorpusMaxFile + 1, false}, unpack::Data{most}, unpack::Data{"x"},
+        end}},
       {"bytes of no file", {hello, unpack::Data{"x"}, end}},
       {"a copy of nothing", {hello, unpack::Copy{0, 1}, end}},
       {"a copy of itself", {hello, unpack::Copy{0, 0}, end}},
