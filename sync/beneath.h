@@ -14,6 +14,7 @@ namespace hermes::sync {
 Fd OpenBeneath(int root, const std::string& path);
 
 // What a link (or anything) finally is, as O_PATH: links are followed, but none out of the root.
+// ENOSYS: the kernel has no openat2.
 Fd OpenTargetBeneath(int root, const std::string& path);
 
 }  // namespace hermes::sync

@@ -22,7 +22,7 @@ constexpr int64_t kRacyElsewhereNs = 10'000'000'000;
 
 constexpr int kOpenFlags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
 
-const char* LeafOf(const std::string& path) { return path.c_str() + path.rfind('/') + 1; }
+const char* LeafOf(const std::string& path) { return path.c_str() + (path.rfind('/') + 1); }
 
 std::string ParentOf(const std::string& path) {
   const size_t slash = path.rfind('/');
@@ -61,17 +61,17 @@ bool HostTree::Unchanged() {
   return watch_.Quiet();
 }
 
-absl::Status HostTree::Refresh(Look look) {
+absl::Status HostTree::Refresh(Effort effort) {
   failure_ = absl::OkStatus();
   // Where watches once ran out there may be some again.
-  if (look == Look::kBytes && watchable_ && !watching()) watch_.Start(root_.fd());
+  if (effort == Effort::kBytes && watchable_ && !watching()) watch_.Start(root_.fd());
   // First: what is noticed from now on is the next call's.
   if (watching()) watch_.Take(&dirt_);
-  const bool all = rescan_ || dirt_.all || !watching() || look != Look::kChanges;
+  const bool all = rescan_ || dirt_.all || !watching() || effort != Effort::kChanges;
   rescan_ = true;
   // Always: the removal of a directory that is held is told to its parent's watchers only.
   RETURN_IF_ERROR(root_.CheckSame());
-  if (all) Scan(look == Look::kBytes ? Trust::kNothing : Trust::kKeys);
+  if (all) Scan(effort == Effort::kBytes ? Trust::kNothing : Trust::kKeys);
   LookAtDirt();
   failure_.Update(CheckLimits());
   if (!CheckLimits().ok()) StartAnew();

@@ -35,7 +35,7 @@
 
 namespace hermes::sync {
 
-enum class Look {
+enum class Effort {
   kChanges,  // what was noticed, or all stat keys where nothing is noticed
   kStats,    // all stat keys
   kBytes,    // all bytes
@@ -67,7 +67,7 @@ class HostTree {
   // SYNC_FAILED: the root is gone, the mount's limits are exceeded, or something could not be read
   // for lack of resources. Then the manifest is not to be used, and the next Refresh looks at
   // everything again.
-  absl::Status Refresh(Look look);
+  absl::Status Refresh(Effort effort);
 
   const Manifest& manifest() const { return state_.manifest(); }
   uint64_t generation() const { return state_.generation(); }  // grows as the manifest changes

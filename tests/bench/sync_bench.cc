@@ -28,13 +28,13 @@ class HostBench : private HostTreeStand {
 
   bool Run() {
     Open();
-    Row("first look", Once([this] { ok_ = ok_ && tree_->Refresh(Look::kChanges).ok(); }), 0);
+    Row("first look", Once([this] { ok_ = ok_ && tree_->Refresh(Effort::kChanges).ok(); }), 0);
     ok_ = ok_ && tree_->watching() && tree_->manifest().files.size() == static_cast<size_t>(files_);
     NoChange();
     Changes(1);
     Changes(100);
-    Row("all stat keys", Once([this] { ok_ = ok_ && tree_->Refresh(Look::kStats).ok(); }), 0);
-    Row("all bytes", Once([this] { ok_ = ok_ && tree_->Refresh(Look::kBytes).ok(); }), 0);
+    Row("all stat keys", Once([this] { ok_ = ok_ && tree_->Refresh(Effort::kStats).ok(); }), 0);
+    Row("all bytes", Once([this] { ok_ = ok_ && tree_->Refresh(Effort::kBytes).ok(); }), 0);
     Row("digest of the manifest", Once([this] { ManifestDigest(tree_->manifest().files); }), 0);
     Plans();
     return ok_;
@@ -61,7 +61,7 @@ class HostBench : private HostTreeStand {
   }
 
   void NoChange() {
-    ok_ = ok_ && tree_->Refresh(Look::kChanges).ok();
+    ok_ = ok_ && tree_->Refresh(Effort::kChanges).ok();
     constexpr int kRounds = 20'000;
     std::vector<double> times;
     times.reserve(kRounds);
@@ -76,7 +76,7 @@ class HostBench : private HostTreeStand {
     std::vector<double> times;
     for (int round = 0; round < 20; ++round) {
       for (int i = 0; i < count; ++i) Write(Name(i), std::to_string(round));
-      times.push_back(Once([this] { ok_ = tree_->Refresh(Look::kChanges).ok() && ok_; }));
+      times.push_back(Once([this] { ok_ = tree_->Refresh(Effort::kChanges).ok() && ok_; }));
     }
     std::sort(times.begin(), times.end());
     Row("look after " + std::to_string(count) + " edits", times[times.size() / 2], 0);

@@ -98,7 +98,7 @@ TEST_P(HostTreeRandomTest, EveryLookShowsWhatIsThere) {
     if (tree_->Unchanged()) {
       ASSERT_EQ(tree_->manifest().files, Truth()) << "round " << round;
     }
-    ASSERT_EQ(Now(random.Below(20) == 0 ? Look::kStats : Look::kChanges).files, Truth())
+    ASSERT_EQ(Now(random.Below(20) == 0 ? Effort::kStats : Effort::kChanges).files, Truth())
         << "round " << round;
   }
 }

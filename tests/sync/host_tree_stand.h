@@ -64,8 +64,8 @@ class HostTreeStand {
   }
 
   // The manifest after a Refresh.
-  const Manifest& Now(Look look = Look::kChanges) {
-    const absl::Status status = tree_->Refresh(look);
+  const Manifest& Now(Effort effort = Effort::kChanges) {
+    const absl::Status status = tree_->Refresh(effort);
     EXPECT_TRUE(status.ok()) << status;
     return tree_->manifest();
   }

@@ -28,7 +28,7 @@ RelPath Path(std::string_view text) { return *RelPath::Parse(text); }
 
 class HostTreeTest : public ::testing::Test, protected HostTreeStand {
  protected:
-  void ExpectTruth(Look look = Look::kChanges) { EXPECT_EQ(Now(look).files, Truth()); }
+  void ExpectTruth(Effort effort = Effort::kChanges) { EXPECT_EQ(Now(effort).files, Truth()); }
   std::optional<Oddity> OddityOf(const std::string& name) {
     const auto found = tree_->manifest().oddities.find(name);
     return found == tree_->manifest().oddities.end() ? std::nullopt : std::optional(found->second);
@@ -74,7 +74,7 @@ TEST_F(HostTreeTest, GenerationStandsWhileContentsStand) {
   Write("a", "1");
   chmod(At("a").c_str(), 0600);
   Now();
-  Now(Look::kBytes);
+  Now(Effort::kBytes);
   EXPECT_EQ(tree_->generation(), generation);
 }
 
@@ -271,7 +271,7 @@ TEST_F(HostTreeTest, SeesStoresThroughAMappingOnceItIsClosed) {
     void* const map = mmap(nullptr, 6, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
     ASSERT_NE(map, MAP_FAILED);
     static_cast<char*>(map)[0] = 'x';
-    Now(Look::kBytes);
+    Now(Effort::kBytes);
     static_cast<char*>(map)[1] = 'y';  // onto a page that is dirty already: no new time, no notice
     ASSERT_EQ(munmap(map, 6), 0);
   }
@@ -286,11 +286,11 @@ TEST_F(HostTreeTest, ANoticeIsNotForgottenByAScanOfTimes) {
   void* const map = mmap(nullptr, 6, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
   ASSERT_NE(map, MAP_FAILED);
   static_cast<char*>(map)[0] = 'x';
-  Now(Look::kBytes);
+  Now(Effort::kBytes);
   static_cast<char*>(map)[1] = 'y';
   ASSERT_EQ(munmap(map, 6), 0);
   Fd(open(At("a").c_str(), O_WRONLY | O_CLOEXEC)).reset();
-  EXPECT_EQ(Now(Look::kStats).files.at(Path("a")), Bytes("xyfore"));
+  EXPECT_EQ(Now(Effort::kStats).files.at(Path("a")), Bytes("xyfore"));
 }
 
 TEST_F(HostTreeTest, LostNoticesMakeItLookAtEverything) {
@@ -326,7 +326,7 @@ TEST_F(HostTreeTest, WithoutEnoughWatchesItScans) {
   EXPECT_FALSE(tree_->Unchanged());
   ExpectTruth();
   fs::remove_all(At("a/b"));
-  Now(Look::kBytes);
+  Now(Effort::kBytes);
   EXPECT_TRUE(tree_->watching());
   EXPECT_TRUE(tree_->Unchanged());
   Write("g/h", "one directory more than there are watches");
@@ -352,16 +352,16 @@ TEST_F(HostTreeTest, RefusesARootThatMovedOrWasReplaced) {
   Now();
   fs::rename(At(""), Outside("moved"));
   EXPECT_FALSE(tree_->Unchanged());
-  EXPECT_EQ(ReasonOf(tree_->Refresh(Look::kChanges)), Reason::k_SYNC_FAILED);
+  EXPECT_EQ(ReasonOf(tree_->Refresh(Effort::kChanges)), Reason::k_SYNC_FAILED);
   fs::create_directory(At(""));
-  EXPECT_FALSE(tree_->Refresh(Look::kChanges).ok());
+  EXPECT_FALSE(tree_->Refresh(Effort::kChanges).ok());
   fs::remove(At(""));
   WriteFile(Outside("moved/a"), "2");
   fs::rename(Outside("moved"), At(""));
   ExpectTruth();
   fs::remove_all(At(""));
-  EXPECT_FALSE(tree_->Refresh(Look::kChanges).ok());
-  EXPECT_FALSE(tree_->Refresh(Look::kChanges).ok());
+  EXPECT_FALSE(tree_->Refresh(Effort::kChanges).ok());
+  EXPECT_FALSE(tree_->Refresh(Effort::kChanges).ok());
 }
 
 TEST_F(HostTreeTest, HoldsTheLimitsOfTheMount) {
@@ -372,7 +372,7 @@ TEST_F(HostTreeTest, HoldsTheLimitsOfTheMount) {
   Open();
   Now();
   Write("d", "1");
-  EXPECT_EQ(ReasonOf(tree_->Refresh(Look::kChanges)), Reason::k_SYNC_FAILED);
+  EXPECT_EQ(ReasonOf(tree_->Refresh(Effort::kChanges)), Reason::k_SYNC_FAILED);
   EXPECT_FALSE(tree_->Unchanged());
   fs::remove(At("d"));
   ExpectTruth();
@@ -382,7 +382,7 @@ TEST_F(HostTreeTest, HoldsTheLimitsOfTheMount) {
   Write("a", "123456");
   ExpectTruth();
   Write("b", "12345");
-  const absl::Status status = tree_->Refresh(Look::kChanges);
+  const absl::Status status = tree_->Refresh(Effort::kChanges);
   EXPECT_NE(status.message().find("bytes"), std::string::npos) << status;
   Write("b", "");
   ExpectTruth();
@@ -392,7 +392,7 @@ TEST_F(HostTreeTest, AHugeTreeIsGivenUpEarly) {
   mount_.max_files = 2;
   for (int i = 0; i < 50; ++i) Write("d" + std::to_string(i) + "/f", "1");
   Open();
-  EXPECT_FALSE(tree_->Refresh(Look::kChanges).ok());
+  EXPECT_FALSE(tree_->Refresh(Effort::kChanges).ok());
   EXPECT_LE(tree_->manifest().files.size(), 3u);
 }
 
@@ -452,8 +452,8 @@ TEST_F(HostTreeTest, RemembersFilesOfAnEarlierLife) {
   EXPECT_EQ(Now().files.at(Path("a")), remembered);
   EXPECT_EQ(tree_->manifest().files.at(Path("b")), Bytes("2"));
   EXPECT_EQ(tree_->TrustedKey(Path("a")), KeyOf(seen));
-  EXPECT_EQ(Now(Look::kStats).files.at(Path("a")), remembered);
-  EXPECT_EQ(Now(Look::kBytes).files.at(Path("a")), Bytes("1"));
+  EXPECT_EQ(Now(Effort::kStats).files.at(Path("a")), remembered);
+  EXPECT_EQ(Now(Effort::kBytes).files.at(Path("a")), Bytes("1"));
 }
 
 TEST_F(HostTreeTest, FreshFilesAreNotRememberedByTheirKeys) {
