@@ -17,9 +17,9 @@
 namespace hermes::sync {
 namespace {
 
-// In the suite a seeded sample, with HERMES_DEEP all points.
-constexpr int kSampledPoints = 200;
-constexpr int kSampledCuts = 600;
+// Of each case: in the suite a seeded sample, with HERMES_DEEP all points.
+constexpr int kSampledPoints = 12;
+constexpr int kSampledCuts = 35;
 bool Deep() { return std::getenv("HERMES_DEEP") != nullptr; }
 
 // What the file system can't do.
@@ -164,32 +164,37 @@ int CountEffects(const Case& what) {
   return effects;
 }
 
-TEST(LandCrashTest, EachFileIsOldOrNewAndComesBackWhereverItIsKilled) {
-  std::vector<Case> cases = Cases();
+class LandCrashTest : public ::testing::TestWithParam<Case> {};
+class LandPowerCutTest : public ::testing::TestWithParam<Case> {};
+
+std::string NameOf(const ::testing::TestParamInfo<Case>& info) {
+  std::string name = info.param.name();
+  std::erase(name, ' ');
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(Cases, LandCrashTest, ::testing::ValuesIn(Cases()), NameOf);
+INSTANTIATE_TEST_SUITE_P(Cases, LandPowerCutTest, ::testing::ValuesIn(Cases()), NameOf);
+
+TEST_P(LandCrashTest, EachFileIsOldOrNewAndComesBackWhereverItIsKilled) {
+  const Case& what = GetParam();
   if (!Deep()) {
-    std::vector<int> effects;
-    for (const Case& what : cases) effects.push_back(CountEffects(what));
+    const auto effects = static_cast<unsigned>(CountEffects(what));
     std::mt19937 random(20261120);
-    for (int i = 0; i < kSampledPoints && !::testing::Test::HasFailure(); ++i) {
-      size_t which = random() % cases.size();
-      int n = static_cast<int>(random() % static_cast<unsigned>(effects[which]));
-      int m = static_cast<int>(random() % static_cast<unsigned>(effects[which]));
-      KillTwice(cases[which], n, random() % 2 == 0 ? kNever : m);
+    for (int i = 0; i < kSampledPoints && !HasFailure(); ++i) {
+      int n = static_cast<int>(random() % effects);
+      int m = static_cast<int>(random() % effects);
+      KillTwice(what, n, random() % 2 == 0 ? kNever : m);
     }
     return;
   }
   int points = 0;
-  for (const Case& what : cases) {
-    for (int n = 0; !::testing::Test::HasFailure(); ++n) {
-      ++points;
-      if (KillTwice(what, n, kNever).job) break;
-      for (int m = 0; !KillTwice(what, n, m).replay && !::testing::Test::HasFailure(); ++m) {
-        ++points;
-      }
-    }
+  for (int n = 0; !HasFailure(); ++n) {
+    ++points;
+    if (KillTwice(what, n, kNever).job) break;
+    for (int m = 0; !KillTwice(what, n, m).replay && !HasFailure(); ++m) ++points;
   }
   std::printf("%d kill points\n", points);
-  EXPECT_GE(points, 2000);
+  EXPECT_GE(points, 120);  // 2,000 of all cases
 }
 
 // All calls from the n-th effect on fail, as they do on a device that went away.
@@ -225,34 +230,30 @@ void CutPowerTwice(const Case& what, int n, int m, uint64_t seed) {
   EXPECT_EQ(Describe(FilesOf(ReadTree(fs, mem.root()))), Describe(FilesOf(what.scenario->before)));
 }
 
-TEST(LandPowerCutTest, EachFileIsOldOrNewAndComesBackWhateverWasNotSynced) {
-  std::vector<Case> cases = Cases();
-  std::vector<int> effects;
-  for (const Case& what : cases) effects.push_back(CountEffects(what));
+TEST_P(LandPowerCutTest, EachFileIsOldOrNewAndComesBackWhateverWasNotSynced) {
+  const Case& what = GetParam();
+  const auto points = static_cast<unsigned>(CountEffects(what) + 1);
   std::mt19937_64 random(4711);
   if (!Deep()) {
-    for (int i = 0; i < kSampledCuts && !::testing::Test::HasFailure(); ++i) {
-      size_t which = random() % cases.size();
-      int n = static_cast<int>(random() % static_cast<unsigned>(effects[which] + 1));
-      int m = static_cast<int>(random() % static_cast<unsigned>(effects[which] + 1));
-      CutPowerTwice(cases[which], n, random() % 2 == 0 ? kNever : m, random());
+    for (int i = 0; i < kSampledCuts && !HasFailure(); ++i) {
+      int n = static_cast<int>(random() % points);
+      int m = static_cast<int>(random() % points);
+      CutPowerTwice(what, n, random() % 2 == 0 ? kNever : m, random());
     }
     return;
   }
   int cuts = 0;
-  for (size_t which = 0; which < cases.size(); ++which) {
-    for (int n = 0; n <= effects[which]; ++n) {
-      for (int round = 0; round < 40 && !::testing::Test::HasFailure(); ++round, ++cuts) {
-        int m = static_cast<int>(random() % static_cast<unsigned>(effects[which] + 1));
-        CutPowerTwice(cases[which], n, round % 2 == 0 ? kNever : m, random());
-      }
+  for (unsigned n = 0; n < points; ++n) {
+    for (int round = 0; round < 40 && !HasFailure(); ++round, ++cuts) {
+      int m = static_cast<int>(random() % points);
+      CutPowerTwice(what, static_cast<int>(n), round % 2 == 0 ? kNever : m, random());
     }
   }
   std::printf("%d power cuts\n", cuts);
 }
 
 // What was reported as landed is landed: a cut right behind it takes nothing of it away.
-TEST(LandPowerCutTest, WhatWasReportedStaysThroughAPowerCut) {
+TEST(LandDurabilityTest, WhatWasReportedStaysThroughAPowerCut) {
   for (const Scenario& scenario : Scenarios()) {
     for (uint64_t seed = 0; seed < 50; ++seed) {
       SCOPED_TRACE(std::string(scenario.name) + " seed " + std::to_string(seed));
