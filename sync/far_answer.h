@@ -70,6 +70,8 @@ class FarAnswer {
   absl::StatusOr<RemoteLook> TakeLook(std::optional<Digest> expected);
   absl::StatusOr<std::vector<Placed>> TakePlaced();
 
+  const std::string& mark() const { return question_.mark; }
+
   // What tools said: bytes of anybody, to be escaped where they are shown.
   const std::string& text() const { return text_; }
 

@@ -49,10 +49,9 @@ class Parser {
     const std::string* above = nullptr;
     // Bytewise order puts "a-b" between "a" and "a/b": so each directory above is looked up.
     for (const auto& [path, content] : files_) {
-      for (std::string_view up = path.parent(); !up.empty();) {
-        const RelPath directory = *RelPath::Parse(up);
-        if (files_.contains(directory)) above = &path.str();
-        up = directory.parent();
+      for (size_t slash = path.str().rfind('/'); slash != std::string::npos && slash > 0;
+           slash = path.str().rfind('/', slash - 1)) {
+        if (files_.contains(*RelPath::Parse(path.str().substr(0, slash)))) above = &path.str();
       }
     }
     if (above != nullptr) return Malformed("a file below another file");

@@ -150,5 +150,15 @@ TEST(ManifestTest, RelatesNamesPartByPart) {
   EXPECT_FALSE(Related("a/b", "a/c"));
 }
 
+TEST(ManifestTest, FindsAFileFarAboveAnother) {
+  std::string deep = std::string(40, 'a');
+  for (int i = 0; i < 60; ++i) deep += "/" + std::string(40, 'b');
+  FileMap files;
+  files.emplace(*RelPath::Parse(deep), Content{DigestOf("x"), 0, false});
+  EXPECT_TRUE(ParseManifest(CanonicalText(files), 10).ok());
+  files.emplace(*RelPath::Parse(std::string(40, 'a')), Content{DigestOf("y"), 0, true});
+  EXPECT_EQ(ReasonOf(ParseManifest(CanonicalText(files), 10).status()), Reason::k_SYNC_FAILED);
+}
+
 }  // namespace
 }  // namespace hermes::sync

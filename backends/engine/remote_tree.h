@@ -1,0 +1,25 @@
+#pragma once
+
+// RemoteTrees over what an engine has. They are asked over one stream for each question. They
+// belong to whoever syncs; loop thread.
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "backends/backend.h"
+#include "daemon/runtime/clock.h"
+#include "daemon/runtime/random.h"
+#include "sync/remote_tree.h"
+
+namespace hermes {
+
+struct RemoteTreeDeps {  // outlive the tree
+  Clock& clock;
+  Random& random;
+};
+
+// Level B: needs sh, find, sort, sed, tar and sha256sum (or shasum, or openssl) over there.
+std::unique_ptr<sync::RemoteTree> MakeShellTree(RemoteTreeDeps deps,
+                                                std::shared_ptr<Sandbox> sandbox);
+
+}  // namespace hermes

@@ -1,0 +1,56 @@
+#include "backends/engine/sent_file.h"
+
+#include <algorithm>
+#include <string>
+
+#include "sync/ignore.h"
+
+namespace hermes {
+namespace {
+
+constexpr size_t kPadBytes = 16 << 10;
+
+}  // namespace
+
+Task<SentFile> SendFile(FarTalk* talk, sync::BlobSource* source, size_t index, uint64_t size) {
+  SentFile sent;
+  sync::Hasher hasher;
+  uint64_t left = size;
+  bool extra = false;
+  for (;;) {
+    const sync::BlobSource::Blob blob = co_await source->Read(index);
+    sent.whole = !blob.failed;
+    if (blob.bytes.empty()) break;
+    const std::string_view part = std::string_view(blob.bytes).substr(0, left);
+    extra = extra || part.size() < blob.bytes.size();
+    left -= part.size();
+    hasher.Update(part);
+    co_await talk->Write(part);
+    if (talk->broken()) co_return SentFile{};
+  }
+  sent.whole = sent.whole && left == 0 && !extra;
+  sent.digest = hasher.Finish();
+  const std::string pad(std::min<uint64_t>(left, kPadBytes), '\0');
+  while (left > 0 && !talk->broken()) {
+    const std::string_view part = std::string_view(pad).substr(0, left);
+    left -= part.size();
+    co_await talk->Write(part);
+  }
+  co_return sent;
+}
+
+Lane LaneFor(const sync::RemoteApply& apply) {
+  uint64_t bytes = 0;
+  for (const sync::RemoteChange& change : apply.changes) {
+    if (change.wanted) bytes += change.wanted->size;
+  }
+  return bytes > kMaxCommandLaneBytes ? Lane::kBulk : Lane::kCommand;
+}
+
+void DropIgnored(const sync::RemoteRoot& root, sync::RemoteLook* look) {
+  const sync::IgnoreList ignore(root.ignore);
+  std::erase_if(look->manifest.oddities,
+                [&ignore](const auto& odd) { return ignore.Ignores(odd.first); });
+}
+
+}  // namespace hermes

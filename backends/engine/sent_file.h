@@ -1,0 +1,27 @@
+#pragma once
+
+// What RemoteTrees of both levels do alike: sending one file of a push, choosing a lane. Loop
+// thread.
+
+#include <cstdint>
+
+#include "backends/backend.h"
+#include "backends/engine/far_talk.h"
+#include "sync/remote_tree.h"
+
+namespace hermes {
+
+struct SentFile {
+  bool whole = false;   // the source says that it is a version of the file
+  sync::Digest digest;  // of the bytes that went out
+};
+
+// Exactly `size` bytes go out, whatever the source gives. All outlive the call.
+Task<SentFile> SendFile(FarTalk* talk, sync::BlobSource* source, size_t index, uint64_t size);
+
+Lane LaneFor(const sync::RemoteApply& apply);
+
+// A far end may tell of oddities where nothing counts.
+void DropIgnored(const sync::RemoteRoot& root, sync::RemoteLook* look);
+
+}  // namespace hermes
