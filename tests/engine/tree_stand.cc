@@ -186,7 +186,7 @@ sync::Manifest TreeStand::HostManifest(const std::string& path, std::vector<std:
   absl::StatusOr<sync::HostRoot> root = sync::HostRoot::Open(mount, {});
   EXPECT_TRUE(root.ok()) << root.status();
   sync::HostTree tree({.root = &*root, .clock = &clock_, .mount = mount, .max_watches = 0});
-  const absl::Status status = tree.Refresh(sync::Look::kBytes);
+  const absl::Status status = tree.Refresh(sync::Effort::kBytes);
   EXPECT_TRUE(status.ok()) << status;
   return tree.manifest();
 }
