@@ -3,6 +3,7 @@
 // RemoteTrees over what an engine has. They are asked over one stream for each question. They
 // belong to whoever syncs; loop thread.
 
+#include <functional>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -21,5 +22,11 @@ struct RemoteTreeDeps {  // outlive the tree
 // Level B: needs sh, find, sort, sed, tar and sha256sum (or shasum, or openssl) over there.
 std::unique_ptr<sync::RemoteTree> MakeShellTree(RemoteTreeDeps deps,
                                                 std::shared_ptr<Sandbox> sandbox);
+
+// Opens a stream to a `hermes-runner files`.
+using OpenFiles = std::function<Task<absl::StatusOr<std::unique_ptr<Stream>>>(Lane lane)>;
+
+// Level A.
+std::unique_ptr<sync::RemoteTree> MakeRunnerTree(RemoteTreeDeps deps, OpenFiles open);
 
 }  // namespace hermes

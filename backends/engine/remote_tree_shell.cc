@@ -6,10 +6,9 @@
 #include "backends/engine/far_talk.h"
 #include "backends/engine/plain_text.h"
 #include "backends/engine/remote_tree.h"
-#include "backends/engine/sent_file.h"
+#include "backends/engine/remote_tree_common.h"
 #include "daemon/runtime/status.h"
 #include "sync/shell_tree.h"
-#include "sync/tar_join.h"
 #include "sync/tar_writer.h"
 
 namespace hermes {
@@ -26,18 +25,6 @@ using sync::ShellBlob;
 
 constexpr size_t kMarkBytes = 8;   // random ones
 constexpr size_t kStageBytes = 8;  // of a stage's name
-
-// Bytes of several streams on their way to where one is wanted.
-struct Joining {
-  sync::TarJoin join;
-  sync::RemoteTree::TakeBytes take;
-};
-
-Task<absl::Status> Forward(Joining* joining, std::string_view bytes) {
-  const std::string joined = joining->join.Feed(bytes);
-  if (joined.empty()) co_return absl::OkStatus();
-  co_return co_await joining->take(joined);
-}
 
 // One apply on its way: what was sent so far.
 struct Sending {
@@ -90,7 +77,7 @@ class ShellTree : public sync::RemoteTree {
   }
 
   Task<absl::Status> Fetch(RemoteRoot root, std::vector<RelPath> names, TakeBytes take) override {
-    Joining joining{.join = {}, .take = take};
+    Fetching fetching{.join = {}, .take = take};
     const Lane lane = names.size() > kMaxCommandLaneFiles ? Lane::kBulk : Lane::kCommand;
     for (std::span<const RelPath> rest = names; !rest.empty();) {
       const size_t count = sync::ShellFetchCount(rest);
@@ -98,10 +85,7 @@ class ShellTree : public sync::RemoteTree {
       CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk, co_await Open(lane));
       co_await talk->Write(plain::Framed(sync::kShellReadAll));
       co_await talk->Write(sync::ShellFetchText(answer.mark(), root, rest.first(count)));
-      CO_RETURN_IF_ERROR(co_await talk->Ask(
-          &answer, [&joining](std::string_view bytes) { return Forward(&joining, bytes); }));
-      if (!joining.join.EndStream())
-        co_return Error(Reason::k_BACKEND_UNREACHABLE, "the far side's archive was cut short");
+      CO_RETURN_IF_ERROR(co_await FetchPart(talk.get(), &answer, &fetching));
       rest = rest.subspan(count);
     }
     co_return co_await take(sync::TarEnd());

@@ -1,14 +1,21 @@
-#include "backends/engine/sent_file.h"
+#include "backends/engine/remote_tree_common.h"
 
 #include <algorithm>
 #include <string>
 
+#include "daemon/runtime/status.h"
 #include "sync/ignore.h"
 
 namespace hermes {
 namespace {
 
 constexpr size_t kPadBytes = 16 << 10;
+
+Task<absl::Status> Forward(Fetching* fetching, std::string_view bytes) {
+  const std::string joined = fetching->join.Feed(bytes);
+  if (joined.empty()) co_return absl::OkStatus();
+  co_return co_await fetching->take(joined);
+}
 
 }  // namespace
 
@@ -37,6 +44,13 @@ Task<SentFile> SendFile(FarTalk* talk, sync::BlobSource* source, size_t index, u
     co_await talk->Write(part);
   }
   co_return sent;
+}
+
+Task<absl::Status> FetchPart(FarTalk* talk, sync::FarAnswer* answer, Fetching* fetching) {
+  CO_RETURN_IF_ERROR(co_await talk->Ask(
+      answer, [fetching](std::string_view bytes) { return Forward(fetching, bytes); }));
+  if (fetching->join.EndStream()) co_return absl::OkStatus();
+  co_return Error(Reason::k_BACKEND_UNREACHABLE, "the far side's archive was cut short");
 }
 
 Lane LaneFor(const sync::RemoteApply& apply) {

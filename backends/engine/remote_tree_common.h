@@ -1,13 +1,13 @@
 #pragma once
 
-// What RemoteTrees of both levels do alike: sending one file of a push, choosing a lane. Loop
-// thread.
+// What RemoteTrees of both levels do alike. Loop thread.
 
 #include <cstdint>
 
 #include "backends/backend.h"
 #include "backends/engine/far_talk.h"
 #include "sync/remote_tree.h"
+#include "sync/tar_join.h"
 
 namespace hermes {
 
@@ -18,6 +18,14 @@ struct SentFile {
 
 // Exactly `size` bytes go out, whatever the source gives. All outlive the call.
 Task<SentFile> SendFile(FarTalk* talk, sync::BlobSource* source, size_t index, uint64_t size);
+
+// One fetch: what comes over one or several streams goes on as one archive.
+struct Fetching {
+  sync::TarJoin join;
+  sync::RemoteTree::TakeBytes take;
+};
+// Asks for one part of it. BACKEND_UNREACHABLE: its archive was cut short. All outlive the call.
+Task<absl::Status> FetchPart(FarTalk* talk, sync::FarAnswer* answer, Fetching* fetching);
 
 Lane LaneFor(const sync::RemoteApply& apply);
 

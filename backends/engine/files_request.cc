@@ -1,0 +1,82 @@
+#include "backends/engine/files_request.h"
+
+#include "backends/engine/frames.h"
+
+namespace hermes {
+namespace {
+
+constexpr size_t kLengthBytes = 4;
+
+// One request; its length is known at the end.
+class Request {
+ public:
+  Request(FilesVerb verb, std::string_view mark, const sync::RemoteRoot& root) {
+    to.U32(0);
+    to.U8(static_cast<uint8_t>(verb));
+    to.Str(mark);
+    to.Str(root.path);
+    to.Str(root.only ? root.only->str() : "");
+    to.U32(static_cast<uint32_t>(root.ignore.size()));
+    for (const std::string& pattern : root.ignore) to.Str(pattern);
+    to.U64(root.max_file_bytes);
+  }
+  std::string End() {
+    const size_t length = bytes_.size() - kLengthBytes;
+    for (size_t i = 0; i < kLengthBytes; ++i) bytes_[i] = static_cast<char>(length >> (8 * i));
+    return std::move(bytes_);
+  }
+
+ private:
+  std::string bytes_;
+
+ public:
+  frames::Writer to{bytes_};
+};
+
+std::string Word(const sync::MaybeContent& content) {
+  if (!content) return "";
+  return sync::Hex(content->digest) + (content->executable ? 'x' : '-');
+}
+
+}  // namespace
+
+std::string LookRequest(std::string_view mark, const sync::RemoteRoot& root,
+                        const std::optional<sync::Digest>& expected) {
+  Request request(FilesVerb::kLook, mark, root);
+  request.to.Str(expected ? sync::Hex(*expected) : "");
+  return request.End();
+}
+
+std::string ApplyRequest(std::string_view mark, const sync::RemoteApply& apply) {
+  Request request(FilesVerb::kApply, mark, apply.root);
+  request.to.Str(apply.epoch);
+  request.to.U8(apply.secret ? 1 : 0);
+  request.to.U32(static_cast<uint32_t>(apply.changes.size()));
+  for (const sync::RemoteChange& change : apply.changes) {
+    request.to.Str(change.path.str());
+    request.to.Str(Word(change.expected));
+    request.to.U8(change.wanted ? 1 : 0);
+    if (!change.wanted) continue;
+    request.to.U64(change.wanted->size);
+    request.to.U8(change.wanted->executable ? 1 : 0);
+  }
+  return request.End();
+}
+
+std::string FetchRequest(std::string_view mark, const sync::RemoteRoot& root,
+                         const std::vector<sync::RelPath>& names) {
+  Request request(FilesVerb::kFetch, mark, root);
+  request.to.U32(static_cast<uint32_t>(names.size()));
+  for (const sync::RelPath& name : names) request.to.Str(name.str());
+  return request.End();
+}
+
+std::string FileTrailer(bool good, const sync::Digest& digest) {
+  std::string bytes;
+  frames::Writer to(bytes);
+  to.U8(good ? 1 : 0);
+  to.Raw(std::string_view(reinterpret_cast<const char*>(digest.bytes.data()), digest.bytes.size()));
+  return bytes;
+}
+
+}  // namespace hermes

@@ -1,0 +1,85 @@
+#include <utility>
+
+#include "backends/engine/far_talk.h"
+#include "backends/engine/files_request.h"
+#include "backends/engine/remote_tree.h"
+#include "backends/engine/remote_tree_common.h"
+#include "daemon/runtime/status.h"
+#include "sync/tar_writer.h"
+
+namespace hermes {
+namespace {
+
+using sync::FarAnswer;
+using sync::FarVerb;
+using sync::RemoteApply;
+using sync::RemoteLook;
+using sync::RemoteRoot;
+
+constexpr size_t kMarkBytes = 8;  // random ones
+
+class RunnerTree : public sync::RemoteTree {
+ public:
+  RunnerTree(RemoteTreeDeps deps, OpenFiles open) : deps_(deps), open_(std::move(open)) {}
+
+  Task<absl::StatusOr<RemoteLook>> Look(RemoteRoot root,
+                                        std::optional<sync::Digest> expected) override {
+    FarAnswer answer({.verb = FarVerb::kLook, .mark = NewMark(), .max_files = kMaxFarFiles});
+    CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk,
+                        co_await Begin(LookRequest(answer.mark(), root, expected), Lane::kCommand));
+    CO_RETURN_IF_ERROR(co_await talk->Ask(&answer));
+    CO_ASSIGN_OR_RETURN(RemoteLook look, answer.TakeLook(expected));
+    DropIgnored(root, &look);
+    co_return look;
+  }
+
+  Task<absl::StatusOr<std::vector<sync::Placed>>> Apply(RemoteApply apply) override {
+    FarAnswer answer({.verb = FarVerb::kApply, .mark = NewMark(), .changes = apply.changes.size()});
+    CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk,
+                        co_await Begin(ApplyRequest(answer.mark(), apply), LaneFor(apply)));
+    for (size_t i = 0; i < apply.changes.size() && !talk->broken(); ++i) {
+      const sync::MaybeContent& wanted = apply.changes[i].wanted;
+      if (!wanted) continue;
+      const SentFile sent = co_await SendFile(talk.get(), apply.source, i, wanted->size);
+      const bool good = sent.whole && sent.digest == wanted->digest;
+      co_await talk->Write(FileTrailer(good, sent.digest));
+    }
+    CO_RETURN_IF_ERROR(co_await talk->Ask(&answer));
+    co_return answer.TakePlaced();
+  }
+
+  Task<absl::Status> Fetch(RemoteRoot root, std::vector<sync::RelPath> names,
+                           TakeBytes take) override {
+    if (names.empty()) co_return co_await take(sync::TarEnd());
+    FarAnswer answer({.verb = FarVerb::kFetch, .mark = NewMark()});
+    const Lane lane = names.size() > kMaxCommandLaneFiles ? Lane::kBulk : Lane::kCommand;
+    CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk,
+                        co_await Begin(FetchRequest(answer.mark(), root, names), lane));
+    Fetching fetching{.join = {}, .take = take};
+    CO_RETURN_IF_ERROR(co_await FetchPart(talk.get(), &answer, &fetching));
+    co_return co_await take(sync::TarEnd());
+  }
+
+ private:
+  std::string NewMark() { return "@" + deps_.random.Hex(kMarkBytes); }
+
+  Task<absl::StatusOr<std::unique_ptr<FarTalk>>> Begin(std::string request, Lane lane) {
+    if (request.size() > kMaxFilesRequest)
+      co_return Error(Reason::k_SYNC_FAILED, "too many files for one request");
+    CO_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream, co_await open_(lane));
+    auto talk = std::make_unique<FarTalk>(deps_.clock, std::move(stream));
+    co_await talk->Write(request);
+    co_return talk;
+  }
+
+  RemoteTreeDeps deps_;
+  const OpenFiles open_;
+};
+
+}  // namespace
+
+std::unique_ptr<sync::RemoteTree> MakeRunnerTree(RemoteTreeDeps deps, OpenFiles open) {
+  return std::make_unique<RunnerTree>(deps, std::move(open));
+}
+
+}  // namespace hermes
