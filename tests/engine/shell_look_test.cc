@@ -6,7 +6,10 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <map>
 #include <random>
+#include <set>
+#include <string>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -215,12 +218,39 @@ TEST_P(ShellLook, PassesOverWhatALoginShellSays) {
 TEST_P(ShellLook, SaysWhichToolIsMissing) {
   if (GetParam().busybox) GTEST_SKIP() << "a busybox takes its applets for its own";
   Write(Far("a"), "1");
-  for (const char* tool : {"find", "sha256sum"}) {
-    sandbox().without = tool;
+  const std::set<std::string> digests = {"sha256sum", "shasum", "openssl"};
+  for (const auto& [tool, without] :
+       std::map<std::string, std::set<std::string>>{{"find", {"find"}}, {"sha256sum", digests}}) {
+    sandbox().without = without;
     const absl::Status status = Look().status();
     EXPECT_EQ(ReasonOf(status), Reason::k_CAPABILITY_MISSING) << status;
     EXPECT_THAT(std::string(status.message()), HasSubstr(tool));
   }
+}
+
+TEST_P(ShellLook, TakesAnotherDigestToolIfNeedBe) {
+  if (GetParam().busybox) GTEST_SKIP() << "a busybox takes its applets for its own";
+  Write(Far("a b"), "1");
+  Write(Far("d/cr\r"), "2", true);
+  for (const char* tool : {"shasum", "openssl"}) {
+    if (!fs::exists(std::string("/usr/bin/") + tool)) continue;
+    sandbox().without = {"sha256sum", "shasum", "openssl"};
+    sandbox().without.erase(tool);
+    EXPECT_EQ(MustLook().manifest, HostManifest(Far())) << tool;
+  }
+}
+
+TEST_P(ShellLook, DoesNotEnterAnotherFileSystem) {
+  if (std::system("unshare -m true 2>/dev/null") != 0) GTEST_SKIP() << "no mounts of our own here";
+  Write(Far("a"), "1");
+  fs::create_directories(Far("d/mount \tpoint"));
+  Write(base_ + "/mount.sh", "mount -t tmpfs none '" + Far("d/mount \tpoint") + "' || exit 1\n>'" +
+                                 Far("d/mount \tpoint/below") + "'\nexec \"$@\"\n");
+  sandbox().words = {"/usr/bin/unshare", "-m", "/bin/sh", base_ + "/mount.sh"};
+  const Manifest found = MustLook().manifest;
+  EXPECT_EQ(found.files.size(), 1u);
+  EXPECT_EQ(found.oddities.size(), 1u);
+  EXPECT_EQ(found.oddities.at("d/mount \tpoint"), Oddity::kOtherFileSystem);
 }
 
 INSTANTIATE_TEST_SUITE_P(Userlands, ShellLook, testing::ValuesIn(Userlands()), NameOfUserland);

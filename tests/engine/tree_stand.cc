@@ -105,11 +105,11 @@ std::string ShellSandbox::BinWithout() const {
   fs::remove_all(bin);
   fs::create_directory(bin);
   fs::create_symlink(home_ + "/bin/sh", bin + "/sh");
-  for (const char* tool : {"cat", "cp", "chmod", "dd", "find", "mkdir", "mv", "openssl", "paste",
-                           "rm", "sed", "sha256sum", "sort", "tar", "tr", "uniq", "wc", "xargs"}) {
-    if (without == tool || (without == "sha256sum" && std::string(tool) == "openssl")) continue;
+  for (const char* tool :
+       {"cat", "cp", "chmod", "dd", "find", "mkdir", "mv", "openssl", "paste", "rm", "sed",
+        "sha256sum", "shasum", "sort", "tar", "tr", "uniq", "wc", "xargs"}) {
     const std::string path = std::string("/usr/bin/") + tool;
-    fs::create_symlink(fs::exists(path) ? path : std::string("/bin/") + tool, bin + "/" + tool);
+    if (!without.contains(tool) && fs::exists(path)) fs::create_symlink(path, bin + "/" + tool);
   }
   return bin;
 }

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,8 +51,7 @@ class ShellSandbox : public Sandbox {
   std::optional<Lane> lane;
   // The next stream's input ends after so many bytes, as if the connection broke.
   std::optional<uint64_t> cut_after;
-  // A tool that is missing there; no tool that could do instead is there either.
-  std::string without = {};
+  std::set<std::string> without;   // tools that are missing there; empty: all are there
   std::string before = {};         // said by a login shell before anything else
   std::vector<std::string> words;  // before the shell: as another account, in another namespace
 
