@@ -92,8 +92,6 @@ std::string_view OddityName(Oddity oddity) {
   return "";
 }
 
-bool HasPlainName(std::string_view path) { return path.find_first_of("\n\\") == path.npos; }
-
 std::string CanonicalText(const FileMap& files) {
   std::string text;
   AppendGroup(files, true, &text);

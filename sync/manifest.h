@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "sync/content.h"
+#include "sync/name_rules.h"
 #include "sync/rel_path.h"
 
 namespace hermes::sync {
@@ -34,9 +35,6 @@ struct Manifest {
                                            // that is below it
   bool operator==(const Manifest&) const = default;
 };
-
-// False for a name that the canonical text leaves out: it has a newline or a backslash.
-bool HasPlainName(std::string_view path);
 
 // For each executable file, then for each other file, sorted bytewise by name within its group, a
 // line "<64 hex>  <name>"; a line "-" between the groups. CHECKs that all names are plain.

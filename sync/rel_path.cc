@@ -17,23 +17,7 @@ std::string_view NextPart(std::string_view* rest, bool* last) {
   return part;
 }
 
-bool PartEscapes(std::string_view part) {
-  return part.empty() || part == "." || part == ".." || part.find('\0') != std::string_view::npos;
-}
-
 }  // namespace
-
-PathFault CheckPath(std::string_view text) {
-  bool too_long = text.size() > kMaxPathBytes;
-  size_t depth = 0;
-  std::string_view rest = text;
-  for (bool last = false; !last; ++depth) {
-    std::string_view part = NextPart(&rest, &last);
-    if (PartEscapes(part)) return PathFault::kEscapes;
-    too_long = too_long || part.size() > kMaxPartBytes;
-  }
-  return too_long || depth > kMaxDepth ? PathFault::kTooLong : PathFault::kNone;
-}
 
 absl::StatusOr<RelPath> RelPath::Parse(std::string_view text) {
   switch (CheckPath(text)) {

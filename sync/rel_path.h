@@ -5,27 +5,14 @@
 // so it can be walked below a held directory and never leads out of it by its text alone. Pure.
 
 #include <compare>
-#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "sync/name_rules.h"
 
 namespace hermes::sync {
-
-inline constexpr size_t kMaxPartBytes = 255;
-inline constexpr size_t kMaxPathBytes = 4096;
-inline constexpr size_t kMaxDepth = 64;
-
-// Why a text is no RelPath. Somebody who lies is told from somebody whose tree is unusual.
-enum class PathFault {
-  kNone,
-  kEscapes,  // absolute, an empty part, "." or "..", NUL: no honest tree has such a name
-  kTooLong,  // a part, the whole or the depth is over its limit: odd, yet possible
-};
-
-PathFault CheckPath(std::string_view text);
 
 class RelPath {
  public:

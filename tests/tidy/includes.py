@@ -12,11 +12,12 @@ ARROWS = {
     "backends/": ("daemon/runtime/", "sync/"),
     "backends/backend.h": ("daemon/runtime/", "sync/", "backends/ssh_spec.h"),
     "backends/engine/": ("daemon/runtime/", "sync/", "backends/backend.h"),
-    # The runner links nothing of the daemon; these three are written for both sides.
+    # The runner links nothing of the daemon; these are written for both sides.
     "backends/runner/": (
         "backends/engine/frames.h",
         "backends/engine/script.h",
         "backends/engine/shell_state.h",
+        "sync/name_rules.h",
     ),
     "daemon/core/": BELOW_CORE,
     "daemon/rpc/": BELOW_CORE + ("daemon/core/", "hermes/v1/"),
