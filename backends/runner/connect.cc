@@ -47,7 +47,7 @@ class Pump {
 };
 
 Fd StartAndConnect(const std::string& directory) {
-  pid_t child = fork();
+  pid_t child = Fork();
   if (child == 0) {
     int null = open("/dev/null", O_RDWR);
     dup2(null, STDIN_FILENO);
@@ -62,7 +62,7 @@ Fd StartAndConnect(const std::string& directory) {
 }  // namespace
 
 int ConnectMain(const std::string& directory) {
-  signal(SIGPIPE, SIG_IGN);
+  IgnoreSignal(SIGPIPE);
   Fd socket = ConnectTo(directory + "/s");
   // The one we found may just be ending, hence more than one attempt.
   for (int attempt = 0; attempt < 3 && !socket.valid(); ++attempt)

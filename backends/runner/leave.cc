@@ -40,7 +40,7 @@ bool AwaitEnd(int socket) {
 }  // namespace
 
 int LeaveMain(const std::string& directory) {
-  signal(SIGPIPE, SIG_IGN);
+  IgnoreSignal(SIGPIPE);
   if (Fd socket = ConnectTo(directory + "/s"); socket.valid()) {
     std::string words;
     frames::Writer writer(words);

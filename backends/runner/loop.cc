@@ -55,7 +55,7 @@ void Timer::Cancel() {
 }
 
 Loop::Loop() : epoll_(epoll_create1(EPOLL_CLOEXEC)) {
-  if (!epoll_.valid()) abort();
+  if (!epoll_.valid()) Die();
 }
 
 void Loop::Run(BatchEnd& batch_end) {

@@ -91,8 +91,8 @@ void LinkAskpass(const Place& place) {
 void SetProcessTraits() {
   prctl(PR_SET_DUMPABLE, 0);
   prctl(PR_SET_CHILD_SUBREAPER, 1);
-  signal(SIGPIPE, SIG_IGN);
-  signal(SIGHUP, SIG_IGN);
+  IgnoreSignal(SIGPIPE);
+  IgnoreSignal(SIGHUP);
 }
 
 rlimit RaiseOpenFiles() {
@@ -146,7 +146,7 @@ int ServeMain(const std::string& directory, const ServeOptions& options) {
                  options.idle_us);
   Fd told, tell;
   if (!MakePipe(&told, &tell)) return 1;
-  pid_t child = fork();
+  pid_t child = Fork();
   if (child < 0) return 1;
   if (child != 0) {
     tell.Reset();
@@ -157,7 +157,7 @@ int ServeMain(const std::string& directory, const ServeOptions& options) {
     return n == 1 ? 0 : 1;
   }
   setsid();
-  pid_t grandchild = fork();
+  pid_t grandchild = Fork();
   if (grandchild != 0) _exit(grandchild < 0 ? 1 : 0);
   _exit(Serve(path, {.ready = options.ready_fd, .status = tell.get(), .listening = -1},
               options.idle_us));

@@ -39,7 +39,7 @@ bool Supervised::Start(const Launch& launch) {
   Fd ours, theirs;
   if (!MakeSocketPair(SOCK_SEQPACKET, &ours, &theirs)) return false;
   pid_t runner = getpid();
-  pid_t pid = fork();
+  pid_t pid = Fork();
   if (pid < 0) return false;
   if (pid == 0) Supervise(launch, theirs.get(), runner);
   pid_ = pid;

@@ -250,7 +250,7 @@ void Supervise(const Launch& launch, int socket_fd, pid_t runner) {
   if (getppid() != runner) _exit(1);
   Fd status_read, status_write;
   if (!MakePipe(&status_read, &status_write)) _exit(1);
-  pid_t leader = fork();
+  pid_t leader = Fork();
   if (leader == 0) Become(launch, status_write.get());
   if (leader < 0) {
     LaunchFailure failure{.stage = frames::LaunchStage::kResources, .error = errno};

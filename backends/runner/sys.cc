@@ -3,7 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -21,9 +21,23 @@ void Fd::Reset(int fd) {
 
 int64_t NowUs() {
   timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
   return int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1000;
 }
+
+pid_t Fork() { return _Fork(); }
+
+void IgnoreSignal(int signal) {
+  struct {
+    void (*handler)(int);
+    unsigned long flags;
+    void* restorer;
+    uint64_t mask;
+  } ignored = {.handler = SIG_IGN, .flags = 0, .restorer = nullptr, .mask = 0};
+  syscall(SYS_rt_sigaction, signal, &ignored, nullptr, sizeof ignored.mask);
+}
+
+void Die() { __builtin_trap(); }
 
 std::string Decimal(uint64_t value) {
   char digits[20];
@@ -49,7 +63,7 @@ std::string RandomHex(size_t bytes) {
   std::string hex;
   for (size_t i = 0; i < bytes; ++i) {
     uint8_t byte = 0;
-    if (getrandom(&byte, 1, 0) != 1) abort();  // an answer that can be guessed is worse than none
+    if (getrandom(&byte, 1, 0) != 1) Die();  // an answer that can be guessed is worse than none
     hex.push_back("0123456789abcdef"[byte >> 4]);
     hex.push_back("0123456789abcdef"[byte & 15]);
   }
