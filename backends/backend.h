@@ -99,6 +99,10 @@ struct CommandSpec {
   Duration run_timeout{0};  // 0: none
   Duration kill_grace{0};
   StateMode state_mode = StateMode::kCommit;
+  // Where Engine::runs_files(), else CAPABILITY_MISSING:
+  bool files = false;  // not a program but the runner's file service; script and argv are ignored
+  std::string after;   // run id of a command started before: this one starts as soon as that has
+                       // exited with 0, at once over there, else never (kNeverStarted)
 };
 
 enum class OutputStream : uint8_t { kStdout = 0, kStderr = 1 };  // a terminal's stream is kStdout
@@ -254,6 +258,9 @@ class Engine {
   // events. A failure means that it was certainly not started, unless the reason is RECONNECTING
   // (then: unknown).
   virtual Task<absl::StatusOr<std::unique_ptr<Channel>>> Start(CommandSpec spec) = 0;
+
+  // Whether CommandSpec::files and ::after can be asked for now.
+  virtual bool runs_files() const { return false; }
 
   // Takes up a command that an earlier hermesd started. COMMAND_UNKNOWN: the place does not know
   // it, and from now on refuses to start it.

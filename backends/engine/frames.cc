@@ -107,7 +107,7 @@ void Fields(Io& io, T& v) {
 template <typename Io, Is<Start> T>
 void Fields(Io& io, T& v) {
   All(io, v.session, v.run_id);
-  Flags(io, v.is_argv);
+  io.Small(v.form, static_cast<int>(kVersion < kFilesVersion ? Form::kArgv : Form::kFiles));
   All(io, v.script, v.argv, v.cwd, v.env, v.secret_env);
   io.Small(v.stdin_kind, static_cast<int>(StdinKind::kOpen));
   Flags(io, v.pty);
@@ -129,7 +129,7 @@ void Fields(Io& io, T& v) {
   io.Small(v.cause, static_cast<int>(Cause::kSupervisorDied));
   Flags(io, v.signalled);
   All(io, v.value);
-  io.Small(v.stage, static_cast<int>(LaunchStage::kOther));
+  io.Small(v.stage, static_cast<int>(LaunchStage::kAfter));
   All(io, v.launch_errno, v.out, v.err, v.user_us, v.system_us, v.max_rss_kb);
   Flags(io, v.residual, v.state_committed);
   All(io, v.state_reason, v.generation, v.cwd);

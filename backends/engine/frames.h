@@ -24,10 +24,13 @@ namespace hermes::frames {
 // or its payload; a new frame alone is skipped by who does not know it. HERMES_PROTOCOL: for the
 // variant of the runner that tests keep as the previous version.
 #ifndef HERMES_PROTOCOL
-#define HERMES_PROTOCOL 2
+#define HERMES_PROTOCOL 3
 #endif
 inline constexpr uint16_t kVersion = HERMES_PROTOCOL;                        // spoken best
 inline constexpr uint16_t kOldestVersion = kVersion > 1 ? kVersion - 1 : 1;  // still understood
+
+// From this version on a START may ask for the file service (kFiles), and kAfter is understood.
+inline constexpr uint16_t kFilesVersion = 3;
 
 inline constexpr size_t kHeaderBytes = 9;  // length, type, command
 inline constexpr size_t kMaxFrameBytes =
@@ -66,7 +69,8 @@ enum class Type : uint8_t {
   kForgetRun = 17,  // str run_id: drop the run id; an unknown one is poisoned, so a late START of
                     // it is refused
   kRetire = 18,     // leave, sessions stay on disk. The link ends, or kRefused: a command is left
-  // 32..39 reserved for sync: MANIFEST, APPLY, FETCH, APPLY_START
+  kAfter = 35,      // u32 first command: the START of this command, which follows at once, waits
+                    // until `first` has exited with 0, or ends with LaunchStage::kAfter
   // runner -> daemon
   kWelcome = 65,  // Welcome
   kOpened = 66,   // Opened
@@ -84,7 +88,6 @@ enum class Type : uint8_t {
   kPong = 77,  // u64 token
   kRefused =
       78,  // str reason (catalogue name), str message: this frame's command or tag was refused
-  // 96..103 reserved for sync
 };
 
 enum class Scope : uint8_t { kTree = 0, kLeader = 1, kForeground = 2 };
@@ -109,7 +112,10 @@ enum class LaunchStage : uint8_t {
   kResources = 5,
   kPty = 6,
   kOther = 7,
+  kAfter = 8,  // what it waited for ended otherwise, or it was killed or timed out meanwhile
 };
+
+enum class Form : uint8_t { kScript = 0, kArgv = 1, kFiles = 2 };  // of Start; kFiles: the service
 
 enum class StdinKind : uint8_t {
   kNull = 0,
@@ -145,7 +151,7 @@ struct Welcome {
 struct Start {
   std::string session;
   std::string run_id;  // UUID; at most one process for each
-  uint8_t is_argv = 0;
+  Form form = Form::kScript;
   std::string script;
   std::vector<std::string> argv;
   std::string cwd;  // empty: the session's

@@ -233,6 +233,7 @@ absl::Status PlainEngine::Check(const CommandSpec& spec) const {
   if (spec.stdin_open && !capabilities_.stdin_stream) missing = "open stdin";
   if (spec.merge_stderr && !capabilities_.merged_order) missing = "merged output";
   if (!spec.argv.empty() && !capabilities_.argv) missing = "commands without a shell";
+  if (spec.files || !spec.after.empty()) missing = "file service";
   if (missing.empty()) return absl::OkStatus();
   return Error(Reason::k_CAPABILITY_MISSING, "this place has no " + std::string(missing));
 }

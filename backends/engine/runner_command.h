@@ -125,7 +125,7 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
   const uint32_t number_;
   const std::string run_id_;
   const std::string session_;
-  std::string start_frame_;  // until the runner is known to have it
+  std::string start_frame_;  // with what belongs before it; until the runner is known to have it
   Event changed_;
 
   std::deque<ChannelEvent> events_;

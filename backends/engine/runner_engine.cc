@@ -76,6 +76,8 @@ class RunnerEngine : public Engine {
     return Handle(RunnerLink::Start(link_, session_, std::move(spec)));
   }
 
+  bool runs_files() const override { return link_->runs_files(); }
+
   Task<absl::StatusOr<std::unique_ptr<Channel>>> Adopt(std::string run_id, uint64_t stdout_offset,
                                                        uint64_t stderr_offset) override {
     return Handle(

@@ -161,7 +161,7 @@ absl::Status RunnerLink::OnWelcome(std::string_view payload) {
                      std::to_string(frames::kVersion));
   }
   welcomed_ = true;
-  outdated_ = welcome->version < frames::kVersion;
+  version_ = welcome->version;
   new_token_ = Printable(welcome->start_token, kMaxTokenBytes);
   return absl::OkStatus();
 }
@@ -197,7 +197,7 @@ absl::Status RunnerLink::OnListEnd() {
 // ---- a runner of the previous version
 
 bool RunnerLink::MayReplace() const {
-  return outdated_ && commands_.empty() && deps_.clock.Now() >= replace_next_;
+  return version_ < frames::kVersion && commands_.empty() && deps_.clock.Now() >= replace_next_;
 }
 
 // Before the link is up, when nobody can have sent anything: the runner leaves with no command, and
@@ -233,6 +233,8 @@ void RunnerLink::OnUp() {
           " commands there");
   std::vector<RunnerCommand::Ptr> live;
   for (const auto& [number, command] : commands_) live.push_back(command);
+  // A command that follows another one is said again after it.
+  std::ranges::sort(live, {}, [](const auto& command) { return command->number(); });
   for (const RunnerCommand::Ptr& command : live) {
     auto known = known_.find(command->run_id());
     const bool same = known != known_.end() && known->second.number == command->number();

@@ -90,6 +90,7 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
   void SendSecret(const SessionPtr& session);
 
   bool up() const { return up_; }
+  bool runs_files() const { return up_ && version_ >= frames::kFilesVersion; }
   const std::string& start_token() const { return start_token_; }
 
   // Ends the connection for good, without a word to the runner: what runs goes on.
@@ -150,6 +151,7 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
   AnswerPtr Expect(uint32_t tag);
   void OnAnswer(const frames::Frame& frame);
   void Attach(RunnerCommand& command, const frames::Listed* listed);
+  RunnerCommand* FindRun(std::string_view run_id) const;
   void ForgetStrangers(const SessionSpec& spec);
   void SendLease(RunnerSession& session);
   void SendPing();
@@ -170,7 +172,7 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
 
   std::shared_ptr<RunnerConnection> connection_;  // the present one; null between two
   bool welcomed_ = false;
-  bool outdated_ = false;  // it speaks an older version than we do
+  uint16_t version_ = 0;   // spoken with it
   bool retiring_ = false;  // it was asked to leave, or the connection was broken to do so
   SteadyTime replace_next_;
   bool up_ = false;  // handshake done

@@ -202,6 +202,8 @@ void RunnerLink::Unregister(const SessionPtr& session) {
 Task<absl::StatusOr<RunnerCommand::Ptr>> RunnerLink::Start(Ptr self, SessionPtr session,
                                                            CommandSpec spec) {
   const bool stdin_open = spec.stdin_open;
+  const bool needs_files = spec.files || !spec.after.empty();
+  const std::string after = spec.after;
   std::string run_id = spec.run_id;
   frames::Start start = ToWire(session->spec.session_id, std::move(spec));
   std::string frame;
@@ -210,7 +212,18 @@ Task<absl::StatusOr<RunnerCommand::Ptr>> RunnerLink::Start(Ptr self, SessionPtr 
     co_await self->Room();
     CO_RETURN_IF_ERROR(co_await EnsureOpen(self, session));
   }
+  if (needs_files && !self->runs_files()) {
+    co_return Error(Reason::k_CAPABILITY_MISSING, "the runner at this place is an older one");
+  }
   const uint32_t number = self->next_number_++;
+  if (!after.empty()) {
+    RunnerCommand* first = self->FindRun(after);
+    if (first == nullptr) co_return BadField("after", "no command of this run id is known here");
+    frames::Writer writer(frame);
+    writer.Begin(Type::kAfter, number);
+    writer.U32(first->number());
+    writer.End();
+  }
   frames::Encode(frame, number, start);
   if (frame.size() > frames::kMaxFrameBytes) {
     co_return BadField("env", "script, arguments and environment together exceed " +
@@ -224,6 +237,13 @@ Task<absl::StatusOr<RunnerCommand::Ptr>> RunnerLink::Start(Ptr self, SessionPtr 
           number, std::move(run_id), session->spec.session_id, std::move(frame), stdin_open, {}});
   self->commands_.emplace(number, command);
   co_return command;
+}
+
+RunnerCommand* RunnerLink::FindRun(std::string_view run_id) const {
+  for (const auto& [number, command] : commands_) {
+    if (command->run_id() == run_id) return command.get();
+  }
+  return nullptr;
 }
 
 Task<void> RunnerLink::RefreshList(Ptr self) {

@@ -52,6 +52,7 @@ LaunchStage FromWire(frames::LaunchStage stage) {
     case frames::LaunchStage::kPty:
       return LaunchStage::kPty;
     case frames::LaunchStage::kOther:
+    case frames::LaunchStage::kAfter:
       return LaunchStage::kOther;
   }
   return LaunchStage::kOther;
@@ -60,6 +61,7 @@ LaunchStage FromWire(frames::LaunchStage stage) {
 // Who sent the last signal decides between EXITED and KILLED; a supervisor that died without a
 // verified kill leaves nobody who knows.
 CommandState StateOf(const frames::Exit& exit) {
+  if (exit.stage == frames::LaunchStage::kAfter) return CommandState::kNeverStarted;
   switch (exit.cause) {
     case frames::Cause::kNatural:
       return CommandState::kExited;
@@ -110,7 +112,9 @@ frames::Start ToWire(const std::string& session, CommandSpec spec) {
   frames::Start start;
   start.session = session;
   start.run_id = std::move(spec.run_id);
-  start.is_argv = spec.argv.empty() ? 0 : 1;
+  start.form = spec.files          ? frames::Form::kFiles
+               : spec.argv.empty() ? frames::Form::kScript
+                                   : frames::Form::kArgv;
   start.script = std::move(spec.script);
   start.argv = std::move(spec.argv);
   start.cwd = std::move(spec.cwd);
@@ -157,6 +161,8 @@ Outcome FromWire(const frames::Exit& exit) {
   outcome.residual = exit.residual != 0;
   outcome.state_committed = exit.state_committed != 0;
   outcome.state_reason = Printable(exit.state_reason, kMaxReasonText);
+  if (exit.stage == frames::LaunchStage::kAfter)
+    outcome.state_reason = "not started: what it was to follow has not ended with 0";
   outcome.generation = exit.generation;
   outcome.cwd = exit.cwd;
   return outcome;

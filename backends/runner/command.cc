@@ -40,6 +40,37 @@ Command::Command(const World& world, Session& session, uint32_t number, std::str
 void Command::Start(const frames::Start& start, Link* link) {
   SetLink(link);
   attached_ = true;
+  Launch(start);
+}
+
+void Command::StartAfter(frames::Start start, std::string first, Link* link) {
+  SetLink(link);
+  attached_ = true;
+  if (start.stdin_kind == frames::StdinKind::kOpen) stdin_.Expect();
+  constexpr uint64_t kLongestMs = 1ULL << 40;
+  int64_t deadline_us = static_cast<int64_t>(std::min(start.deadline_ms, kLongestMs)) * 1000;
+  if (deadline_us != 0) quiet_.ArmIn(deadline_us);
+  waiting_.reset(new Waiting{std::move(start), std::move(first), NowUs()});
+}
+
+void Command::FirstEnded(bool well) {
+  if (!well) return NeverStart(Cause::kLaunchFailed);
+  std::unique_ptr<Waiting> waiting = std::move(waiting_);
+  quiet_.Cancel();
+  uint64_t waited_ms = static_cast<uint64_t>(NowUs() - waiting->since_us) / 1000;
+  uint64_t& deadline_ms = waiting->start.deadline_ms;
+  if (deadline_ms != 0) deadline_ms = deadline_ms > waited_ms ? deadline_ms - waited_ms : 1;
+  Launch(waiting->start);
+}
+
+void Command::NeverStart(Cause cause) {
+  waiting_.reset();
+  quiet_.Cancel();
+  stdin_.Close();
+  OnFailed({.stage = LaunchStage::kAfter, .error = 0}, cause);
+}
+
+void Command::Launch(const frames::Start& start) {
   if (auto shell = world_.warm.Take(start, session_)) return TakeOver(std::move(shell));
   prepared_ = Prepare(start, world_.sessions, session_, world_.place);
   is_terminal_ = start.pty != 0;
@@ -92,10 +123,10 @@ void Command::OnLaunched(pid_t pid) {
   if (prepared_.err.valid()) err_.Open(std::move(prepared_.err));
 }
 
-void Command::OnFailed(LaunchFailure failure) {
+void Command::OnFailed(LaunchFailure failure, Cause cause) {
   prepared_.out.Reset();
   prepared_.err.Reset();
-  exit_.cause = Cause::kLaunchFailed;
+  exit_.cause = cause;
   exit_.stage = failure.stage;
   exit_.launch_errno = failure.error;
   exit_.value = failure.stage == LaunchStage::kNotFound ? 127 : 126;

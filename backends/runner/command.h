@@ -46,6 +46,15 @@ class Command final : Supervised::Owner, Output::Owner, StdinFeed::Owner, Timer:
   Command(const World& world, Session& session, uint32_t number, std::string run_id);
 
   void Start(const frames::Start& start, Link* link);
+  // Starts once `first` (a run id) has ended well. Its deadline counts from now, and it can be
+  // killed meanwhile: then it never starts.
+  void StartAfter(frames::Start start, std::string first, Link* link);
+  void FirstEnded(bool well);
+  bool waits() const { return waiting_ != nullptr; }
+  const std::string& first() const { return waiting_->first; }
+  bool succeeded() const {
+    return ended_ && exit_.cause == frames::Cause::kNatural && !exit_.signalled && exit_.value == 0;
+  }
 
   // nullptr: the daemon is gone. A link hears of the command after Attach only.
   void SetLink(Link* link);
@@ -85,12 +94,20 @@ class Command final : Supervised::Owner, Output::Owner, StdinFeed::Owner, Timer:
   void OnOutput(Output& output) override;
   void OnSent(Output&) override { SendEnd(); }
   void OnStdin() override;
-  void OnTimer(Timer&) override { CheckEnd(); }
+  void OnTimer(Timer&) override { waits() ? NeverStart(frames::Cause::kRunTimeout) : CheckEnd(); }
 
+  struct Waiting {
+    frames::Start start;
+    std::string first;
+    int64_t since_us;
+  };
+
+  void Launch(const frames::Start& start);
+  void NeverStart(frames::Cause cause);
   void TakeOver(std::unique_ptr<WarmShell> shell);
   void SendStarted(bool attached);
   void OnLaunched(pid_t pid);
-  void OnFailed(LaunchFailure failure);
+  void OnFailed(LaunchFailure failure, frames::Cause cause = frames::Cause::kLaunchFailed);
   void OnEnded(const Notice& notice);
   void CommitState(bool killed);
   void ShellGone();
@@ -105,6 +122,7 @@ class Command final : Supervised::Owner, Output::Owner, StdinFeed::Owner, Timer:
   Session& session_;
   uint32_t number_;
   std::string run_id_;
+  std::unique_ptr<Waiting> waiting_;        // null: it does not wait (any more)
   std::unique_ptr<Supervised> supervised_;  // null: it was never tried
   Output out_;
   Output err_;

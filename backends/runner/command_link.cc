@@ -82,6 +82,7 @@ void Command::Signal(int signal, frames::Scope scope) {
 
 void Command::Kill(uint32_t grace_ms, frames::Cause cause) {
   kill_pending_ = true;
+  if (waits()) return NeverStart(cause);
   if (tree_empty_) return AnswerKill(NothingLeft());
   supervised_->Send({.kind = Order::kKill,
                      .signal = 0,

@@ -152,6 +152,10 @@ bool Runner::OnSessionFrame(Link& link, const Frame& frame) {
       return true;
     case Type::kStart:
       return OnStart(link, frame);
+    case Type::kAfter:
+      if (frames::kVersion < frames::kFilesVersion) return true;
+      after_ = {.command = frame.command, .first = payload.U32()};
+      return payload.done();
     case Type::kSecret:
       return OnSecret(payload);
     case Type::kPing: {

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "backends/engine/script.h"
+#include "backends/runner/files.h"
+#include "backends/runner/sys.h"
 
 namespace hermes::runner {
 namespace {
@@ -118,6 +120,10 @@ void Become(const Launch& launch, int status_fd) {
     Fail(status_fd, LaunchStage::kBadCwd, errno);
   if (launch.open_files.rlim_max != 0) prlimit(0, RLIMIT_NOFILE, &launch.open_files, nullptr);
   ResetSignals();
+  if (launch.files) {
+    CloseRange(STDERR_FILENO + 1, kLastFd);  // as an exec would: the status as well
+    _exit(FilesMain());
+  }
   int error = Execute(launch);
   Fail(status_fd, StageOfExec(error), error);
 }

@@ -26,6 +26,7 @@ struct Launch {
   int prelude_fd = -1;
   int ready_fd = -1;
   bool ahead = false;  // its command comes with Order::kBegin; until then it is nobody's
+  bool files = false;  // no program: the file service
   bool pty = false;    // stdin_fd is a terminal that becomes the controlling one
   rlimit open_files = {};
   uint64_t deadline_ms = 0;

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "backends/runner/askpass.h"
+#include "backends/runner/files.h"
 #include "backends/runner/place.h"
 #include "backends/runner/serve.h"
 #include "backends/runner/sys.h"
@@ -17,6 +18,7 @@ constexpr std::string_view kUsage =
     "usage: hermes-runner serve DIR [--ready-fd N] [--idle-ms N]\n"
     "       hermes-runner connect DIR\n"
     "       hermes-runner leave DIR\n"
+    "       hermes-runner files\n"
     "       hermes-runner probe\n"
     "       hermes-runner --version\n";
 
@@ -51,6 +53,7 @@ int Main(int argc, char** argv) {
     return WriteAll(STDOUT_FILENO, line) ? 0 : 1;
   }
   if (mode == "probe") return ProbeMain();
+  if (mode == "files" && argc == 2) return FilesMain();
   if (mode == "connect" && argc == 3) return ConnectMain(argv[2]);
   if (mode == "leave" && argc == 3) return LeaveMain(argv[2]);
   ServeOptions options;

@@ -98,6 +98,11 @@ std::string FindProgram(std::string_view name) {
   return "";
 }
 
+std::string OwnHome() {
+  std::string home = OwnVariable("HOME");
+  return home.empty() ? OwnAccount().home : home;
+}
+
 std::string ExpandHome(const std::string& path, const std::string& home) {
   if (path == "~" || path.empty()) return home;
   if (path.substr(0, 2) == "~/") return home + path.substr(1);

@@ -34,6 +34,8 @@ std::string_view Architecture();
 std::string_view BuildId();
 std::string FindProgram(std::string_view name);  // in the usual directories; empty: not there
 
+std::string OwnHome();  // HOME, else what /etc/passwd says
+
 // "~" and "~/x" below `home`; everything else as it is.
 std::string ExpandHome(const std::string& path, const std::string& home);
 

@@ -54,7 +54,7 @@ void SetEnvironment(const frames::Start& start, const Session& session, const Pl
 
 void SetCapture(const frames::Start& start, const Place& place, Capture& capture) {
   capture.commit_cwd = start.cwd.empty();
-  if (start.is_argv != 0)
+  if (start.form != frames::Form::kScript)
     capture.why_not = "argv";
   else if (start.state_mode == frames::StateMode::kReadOnly)
     capture.why_not = "read only";
@@ -212,9 +212,12 @@ Prepared Prepare(const frames::Start& start, SessionTable& sessions, Session& se
   launch.open_files = place.open_files;
   SetEnvironment(start, session, place, prepared);
   SetCapture(start, place, prepared.capture);
-  if (start.is_argv != 0) {
+  if (start.form == frames::Form::kArgv) {
     launch.argv = start.argv;
     if (!start.argv.empty()) launch.program = start.argv[0];
+  } else if (start.form == frames::Form::kFiles) {
+    launch.files = true;
+    launch.cwd = "/";
   } else {
     prepared.failure = SetShell(start, session, place, prepared);
   }

@@ -80,6 +80,7 @@ void Runner::StepSweep() {
 }
 
 void Runner::OnBatchEnd() {
+  StartFollowers();
   closer_.OnBatchEnd();
   if (link_ != nullptr) link_->Flush();
   for (auto& link : links_)
@@ -88,6 +89,17 @@ void Runner::OnBatchEnd() {
   DropForgotten();
   warm_.OnBatchEnd(link_ != nullptr);
   CheckIdle();
+}
+
+void Runner::StartFollowers() {
+  std::erase_if(waiting_, [this](const std::string& run_id) {
+    Command* command = FindRun(run_id);
+    if (command == nullptr || !command->waits()) return true;
+    Command* first = FindRun(command->first());
+    if (first != nullptr && !first->ended()) return false;
+    command->FirstEnded(first != nullptr && first->succeeded());
+    return true;
+  });
 }
 
 void Runner::DropForgotten() {

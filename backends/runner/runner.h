@@ -58,6 +58,7 @@ class Runner : Listener::Owner,
   void OnBatchEnd() override;
   void OnOrphans(Command& command) override;
   void StepSweep();
+  void StartFollowers();
   void DropForgotten();
   void CheckIdle();
 
@@ -118,6 +119,11 @@ class Runner : Listener::Owner,
   std::vector<PendingOpen> opening_;
   std::map<uint32_t, std::unique_ptr<Command>> commands_;
   std::map<std::string, uint32_t, std::less<>> runs_;
+  std::vector<std::string> waiting_;  // run ids of commands that wait for another one's end
+  struct {
+    uint32_t command = 0;
+    uint32_t first = 0;
+  } after_;                             // of the START that follows
   std::vector<std::string> droppable_;  // run ids
   RunIds run_ids_;
 };

@@ -192,6 +192,8 @@ bool Runner::OnStart(Link& link, const Frame& frame) {
   auto start = frames::Decode<frames::Start>(frame.payload);
   if (!start) return false;
   uint32_t number = frame.command;
+  uint32_t follows = after_.command == number ? after_.first : 0;
+  after_ = {};
   auto refuse = [&](std::string_view reason, std::string_view message) {
     Refuse(link, number, reason, message);
     return true;
@@ -209,7 +211,8 @@ bool Runner::OnStart(Link& link, const Frame& frame) {
   Session* session = sessions_.Find(start->session);
   if (session == nullptr) return refuse("SESSION_UNKNOWN", "the session is not open here");
   if (session->closing) return refuse("SESSION_NOT_READY", "the session is being closed");
-  if (start->is_argv != 0 && start->argv.empty()) return refuse("BAD_FIELD", "argv is empty");
+  if (start->form == frames::Form::kArgv && start->argv.empty())
+    return refuse("BAD_FIELD", "argv is empty");
   Command::World world{loop_, supervisors_, sessions_, place_, warm_, *this};
   auto command = std::make_unique<Command>(world, *session, number, start->run_id);
   session->used = true;
@@ -217,7 +220,13 @@ bool Runner::OnStart(Link& link, const Frame& frame) {
   runs_[start->run_id] = number;
   Command& started = *command;
   commands_[number] = std::move(command);
-  started.Start(*start, &link);
+  if (follows == 0) {
+    started.Start(*start, &link);
+    return true;
+  }
+  Command* first = FindCommand(follows);
+  waiting_.push_back(start->run_id);
+  started.StartAfter(std::move(*start), first == nullptr ? "" : first->run_id(), &link);
   return true;
 }
 

@@ -14,6 +14,7 @@ void StdinFeed::Open(Fd fd, int eof_byte) {
   eof_byte_ = eof_byte;
   closed_ = false;
   source_.Open(std::move(fd), 0);  // 0: tells when the last reader is gone
+  if (waiting() != 0 || ends_) Write();
 }
 
 bool StdinFeed::Add(uint64_t offset, std::string_view bytes) {
@@ -52,6 +53,7 @@ void StdinFeed::OnReady(Source&, uint32_t events) {
 }
 
 void StdinFeed::Write() {
+  if (!source_.open() && !closed_) return;
   uint64_t before = accepted_;
   while (!closed_ && waiting() != 0) {
     ssize_t n = write(source_.fd(), queue_.data() + head_, waiting());

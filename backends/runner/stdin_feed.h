@@ -25,6 +25,7 @@ class StdinFeed : Source::Handler {
 
   StdinFeed(Loop& loop, Owner& owner) : owner_(owner), source_(loop, *this) {}
 
+  void Expect() { closed_ = false; }  // Open will come: bytes wait until then
   // For a terminal, `eof_byte` is written where a pipe would be closed; -1: a pipe.
   void Open(Fd fd, int eof_byte);
   bool Add(uint64_t offset, std::string_view bytes);  // false: a gap, or more than the window

@@ -104,8 +104,8 @@ bool WarmShells::IsUsable(const Waiting& waiting, const Session& session) const 
 }
 
 std::unique_ptr<WarmShell> WarmShells::Take(const frames::Start& start, Session& session) {
-  bool is_plain =
-      start.is_argv == 0 && start.pty == 0 && start.state_mode != frames::StateMode::kIsolated;
+  bool is_plain = start.form == frames::Form::kScript && start.pty == 0 &&
+                  start.state_mode != frames::StateMode::kIsolated;
   if (!is_plain) return nullptr;
   last_pipes_ = session.pipes = PipesOf(start);
   auto found = table_.find(session.id);

@@ -119,7 +119,7 @@ TEST_F(PreviousRunnerTest, NoCommonVersionIsSaidWithBoth) {
   ASSERT_TRUE(answer && answer->type == frames::Type::kRefused);
   frames::Reader reader(answer->payload);
   EXPECT_EQ(reader.Str(), "CAPABILITY_MISSING");
-  EXPECT_EQ(reader.Str(), "this runner speaks protocol versions 1 to 1, the daemon 8 to 9");
+  EXPECT_EQ(reader.Str(), "this runner speaks protocol versions 1 to 2, the daemon 9 to 10");
 }
 
 }  // namespace

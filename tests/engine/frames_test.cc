@@ -68,7 +68,7 @@ Start FullStart() {
   Start start;
   start.session = "s";
   start.run_id = "r";
-  start.is_argv = 1;
+  start.form = frames::Form::kArgv;
   start.script = "echo\n";
   start.argv = {"ls", "", "-l"};
   start.cwd = "/";
@@ -92,7 +92,7 @@ TEST(FramesTest, CarriesStart) {
   auto start = Decode<Start>(Only(bytes).payload);
   ASSERT_TRUE(start);
   EXPECT_EQ(start->run_id, "r");
-  EXPECT_EQ(start->is_argv, 1);
+  EXPECT_EQ(start->form, frames::Form::kArgv);
   EXPECT_EQ(start->script, "echo\n");
   EXPECT_EQ(start->argv, (std::vector<std::string>{"ls", "", "-l"}));
   EXPECT_EQ(start->secret_env, (Pairs{{"S", "2"}}));

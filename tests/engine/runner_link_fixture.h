@@ -55,13 +55,23 @@ class RunnerLinkTest : public ::testing::Test {
     peer().Expect(frames::Type::kHello);
     peer().Expect(frames::Type::kList);
     frames::Welcome welcome;
-    welcome.version = frames::kVersion;
+    welcome.version = version_;
     welcome.start_token = std::move(token);
     std::string out;
     frames::Encode(out, welcome);
     for (const auto& [number, one] : listed) frames::Encode(out, number, one);
     peer().Send(out);
     peer().SendFrame(frames::Type::kListEnd, 0);
+    if (version_ == frames::kVersion || !listed.empty()) return;
+    // The link would rather have a newer one; this one stays.
+    if (!peer().Next()) return;
+    out.clear();
+    frames::Writer refused(out);
+    refused.Begin(frames::Type::kRefused, 0);
+    refused.Str("SESSION_NOT_READY");
+    refused.Str("a command is left");
+    refused.End();
+    peer().Send(out);
   }
 
   // Answers an OPEN; returns what it said.
@@ -146,6 +156,7 @@ class RunnerLinkTest : public ::testing::Test {
     return listed;
   }
 
+  uint16_t version_ = frames::kVersion;  // of the runner
   Loop loop_;
   FakeClock clock_{loop_};
   SeededRandom random_{1};

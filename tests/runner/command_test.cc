@@ -102,7 +102,7 @@ TEST_F(CommandTest, InheritsNothingOfTheRunner) {
 
 TEST_F(CommandTest, RunsArgvWithoutAnyShell) {
   frames::Start start = Shell("");
-  start.is_argv = 1;
+  start.form = frames::Form::kArgv;
   start.argv = {"printf", "%s|", "a b", "$HOME", "*"};
   const Result& result = client->Finish(start);
   EXPECT_EQ(result.out, "a b|$HOME|*|");
@@ -171,7 +171,7 @@ TEST_F(CommandTest, LaunchFailuresAreTyped) {
   };
   for (const Case& c : cases) {
     frames::Start start = Shell("");
-    start.is_argv = 1;
+    start.form = frames::Form::kArgv;
     start.argv = c.argv;
     start.cwd = c.cwd;
     const Result& result = client->Finish(start);

@@ -29,7 +29,7 @@ std::vector<std::string> GoodFrames() {
   frames::Start start;
   start.session = "h";
   start.run_id = NewRunId();
-  start.is_argv = 1;
+  start.form = frames::Form::kArgv;
   start.argv = {"true"};
   start.env = {{"B", "2"}};
   start.stdin_kind = frames::StdinKind::kOpen;

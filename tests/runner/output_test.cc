@@ -135,7 +135,7 @@ TEST_F(OutputTest, ALinkThatSpeaksNonsenseIsClosed) {
 }
 
 TEST_F(OutputTest, UnknownFramesAreSkipped) {
-  client->Send(static_cast<Type>(35), 1, [](frames::Writer& w) { w.Str("of a newer daemon"); });
+  client->Send(static_cast<Type>(63), 1, [](frames::Writer& w) { w.Str("of a newer daemon"); });
   EXPECT_EQ(Run("echo on").out, "on\n");
 }
 

@@ -79,7 +79,7 @@ TEST_F(ShTest, StdinAndAnArgvFormWork) {
   ASSERT_TRUE(client->UntilDrained(command));
   EXPECT_EQ(client->results[command].out, "line\nend\n");
   frames::Start argv = Shell("");
-  argv.is_argv = 1;
+  argv.form = frames::Form::kArgv;
   argv.argv = {"printf", "%s", "a b"};
   EXPECT_EQ(client->Finish(argv).out, "a b");
 }

@@ -151,8 +151,8 @@ TEST_F(ConnectTest, StartsARunnerAndRelays) {
   std::string hello;
   frames::Writer writer(hello);
   writer.Begin(Type::kHello, 0);
-  writer.U16(1);
-  writer.U16(1);
+  writer.U16(frames::kOldestVersion);
+  writer.U16(frames::kVersion);
   writer.Str("test");
   writer.End();
   ASSERT_EQ(write(in[1], hello.data(), hello.size()), static_cast<ssize_t>(hello.size()));

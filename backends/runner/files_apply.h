@@ -1,0 +1,58 @@
+#pragma once
+
+// An apply: everything is staged below the root first, then placed file by file by rename.
+
+#include <stdint.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backends/runner/files_io.h"
+#include "backends/runner/files_tree.h"
+
+namespace hermes::runner {
+
+struct Change {
+  std::string_view name;
+  std::string_view expected;  // ContentText; empty: no file
+  bool wanted = false;        // else it is to go
+  uint64_t size = 0;
+  bool executable = false;
+  std::string content;  // what came
+  char result = 'f';    // as the answer says it: p, c or f
+  bool removed = false;
+  int error = 0;  // errno of an f; 0: what came is no version of the file
+};
+
+class Apply {
+ public:
+  Apply(FilesTree& tree, FilesInput& input, FilesAnswer& answer)
+      : tree_(tree), input_(input), answer_(answer) {}
+  ~Apply();  // the stage is gone
+
+  std::string_view epoch;
+  bool secret = false;
+  std::vector<Change> changes;
+
+  int Run();  // the program's end
+
+ private:
+  bool MakeStage();
+  bool Receive(size_t index);
+  bool NotStaged();  // tells errno
+  void Delete(Change& change);
+  void Place(size_t index);
+  void PlaceAt(int above, size_t index, const Found& found);
+  bool FreeDirectory(const Change& change);
+  void WriteEpoch();
+  int Tell();
+
+  FilesTree& tree_;
+  FilesInput& input_;
+  FilesAnswer& answer_;
+  std::string stage_name_;
+  Fd stage_;
+};
+
+}  // namespace hermes::runner

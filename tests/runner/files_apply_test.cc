@@ -1,0 +1,198 @@
+#include "tests/runner/files_stand.h"
+
+namespace hermes::test {
+namespace {
+
+using FilesApplyTest = FilesTest;
+
+TEST_F(FilesApplyTest, MakesTheRootAndWhatItWasGiven) {
+  std::filesystem::remove(root);
+  scope.root = root += "/below/it";
+  EXPECT_EQ(
+      ApplyAll({{"a/b/run", "", "#!/bin/sh\n", true}, {"a/data", "", std::string(300'000, 'z')}}),
+      "pp");
+  EXPECT_EQ(last.status, runner::kFilesDone);
+  EXPECT_EQ(Get("a/b/run"), "#!/bin/sh\n");
+  EXPECT_EQ(Get("a/data")->size(), 300'000u);
+  EXPECT_EQ(Mode("a/b/run"), 0755);
+  EXPECT_EQ(Mode("a/data"), 0644);
+  EXPECT_EQ(Mode("a"), 0755);
+}
+
+TEST_F(FilesApplyTest, KeepsSecretsToTheAccount) {
+  EXPECT_EQ(ApplyAll({{"k/key", "", "s"}, {"k/run", "", "r", true}}, true), "pp");
+  EXPECT_EQ(Mode("k"), 0700);
+  EXPECT_EQ(Mode("k/key"), 0600);
+  EXPECT_EQ(Mode("k/run"), 0700);
+}
+
+TEST_F(FilesApplyTest, ReplacesOnlyWhatItWasToldToExpect) {
+  Put("same", "new");
+  Put("old", "old");
+  Put("foreign", "foreign");
+  Put("bit", "old", true);
+  Put("unexpected", "there");
+  EXPECT_EQ(ApplyAll({{"same", "", "new"},
+                      {"old", Spelled("old"), "new"},
+                      {"foreign", Spelled("old"), "new"},
+                      {"bit", Spelled("old"), "new"},
+                      {"unexpected", "", "new"},
+                      {"gone", Spelled("old"), "new"}}),
+            "ppcccc");
+  EXPECT_EQ(last.status, runner::kFilesDone);
+  EXPECT_EQ(Get("old"), "new");
+  EXPECT_EQ(Get("foreign"), "foreign");
+  EXPECT_EQ(Get("bit"), "old");
+  EXPECT_EQ(Get("unexpected"), "there");
+  EXPECT_FALSE(Get("gone"));
+}
+
+TEST_F(FilesApplyTest, DeletesWhatIsExpectedAndTheDirectoriesItEmpties) {
+  Put("a/b/c/f", "1");
+  Put("a/kept", "2");
+  Put("other/f", "changed");
+  EXPECT_EQ(
+      ApplyAll(
+          {{"a/b/c/f", Spelled("1")}, {"other/f", Spelled("known")}, {"never/was", Spelled("x")}}),
+      "pcp");
+  EXPECT_FALSE(std::filesystem::exists(root + "/a/b"));
+  EXPECT_EQ(Get("a/kept"), "2");
+  EXPECT_EQ(Get("other/f"), "changed");
+  EXPECT_EQ(ApplyAll({{"a/kept", Spelled("2")}}), "p");
+  EXPECT_FALSE(std::filesystem::exists(root + "/a"));
+  EXPECT_TRUE(std::filesystem::exists(root));
+}
+
+TEST_F(FilesApplyTest, TurnsAFileIntoADirectoryAndBack) {
+  Put("x", "file");
+  Put("y/deep/f", "below");
+  EXPECT_EQ(ApplyAll({{"x/f", "", "1"},
+                      {"x", Spelled("file")},
+                      {"y", "", "2"},
+                      {"y/deep/f", Spelled("below")}}),
+            "pppp");
+  EXPECT_EQ(Get("x/f"), "1");
+  EXPECT_EQ(Get("y"), "2");
+}
+
+TEST_F(FilesApplyTest, LeavesWhatIsInTheWay) {
+  Put("dir/inside", "x");
+  Put("file", "x");
+  std::filesystem::create_symlink("file", root + "/link");
+  ASSERT_EQ(mkfifo((root + "/fifo").c_str(), 0600), 0);
+  EXPECT_EQ(ApplyAll({{"dir", "", "new"},
+                      {"link", "", "new"},
+                      {"fifo", "", "new"},
+                      {"file/below", "", "new"},
+                      {"link", Spelled("x")},
+                      {"dir", Spelled("x")}}),
+            "cccccc");
+  EXPECT_TRUE(std::filesystem::is_symlink(root + "/link"));
+  EXPECT_TRUE(std::filesystem::is_fifo(root + "/fifo"));
+  EXPECT_EQ(Get("dir/inside"), "x");
+  EXPECT_EQ(Get("file"), "x");
+}
+
+TEST_F(FilesApplyTest, NeverFollowsALinkBelowTheRoot) {
+  const std::string outside = directory + "/outside";
+  std::filesystem::create_directory(outside);
+  std::ofstream(outside + "/known") << "x";
+  std::filesystem::create_directory_symlink(outside, root + "/link");
+  EXPECT_EQ(ApplyAll({{"link/new", "", "bad"},
+                      {"link/known", Spelled("x"), "bad"},
+                      {"link/known", Spelled("x")},
+                      {"fine", "", "good"}}),
+            "fffp");
+  EXPECT_EQ(last.status, runner::kFilesSomeFailed);
+  EXPECT_NE(last.out.find("link/new: errno "), std::string::npos);
+  EXPECT_EQ(Get("fine"), "good");
+  EXPECT_FALSE(std::filesystem::exists(outside + "/new"));
+  EXPECT_EQ(std::filesystem::file_size(outside + "/known"), 1u);
+}
+
+TEST_F(FilesApplyTest, NeverRemodesADirectoryThatExisted) {
+  Put("d/old", "1");
+  ASSERT_EQ(chmod((root + "/d").c_str(), 0711), 0);
+  ASSERT_EQ(chmod(root.c_str(), 0750), 0);
+  EXPECT_EQ(ApplyAll({{"d/old", Spelled("1")}, {"d/new", "", "2"}}), "pp");
+  EXPECT_EQ(Mode("d"), 0711);
+  EXPECT_EQ(Mode(""), 0750);
+}
+
+TEST_F(FilesApplyTest, LeavesOutWhatIsNoVersionOfAFile) {
+  EXPECT_EQ(ApplyAll({{"moved", "", "torn", false, false}, {"fine", "", "ok"}}), "fp");
+  EXPECT_FALSE(Get("moved"));
+  EXPECT_EQ(Get("fine"), "ok");
+}
+
+TEST_F(FilesApplyTest, PlacesNothingOfARequestThatIsCutAnywhere) {
+  Put("old", "old");
+  const std::string request = ApplyRequest(
+      scope, {{"new", "", "1234"}, {"old", Spelled("old"), "newer"}, {"gone", Spelled("x")}});
+  for (size_t i = 0; i < request.size(); ++i) {
+    FilesEnd end = RunFiles(std::string_view(request).substr(0, i));
+    ASSERT_EQ(end.status, runner::kFilesTrouble) << i;
+    ASSERT_NE(end.out.find(" x failed "), std::string::npos) << i;
+    ASSERT_EQ(Get("old"), "old") << i;
+    ASSERT_FALSE(Get("new")) << i;
+    ASSERT_FALSE(Get(".hermesd-epoch")) << i;
+    ExpectNoStage();
+  }
+  EXPECT_EQ(RunFiles(request).status, runner::kFilesDone);
+  EXPECT_EQ(Get("old"), "newer");
+}
+
+TEST_F(FilesApplyTest, PlacesNothingWhenTheBytesAreNotThoseThatWereSent) {
+  std::string request = ApplyRequest(scope, {{"a", "", "1234"}, {"b", "", "5678"}});
+  request[request.size() - 35] ^= 1;  // within the last file
+  EXPECT_EQ(RunFiles(request).status, runner::kFilesTrouble);
+  EXPECT_FALSE(Get("a"));
+  ExpectNoStage();
+}
+
+TEST_F(FilesApplyTest, RefusesNamesThatLeadOutOrAreOurs) {
+  for (const char* name : {"../out", "/abs", "a/../b", "", "a//b", "./a", "a/", "..", "ign/x",
+                           ".hermesd-epoch", "a/.hermesd-stage-1/0"}) {
+    scope.ignore = {"ign"};
+    FilesEnd end = RunFiles(ApplyRequest(scope, {{"fine", "", "1"}, {name, "", "2"}}));
+    EXPECT_EQ(end.status, runner::kFilesTrouble) << name;
+    EXPECT_EQ(end.out, std::string(kMark) + " x failed the request is malformed\n") << name;
+    EXPECT_TRUE(std::filesystem::is_empty(root)) << name;
+  }
+}
+
+TEST_F(FilesApplyTest, SaysWhenTheRootCannotBeOne) {
+  Put("file", "x");
+  scope.root = root + "/file";
+  EXPECT_NE(RunFiles(LookRequest(scope)).out.find(" x noroot "), std::string::npos);
+  scope.root = root + "/file/below";
+  EXPECT_NE(RunFiles(ApplyRequest(scope, {{"a", "", "1"}})).out.find(" x noroot "),
+            std::string::npos);
+}
+
+TEST_F(FilesApplyTest, RemovesOldStagesAndLeavesFreshOnes) {
+  Put(".hermesd-stage-0ld/0", "x");
+  Put(".hermesd-stage-fresh/0", "x");
+  const timespec old[2] = {{.tv_sec = 1'000'000'000, .tv_nsec = 0},
+                           {.tv_sec = 1'000'000'000, .tv_nsec = 0}};
+  ASSERT_EQ(utimensat(AT_FDCWD, (root + "/.hermesd-stage-0ld").c_str(), old, 0), 0);
+  EXPECT_EQ(RunFiles(ApplyRequest(scope, {{"a", "", "1"}})).status, runner::kFilesDone);
+  EXPECT_FALSE(std::filesystem::exists(root + "/.hermesd-stage-0ld"));
+  EXPECT_TRUE(std::filesystem::exists(root + "/.hermesd-stage-fresh"));
+}
+
+TEST_F(FilesApplyTest, CarriesTenThousandFilesInManyDirectories) {
+  std::vector<FilesChange> changes;
+  sync::FileMap files;
+  for (int i = 0; i < 10'000; ++i) {
+    const std::string name =
+        "d" + std::to_string(i % 50) + "/e" + std::to_string(i % 3500) + "/f" + std::to_string(i);
+    changes.push_back({name, "", std::to_string(i)});
+    files[*sync::RelPath::Parse(name)] = {sync::DigestOf(std::to_string(i)), 0, false};
+  }
+  EXPECT_EQ(ApplyAll(changes), std::string(10'000, 'p'));
+  EXPECT_EQ(Look().manifest.files, files);
+}
+
+}  // namespace
+}  // namespace hermes::test
