@@ -54,7 +54,7 @@ void Fill(uint64_t bytes, FilesAnswer& answer) {
 }
 
 void PutFile(int fd, uint64_t size, FilesAnswer& answer) {
-  std::string piece(kPieceBytes, '\0');
+  std::string piece(std::min<uint64_t>(kPieceBytes, size), '\0');
   uint64_t left = size;
   while (left != 0) {
     ssize_t n = read(fd, piece.data(), std::min<uint64_t>(piece.size(), left));

@@ -130,7 +130,7 @@ void FilesTree::RemoveEmptied(std::string_view name) {
 
 std::optional<std::string> HashFile(int fd, uint64_t* bytes) {
   Sha256 hash;
-  std::string piece(kPieceBytes, '\0');
+  std::string piece(std::min<uint64_t>(kPieceBytes, *bytes), '\0');
   uint64_t have = 0;
   while (have < *bytes) {
     ssize_t n = read(fd, piece.data(), std::min<uint64_t>(piece.size(), *bytes - have));
