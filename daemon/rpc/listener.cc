@@ -23,6 +23,10 @@
 namespace hermes {
 namespace {
 
+// Room for a whole message of output: with less, every message waits half way for the client to
+// read. Where the kernel allows less, that is taken.
+constexpr int kSendBuffer = 512 << 10;
+
 constexpr int kBacklog = 512;
 constexpr int kActivationFd = 3;  // where systemd puts the first socket
 constexpr int kAcceptsPerTurn = 16;
@@ -127,7 +131,9 @@ class Listener::Socket {
   }
   // Invalid with errno set: none is waiting, or this one could not be taken.
   Fd Accept() {
-    return Fd(accept4(descriptor_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    Fd fd(accept4(descriptor_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    setsockopt(fd.get(), SOL_SOCKET, SO_SNDBUF, &kSendBuffer, sizeof kSendBuffer);
+    return fd;
   }
 
  private:

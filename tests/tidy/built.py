@@ -21,7 +21,9 @@ def load_commands(tree, build):
         source = os.path.relpath(os.path.join(entry["directory"], entry["file"]), tree.root)
         if source.startswith("..") or source.startswith("build/"):
             continue
-        flags.setdefault(os.path.dirname(source), strip(entry))
+        # Of several programs in a folder, the one that may include most.
+        found = strip(entry)
+        flags[os.path.dirname(source)] = max(flags.get(os.path.dirname(source), ()), found, key=len)
     return flags
 
 
