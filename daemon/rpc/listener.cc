@@ -132,7 +132,7 @@ class Listener::Socket {
   // Invalid with errno set: none is waiting, or this one could not be taken.
   Fd Accept() {
     Fd fd(accept4(descriptor_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    setsockopt(fd.get(), SOL_SOCKET, SO_SNDBUF, &kSendBuffer, sizeof kSendBuffer);
+    if (fd.valid()) setsockopt(fd.get(), SOL_SOCKET, SO_SNDBUF, &kSendBuffer, sizeof kSendBuffer);
     return fd;
   }
 
