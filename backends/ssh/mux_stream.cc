@@ -22,6 +22,8 @@
 namespace hermes {
 namespace {
 
+constexpr size_t kFullPipe = 64 << 10;     // a pipe that gave so much at once is a busy one
+constexpr int kBusyPipeBytes = 512 << 10;  // and is made so large, where the kernel allows it
 constexpr uint32_t kRequestId = 1;  // a connection carries one request
 
 absl::Status Broken(const std::string& what) { return Error(Reason::k_BACKEND_UNREACHABLE, what); }
@@ -95,6 +97,9 @@ Task<absl::StatusOr<size_t>> ReadSome(std::shared_ptr<State> state, State::Descr
   asio::error_code error;
   const size_t bytes = co_await from->async_read_some(
       asio::buffer(into.data(), into.size()), asio::redirect_error(asio::use_awaitable, error));
+  if (!error && bytes >= kFullPipe) {
+    fcntl(from->native_handle(), F_SETPIPE_SZ, kBusyPipeBytes);  // refused or done already: fine
+  }
   if (!error) co_return bytes;
   if (!state->aborted && error == asio::error::eof) {
     CO_RETURN_IF_ERROR(co_await state->master->Check());
