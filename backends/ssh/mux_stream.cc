@@ -24,7 +24,7 @@ namespace {
 
 constexpr size_t kFullPipe = 64 << 10;     // a pipe that gave so much at once is a busy one
 constexpr int kBusyPipeBytes = 512 << 10;  // and is made so large, where the kernel allows it
-constexpr uint32_t kRequestId = 1;  // a connection carries one request
+constexpr uint32_t kRequestId = 1;         // a connection carries one request
 
 absl::Status Broken(const std::string& what) { return Error(Reason::k_BACKEND_UNREACHABLE, what); }
 
