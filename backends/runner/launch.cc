@@ -7,6 +7,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <utility>
+
 #include "backends/engine/script.h"
 #include "backends/runner/files.h"
 #include "backends/runner/sys.h"
@@ -110,6 +112,13 @@ int Execute(const Launch& launch) {
 }
 
 }  // namespace
+
+void Launch::AddVariable(const std::string& name, const std::string& value) {
+  std::string variable = name;
+  variable += '=';
+  variable += value;
+  env.push_back(std::move(variable));
+}
 
 void Become(const Launch& launch, int status_fd) {
   setsid();

@@ -31,6 +31,8 @@ struct Launch {
   rlimit open_files = {};
   uint64_t deadline_ms = 0;
   uint32_t grace_ms = 0;
+
+  void AddVariable(const std::string& name, const std::string& value);
 };
 
 // The runner keeps its own descriptors at or above this one, so that the child can put its own in

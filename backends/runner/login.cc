@@ -31,7 +31,7 @@ Launch LoginShell(const Place& place, const std::string& path, const std::string
       .open_files = place.open_files,
       .deadline_ms = kLimitMs,
       .grace_ms = 0};
-  for (const auto& [name, value] : place.clean_env) launch.env.push_back(name + "=" + value);
+  for (const auto& [name, value] : place.clean_env) launch.AddVariable(name, value);
   return launch;
 }
 

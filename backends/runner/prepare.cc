@@ -49,7 +49,7 @@ void SetEnvironment(const frames::Start& start, const Session& session, const Pl
   for (const auto& [name, value] : start.secret_env) set(name, value);
   env["PWD"] = prepared.launch.cwd;
   prepared.launch.search = env.count("PATH") != 0 ? env["PATH"] : "/usr/local/bin:/usr/bin:/bin";
-  for (const auto& [name, value] : env) prepared.launch.env.push_back(name + "=" + value);
+  for (const auto& [name, value] : env) prepared.launch.AddVariable(name, value);
 }
 
 void SetCapture(const frames::Start& start, const Place& place, Capture& capture) {
