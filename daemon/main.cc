@@ -148,6 +148,7 @@ Task<void> Daemon::Begin() {
   TableLimits limits{.max_sessions = config_.limits.max_sessions,
                      .max_sessions_per_uid = config_.limits.max_sessions_per_uid,
                      .max_commands = config_.limits.max_commands,
+                     .max_commands_per_uid = config_.limits.max_commands_per_uid,
                      .max_commands_per_session = config_.limits.max_commands_per_session,
                      .output_spool_bytes = config_.limits.output_spool_bytes,
                      .result_retention = config_.limits.result_retention,

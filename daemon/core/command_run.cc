@@ -37,6 +37,7 @@ Task<void> CommandRun::Pump(std::unique_ptr<Channel> channel) {
   std::shared_ptr<CommandRun> self = shared_from_this();
   // Kept until this object dies: stdin writers and kills may still be inside a call of it.
   channel_ = std::move(channel);
+  set_away(false);
   if (info_.state == CommandState::kQueued) info_.state = CommandState::kLaunching;
   changed().NotifyAll();
   while (!drained() && !abandoned_) {
@@ -57,6 +58,13 @@ Task<void> CommandRun::Pump(std::unique_ptr<Channel> channel) {
       co_await TakeDrained();
     }
   }
+}
+
+void CommandRun::set_away(bool away) {
+  if (away == away_since_.has_value()) return;
+  away_since_.reset();
+  if (away) away_since_ = deps_.clock.Now();
+  changed().NotifyAll();
 }
 
 Task<void> CommandRun::TakeData(DataEvent data) {

@@ -44,6 +44,10 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   bool restored() const { return restored_; }
   void set_restored() { restored_ = true; }
 
+  // Since when the place cannot be reached: the command goes on there, and nothing is heard of it.
+  std::optional<SteadyTime> away_since() const { return ended() ? std::nullopt : away_since_; }
+  void set_away(bool away);
+
   // Woken when state, pid, outcome or residual change; for output see log().changed(), which is
   // woken then, too.
   Event& changed() { return log_->changed(); }
@@ -112,6 +116,7 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   bool dropped_ = false;  // something of this log that the far side does not know is safe to drop
   bool restored_ = false;
   bool abandoned_ = false;
+  std::optional<SteadyTime> away_since_;
   uint64_t refused_to_[kOutputStreams] = {0, 0};  // end of what did not fit, shown as a gap
   int readers_ = 0;
 

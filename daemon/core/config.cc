@@ -195,6 +195,10 @@ constexpr Key kKeys[] = {
      }},
     {"limits.max_commands",
      [](const Value& v, Config& c) { return v.Count(1, kManyCommands, c.limits.max_commands); }},
+    {"limits.max_commands_per_uid",
+     [](const Value& v, Config& c) {
+       return v.Count(1, kManyCommands, c.limits.max_commands_per_uid);
+     }},
     {"limits.max_commands_per_session",
      [](const Value& v, Config& c) {
        return v.Count(1, kManyCommands, c.limits.max_commands_per_session);

@@ -27,6 +27,7 @@ struct Config {
     uint32_t max_sessions = 20'000;
     uint32_t max_sessions_per_uid = 20'000;
     uint32_t max_commands = 4'000;
+    uint32_t max_commands_per_uid = 4'000;
     uint32_t max_commands_per_session = 2'000;
     Duration max_run_timeout = std::chrono::hours(7 * 24);
     Duration result_retention = std::chrono::hours(1);

@@ -76,6 +76,10 @@ Task<absl::StatusOr<Follower::Result>> Follower::Loop(EventSink& sink) {
       co_await SendOne(sink, std::move(phase));
       co_return Result::kDraining;
     }
+    if (AwayIsNews()) {
+      PhaseInfo phase{.name = "reconnecting", .detail = "the command goes on meanwhile"};
+      if (!co_await SendOne(sink, std::move(phase))) co_return Result::kReaderGone;
+    }
     UpdateHolds();
     if (WorthSending()) {
       absl::StatusOr<CommandEvent> piece = NextPiece();
@@ -151,6 +155,14 @@ bool Follower::WorthSending() const {
          clock_.Now() >= last_sent_ + kCoalesceTime;
 }
 
+bool Follower::AwayIsNews() {
+  const std::optional<SteadyTime> since = run_->away_since();
+  if (!since) away_told_ = false;
+  if (!since || away_told_ || clock_.Now() < *since + kPhaseAfter) return false;
+  away_told_ = true;
+  return true;
+}
+
 // From the stream that was not served last, so neither starves the other.
 absl::StatusOr<CommandEvent> Follower::NextPiece() {
   int stream = next_stream_;
@@ -174,6 +186,8 @@ Task<void> Follower::WaitForChange() {
     if (hold.active) until = std::min(until, *hold.until);
   }
   if (options_.wait_until) until = std::min(until, *options_.wait_until);
+  const std::optional<SteadyTime> away = run_->away_since();
+  if (away && !away_told_) until = std::min(until, *away + kPhaseAfter);
   std::shared_ptr<CommandRun> run = run_;
   auto alarm = clock_.At(until, [run] { run->changed().NotifyAll(); });
   co_await run->changed().Wait();

@@ -29,6 +29,8 @@ inline constexpr Duration kCoalesceTime =
 inline constexpr Duration kFirstGapHold = std::chrono::milliseconds(500);
 inline constexpr Duration kMostGapHold = std::chrono::minutes(1);
 inline constexpr Duration kBeatInterval = std::chrono::seconds(15);
+// What a reader waits for is told by a phase when it has lasted this long: a short wait is no news.
+inline constexpr Duration kPhaseAfter = std::chrono::milliseconds(500);
 
 struct StartedInfo {
   CommandInfo command;
@@ -102,6 +104,7 @@ class Follower {
   bool WaitOver() const;
   bool Reached(const Cursor& cursor) const;
   bool WorthSending() const;
+  bool AwayIsNews();
   Task<void> WaitForChange();
 
   Clock& clock_;
@@ -116,6 +119,7 @@ class Follower {
   Hold hold_[kOutputStreams];
   SteadyTime last_sent_;
   bool sent_output_ = false;
+  bool away_told_ = false;
   bool cancelled_ = false;
   bool draining_ = false;
   int next_stream_ = 0;

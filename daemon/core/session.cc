@@ -5,16 +5,12 @@
 #include <utility>
 
 #include "daemon/core/session_names.h"
-#include "daemon/runtime/backoff.h"
 #include "daemon/runtime/log.h"
 #include "daemon/runtime/status.h"
 
 namespace hermes {
 namespace {
 
-// Between tries to reach the place of a command that has to be taken up again.
-constexpr Duration kFirstRetry = std::chrono::milliseconds(200);
-constexpr Duration kLastRetry = std::chrono::seconds(30);
 constexpr char kSecretNeeded[] = "SECRET_NEEDED";
 constexpr size_t kStdinPiece = 64 << 10;
 // Inside a closing session nothing is waited for longer than this after its kills.
@@ -40,6 +36,10 @@ Session::~Session() = default;
 bool Session::live() const {
   return info_.state == SessionState::kOpening || info_.state == SessionState::kReady ||
          info_.state == SessionState::kDegraded || info_.state == SessionState::kClosing;
+}
+
+std::string_view Session::phase() const {
+  return engine_ == nullptr || !reachable_ ? "connecting" : "launching";
 }
 
 size_t Session::running() const {
@@ -172,7 +172,10 @@ void Session::ClearCondition(std::string_view type) {
 }
 
 void Session::NoteReachable(bool reachable) {
-  if (std::exchange(reachable_, reachable) != reachable) deps_.on_change(*this);
+  if (std::exchange(reachable_, reachable) == reachable) return;
+  for (const auto& [id, run] : runs_) run->set_away(!reachable);
+  changed_.NotifyAll();
+  deps_.on_change(*this);
 }
 
 void Session::NoteIncarnation(std::string incarnation, uint64_t generation) {
@@ -206,7 +209,7 @@ absl::Status Session::Admit(const StartCommand& request) const {
                  {{"limit", std::to_string(deps_.max_commands_per_session)},
                   {"setting", "limits.max_commands_per_session"}});
   }
-  return absl::OkStatus();
+  return deps_.admit_command(request.uid);
 }
 
 CommandRun::Deps Session::RunDeps() { return {deps_.loop, deps_.clock, deps_.store, deps_.stats}; }
@@ -247,6 +250,7 @@ Task<absl::StatusOr<Session::StartResult>> Session::Start(StartCommand request) 
   // again.
   runs_[info.id] = run;
   run_ids_[info.run_id] = info.id;
+  Track(run);
   absl::StatusOr<SessionStore::Accepted> accepted =
       co_await deps_.store.AcceptCommand(std::move(info));
   if (!accepted.ok()) co_return Withdraw(run, accepted.status());
@@ -312,7 +316,6 @@ Task<absl::StatusOr<Session::StartResult>> Session::StartFresh(StartCommand requ
     co_return Withdraw(run, channel.status());
   }
   ++deps_.stats.commands_started;
-  Track(run);
   tasks_.Spawn("command " + run->info().id,
                RunCommand(shared_from_this(), run, *std::move(channel)));
   if (request.stdin_data) {
@@ -335,16 +338,25 @@ Task<void> Session::RunCommand(std::shared_ptr<Session> self, std::shared_ptr<Co
 void Session::Track(std::shared_ptr<CommandRun> run) {
   if (run->ended()) return;  // taken up for its residual children only
   ++deps_.stats.running_commands;
+  ++deps_.stats.running_of_uid[run->info().creator_uid];
   tasks_.Spawn("end of " + run->info().id, AfterEnd(shared_from_this(), run));
+}
+
+void Session::Untrack(const CommandRun& run) {
+  --deps_.stats.running_commands;
+  auto of_uid = deps_.stats.running_of_uid.find(run.info().creator_uid);
+  if (--of_uid->second == 0) deps_.stats.running_of_uid.erase(of_uid);
 }
 
 // What the session learns from a command's end.
 Task<void> Session::AfterEnd(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run) {
-  while (!run->ended() && !abandoned_) co_await run->changed().Wait();
+  const auto going_on = [&run] { return !run->ended() && run->start_error().ok(); };
+  while (going_on() && !abandoned_) co_await run->changed().Wait();
+  if (going_on()) co_return;
+  Untrack(*run);
   if (!run->ended()) co_return;
   last_active_ = deps_.clock.Now();
   const Outcome& outcome = *run->info().outcome;
-  --deps_.stats.running_commands;
   ++deps_.stats.commands_finished;
   if (outcome.state == CommandState::kKilled) ++deps_.stats.commands_killed;
   if (outcome.state == CommandState::kUnknown) ++deps_.stats.commands_unknown;
@@ -409,70 +421,6 @@ absl::StatusOr<std::shared_ptr<CommandRun>> Session::Restored(StoredCommand row)
     seen_runs_[id] = run;
   }
   return run;
-}
-
-void Session::TakeUp(StoredCommand row) {
-  CommandInfo info = row.info;
-  row.output_expired = false;
-  absl::StatusOr<std::shared_ptr<CommandRun>> restored = Restored(std::move(row));
-  if (!restored.ok()) {
-    LogError("output not restored: " + std::string(restored.status().message()),
-             {info_.id, info.id, info.run_id});
-    restored = std::make_shared<CommandRun>(RunDeps(), info, NewLog(info));
-  }
-  std::shared_ptr<CommandRun> run = *std::move(restored);
-  run->set_restored();
-  runs_[info.id] = run;
-  run_ids_[info.run_id] = info.id;
-  Track(run);
-  tasks_.Spawn("adopt " + info.id, Adopt(shared_from_this(), std::move(run)));
-}
-
-// A place that cannot be reached just now may still run the command: only the place itself can say
-// that it does not.
-Task<void> Session::Adopt(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run) {
-  Backoff pause({kFirstRetry, kLastRetry}, deps_.random);
-  const std::string run_id = run->info().run_id;
-  while (!abandoned_) {
-    absl::Status status = co_await EnsureEngine();
-    bool same_place = run->info().incarnation == info_.incarnation;
-    if (status.ok()) {
-      absl::StatusOr<std::unique_ptr<Channel>> channel = co_await engine_->Adopt(
-          run_id, run->log().end(OutputStream::kStdout), run->log().end(OutputStream::kStderr));
-      if (channel.ok()) {
-        ++deps_.stats.commands_adopted;
-        LogInfo("command adopted", {info_.id, run->info().id, run_id});
-        co_await RunCommand(self, run, *std::move(channel));
-        co_return;
-      }
-      status = channel.status();
-    }
-    if (ReasonOf(status) == Reason::k_COMMAND_UNKNOWN) {
-      co_await EndUnadopted(run, same_place);
-      co_return;
-    }
-    LogWarning("command not adopted yet: " + std::string(status.message()),
-               {info_.id, run->info().id, run_id});
-    co_await PauseFor(pause.Next());
-  }
-}
-
-// A drain does not wait for it.
-Task<void> Session::PauseFor(Duration duration) {
-  const SteadyTime until = deps_.clock.Now() + duration;
-  auto alarm = deps_.clock.At(until, [this] { changed_.NotifyAll(); });
-  while (!abandoned_ && deps_.clock.Now() < until) co_await changed_.Wait();
-}
-
-// The place does not know the command, or there is no place any more. In the same place as before,
-// unknown means that it was never sent, and the place now refuses it for good; anything else cannot
-// be known.
-Task<void> Session::EndUnadopted(std::shared_ptr<CommandRun> run, bool same_place) {
-  Outcome outcome;
-  outcome.state = same_place ? CommandState::kNeverStarted : CommandState::kUnknown;
-  outcome.cause = same_place ? Cause::kDaemonRestarted : Cause::kRunnerDied;
-  co_await run->EndWith(std::move(outcome));
-  Drop(run);
 }
 
 Task<absl::Status> Session::Update(UpdateSession request) {

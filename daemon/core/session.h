@@ -41,6 +41,7 @@ class Session : public std::enable_shared_from_this<Session> {
     EngineFactory& engines;
     std::string spool_dir;
     uint32_t max_commands_per_session = 0;
+    std::function<absl::Status(uint32_t uid)> admit_command;  // the caps over all sessions
     std::function<void(const Session&)> on_change;  // after every shown change, for watchers
   };
 
@@ -54,6 +55,8 @@ class Session : public std::enable_shared_from_this<Session> {
   size_t running() const;
   int readers() const;
   SteadyTime last_active() const { return last_active_; }
+  // What a command that does not run yet waits for: "connecting" or "launching".
+  std::string_view phase() const;
   bool live() const;  // OPENING, READY, DEGRADED or CLOSING
 
   // Opens the place; ends in READY or FAILED. `sudo_password` stays in memory.
@@ -112,6 +115,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Task<void> RunCommand(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run,
                         std::unique_ptr<Channel> channel);
   void Track(std::shared_ptr<CommandRun> run);
+  void Untrack(const CommandRun& run);
   Task<void> AfterEnd(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run);
   Task<void> FeedStdin(std::shared_ptr<CommandRun> run, std::string data);
   Task<absl::Status> ReleaseAndClose(Duration grace,

@@ -38,6 +38,7 @@ Session::Deps SessionTable::SessionDeps() {
           .engines = deps_.engines,
           .spool_dir = deps_.spool_dir,
           .max_commands_per_session = deps_.limits.max_commands_per_session,
+          .admit_command = [this](uint32_t uid) { return AdmitCommand(uid); },
           .on_change = [this](const Session& session) { NoteChange(session.info().id, false); }};
 }
 
@@ -199,12 +200,18 @@ absl::StatusOr<std::shared_ptr<Session>> SessionTable::Find(const std::string& i
                {{"name", SessionName(id)}});
 }
 
-absl::Status SessionTable::AdmitCommand() {
+absl::Status SessionTable::AdmitCommand(uint32_t uid) {
   const TableLimits& limits = deps_.limits;
   if (deps_.stats.running_commands >= limits.max_commands) {
     return Error(
         Reason::k_QUOTA_COMMANDS, "there run as many commands as may",
         {{"limit", std::to_string(limits.max_commands)}, {"setting", "limits.max_commands"}});
+  }
+  const auto of_uid = deps_.stats.running_of_uid.find(uid);
+  if (of_uid != deps_.stats.running_of_uid.end() && of_uid->second >= limits.max_commands_per_uid) {
+    return Error(Reason::k_QUOTA_COMMANDS, "this account runs as many commands as it may",
+                 {{"limit", std::to_string(limits.max_commands_per_uid)},
+                  {"setting", "limits.max_commands_per_uid"}});
   }
   // At most what was there at the last look and all that was written since: look again only when
   // that is too much.
@@ -223,7 +230,6 @@ Task<absl::StatusOr<Session::StartResult>> SessionTable::Start(StartCommand requ
   if (draining_) co_return Draining();
   absl::StatusOr<std::shared_ptr<Session>> session = Find(request.session_id);
   if (!session.ok()) co_return session.status();
-  CO_RETURN_IF_ERROR(AdmitCommand());
   co_return co_await (*session)->Start(std::move(request));
 }
 

@@ -30,6 +30,7 @@ struct TableLimits {
   uint32_t max_sessions = 20'000;  // at the limit: QUOTA_SESSIONS
   uint32_t max_sessions_per_uid = 20'000;
   uint32_t max_commands = 4'000;  // running, all sessions; at the limit: QUOTA_COMMANDS
+  uint32_t max_commands_per_uid = 4'000;
   uint32_t max_commands_per_session = 2'000;
   uint64_t output_spool_bytes = 64ull << 30;  // all kept output files; at the limit: SPOOL_FULL
   Duration result_retention = std::chrono::hours(1);
@@ -99,7 +100,7 @@ class SessionTable {
   };
   Session::Deps SessionDeps();
   absl::Status AdmitSession(const CreateSession& request) const;
-  absl::Status AdmitCommand();
+  absl::Status AdmitCommand(uint32_t uid);
   absl::StatusOr<std::shared_ptr<Session>> Earlier(const CreateSession& request) const;
   SessionInfo NewSessionInfo(CreateSession request) const;
   Task<absl::StatusOr<std::shared_ptr<Session>>> Make(CreateSession request);

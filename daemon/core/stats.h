@@ -3,12 +3,14 @@
 // Counters and gauges of this daemon as one struct; loop thread only. Shown by AdminService.Info.
 
 #include <cstdint>
+#include <map>
 
 namespace hermes {
 
 struct Stats {
   uint64_t sessions = 0;
-  uint64_t running_commands = 0;
+  uint64_t running_commands = 0;                // accepted and not ended
+  std::map<uint32_t, uint64_t> running_of_uid;  // the same, by who started them
   uint64_t commands_started = 0;
   uint64_t commands_finished = 0;
   uint64_t commands_killed = 0;

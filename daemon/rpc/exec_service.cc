@@ -1,6 +1,8 @@
 #include "daemon/rpc/exec_service.h"
 
+#include <algorithm>
 #include <optional>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -115,13 +117,13 @@ void ExecService::Register(Handlers& handlers) {
   handlers.Unary(Method::kReadOutput, this, &ExecService::Read);
 }
 
-Task<absl::StatusOr<ExecService::Followed>> ExecService::Start(Caller caller,
-                                                               v1::ExecuteRequest request,
-                                                               bool interactive) {
+Task<absl::StatusOr<ExecService::Followed>> ExecService::Start(std::shared_ptr<Call> call,
+                                                               v1::ExecuteRequest request) {
   DecodeExecuteOptions options{.limits = context_.info.limits,
                                .made_up_id = context_.random.Uuid(),
-                               .interactive = interactive,
-                               .uid = caller.uid};
+                               .interactive = call->method() == Method::kInteract,
+                               .uid = call->caller().uid};
+  const SteadyTime begun = context_.clock.Now();
   const size_t bytes = request.ByteSizeLong();
   auto decode = [request = std::move(request), options = std::move(options)]() mutable {
     return DecodeExecute(std::move(request), std::move(options));
@@ -132,12 +134,64 @@ Task<absl::StatusOr<ExecService::Followed>> ExecService::Start(Caller caller,
   Followed followed;
   followed.on_disconnect = execute->start.on_disconnect;
   followed.follow = std::move(execute->follow);
-  absl::StatusOr<Session::StartResult> started =
-      co_await context_.table.Start(std::move(execute->start));
-  if (!started.ok()) co_return started.status();
-  followed.run = std::move(started->run);
-  followed.existing = started->existing;
+  if (followed.follow.wait) followed.until = begun + *followed.follow.wait;
+  auto starting = std::make_shared<Starting>();
+  absl::StatusOr<std::shared_ptr<Session>> session = context_.table.Find(execute->start.session_id);
+  if (session.ok() && call->method() != Method::kStartCommand) {
+    context_.tasks.Spawn("start", RunStart(std::move(execute->start), *session, starting));
+    co_await WaitForStart(call, *session, starting, followed.until);
+  } else {
+    *starting = co_await context_.table.Start(std::move(execute->start));
+  }
+  if (!starting->has_value()) {
+    CO_RETURN_IF_ERROR(call->StopStatus());
+    co_return followed;
+  }
+  if (!(*starting)->ok()) co_return (*starting)->status();
+  followed.run = std::move((**starting)->run);
+  followed.existing = (**starting)->existing;
   co_return followed;
+}
+
+Task<void> ExecService::RunStart(hermes::StartCommand start, std::shared_ptr<Session> session,
+                                 std::shared_ptr<Starting> starting) {
+  *starting = co_await context_.table.Start(std::move(start));
+  session->changed().NotifyAll();
+}
+
+// Whoever follows is told what a long start waits for. Returns without a result when the daemon
+// drains, or the caller does not want to wait any longer; a refusal that comes soon is told all the
+// same.
+Task<void> ExecService::WaitForStart(std::shared_ptr<Call> call, std::shared_ptr<Session> session,
+                                     std::shared_ptr<Starting> starting,
+                                     std::optional<SteadyTime> until) {
+  Clock& clock = context_.clock;
+  CallSink sink(clock, call, false);
+  const auto wake = [session] { session->changed().NotifyAll(); };
+  call->OnStop(wake);
+  std::unique_ptr<Clock::Alarm> end_alarm, phase_alarm;
+  if (until) until = std::max(*until, clock.Now() + kPhaseAfter);
+  if (until) end_alarm = clock.At(*until, wake);
+  std::string_view phase;
+  SteadyTime due;
+  bool told = false;
+  while (!starting->has_value() && call->stop() != Call::Stop::kDraining) {
+    if (until && clock.Now() >= *until) break;
+    if (phase != session->phase()) {
+      phase = session->phase();
+      due = clock.Now() + kPhaseAfter;
+      phase_alarm = clock.At(due, wake);
+      told = false;
+    }
+    if (told || clock.Now() < due || call->stopped()) {
+      co_await session->changed().Wait();
+      continue;
+    }
+    told = true;
+    PhaseInfo info{.name = std::string(phase), .detail = ""};
+    co_await sink.Send(std::move(info));
+  }
+  call->OnStop(nullptr);
 }
 
 Task<absl::StatusOr<std::shared_ptr<CommandRun>>> ExecService::Find(CommandRef name) {
@@ -159,12 +213,14 @@ Task<absl::StatusOr<ExecService::Followed>> ExecService::FindToFollow(v1::Attach
   followed.run = *std::move(run);
   followed.existing = true;
   followed.follow = std::move(attach.follow);
+  if (followed.follow.wait) followed.until = context_.clock.Now() + *followed.follow.wait;
   co_return followed;
 }
 
 Task<absl::Status> ExecService::Execute(std::shared_ptr<Call> call, v1::ExecuteRequest request) {
-  absl::StatusOr<Followed> followed = co_await Start(call->caller(), std::move(request), false);
+  absl::StatusOr<Followed> followed = co_await Start(call, std::move(request));
   if (!followed.ok()) co_return followed.status();
+  if (followed->run == nullptr) co_return absl::OkStatus();
   co_return co_await Follow(std::move(call), *std::move(followed));
 }
 
@@ -180,7 +236,7 @@ Task<absl::StatusOr<ExecService::Followed>> ExecService::FirstOfInteract(
       co_await ReadRequest<v1::InteractRequest>(context_.workers, call);
   if (!first.ok()) co_return first.status();
   if (first->has_start()) {
-    co_return co_await Start(call->caller(), std::move(*first->mutable_start()), true);
+    co_return co_await Start(call, std::move(*first->mutable_start()));
   }
   if (first->has_attach()) co_return co_await FindToFollow(std::move(*first->mutable_attach()));
   co_return BadField("msg", "the first message must be start or attach");
@@ -189,6 +245,7 @@ Task<absl::StatusOr<ExecService::Followed>> ExecService::FirstOfInteract(
 Task<absl::Status> ExecService::Interact(std::shared_ptr<Call> call) {
   absl::StatusOr<Followed> followed = co_await FirstOfInteract(call);
   if (!followed.ok()) co_return followed.status();
+  if (followed->run == nullptr) co_return absl::OkStatus();
   context_.tasks.Spawn("input of " + followed->run->info().id,
                        PumpInput(&context_.workers, call, followed->run));
   co_return co_await Follow(std::move(call), *std::move(followed));
@@ -229,9 +286,7 @@ Task<absl::StatusOr<Follower::Result>> ExecService::RunFollower(std::shared_ptr<
   Follower::Options options{.from = follow.from,
                             .follow = follow.follow,
                             .attached_to_existing = followed->existing,
-                            .wait_until = {}};
-  if (follow.wait) options.wait_until = context_.clock.Now() + *follow.wait;
-  const std::optional<SteadyTime> until = options.wait_until;
+                            .wait_until = followed->until};
   Follower follower(context_.clock, run, std::move(options));
   ReaderCount count(context_.table.stats());
   CallSink sink(context_.clock, call, run->info().has_pty);
@@ -239,11 +294,8 @@ Task<absl::StatusOr<Follower::Result>> ExecService::RunFollower(std::shared_ptr<
     call->stop() == Call::Stop::kDraining ? follower.Drain() : follower.Cancel();
   });
   // The follower cannot be stopped before the command has started; this wait can.
-  std::unique_ptr<Clock::Alarm> alarm;
-  if (until) alarm = context_.clock.At(*until, [run] { run->changed().NotifyAll(); });
-  while (!Started(*run) && !call->stopped()) {
-    if (until && context_.clock.Now() >= *until) co_return Follower::Result::kWaitOver;
-    co_await run->changed().Wait();
+  if (!co_await WaitStarted(call, run, &sink, followed->until)) {
+    co_return Follower::Result::kWaitOver;
   }
   if (!Started(*run)) {
     if (call->stop() != Call::Stop::kDraining) co_return Follower::Result::kReaderGone;
@@ -254,9 +306,33 @@ Task<absl::StatusOr<Follower::Result>> ExecService::RunFollower(std::shared_ptr<
   co_return co_await follower.Run(sink);
 }
 
+// False: the caller does not want to wait any longer.
+Task<bool> ExecService::WaitStarted(std::shared_ptr<Call> call, std::shared_ptr<CommandRun> run,
+                                    EventSink* sink, std::optional<SteadyTime> until) {
+  if (Started(*run)) co_return true;
+  Clock& clock = context_.clock;
+  const SteadyTime due = clock.Now() + kPhaseAfter;
+  const auto wake = [run] { run->changed().NotifyAll(); };
+  auto phase_alarm = clock.At(due, wake);
+  std::unique_ptr<Clock::Alarm> end_alarm;
+  if (until) end_alarm = clock.At(*until, wake);
+  bool told = false;
+  while (!Started(*run) && !call->stopped()) {
+    if (until && clock.Now() >= *until) co_return false;
+    if (told || clock.Now() < due) {
+      co_await run->changed().Wait();
+      continue;
+    }
+    told = true;
+    PhaseInfo phase{.name = run->away_since() ? "reconnecting" : "launching", .detail = ""};
+    co_await sink->Send(std::move(phase));
+  }
+  co_return true;
+}
+
 Task<absl::Status> ExecService::StartCommand(std::shared_ptr<Call> call,
                                              v1::ExecuteRequest request) {
-  absl::StatusOr<Followed> followed = co_await Start(call->caller(), std::move(request), false);
+  absl::StatusOr<Followed> followed = co_await Start(call, std::move(request));
   if (!followed.ok()) co_return followed.status();
   std::shared_ptr<CommandRun> run = followed->run;
   call->OnStop([run] { run->changed().NotifyAll(); });

@@ -3,6 +3,7 @@
 // hermes.v1.ExecService over the core. Loop thread; no gRPC.
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "daemon/core/follow.h"
@@ -44,8 +45,17 @@ class ExecService {
     bool existing = false;
     OnDisconnect on_disconnect = OnDisconnect::kDetach;
     FollowRequest follow;
+    std::optional<SteadyTime> until;  // as long as the caller wants to wait
   };
-  Task<absl::StatusOr<Followed>> Start(Caller caller, v1::ExecuteRequest request, bool interactive);
+  // Without a run: it was still being started when the caller's wait was over.
+  Task<absl::StatusOr<Followed>> Start(std::shared_ptr<Call> call, v1::ExecuteRequest request);
+  using Starting = std::optional<absl::StatusOr<Session::StartResult>>;
+  Task<void> RunStart(hermes::StartCommand start, std::shared_ptr<Session> session,
+                      std::shared_ptr<Starting> starting);
+  Task<void> WaitForStart(std::shared_ptr<Call> call, std::shared_ptr<Session> session,
+                          std::shared_ptr<Starting> starting, std::optional<SteadyTime> until);
+  Task<bool> WaitStarted(std::shared_ptr<Call> call, std::shared_ptr<CommandRun> run,
+                         EventSink* sink, std::optional<SteadyTime> until);
   Task<absl::StatusOr<Followed>> FindToFollow(v1::AttachRequest request);
   Task<absl::StatusOr<std::shared_ptr<CommandRun>>> Find(CommandRef name);
   Task<void> AddIfMatches(CommandInfo row, CommandFilter filter,

@@ -138,7 +138,7 @@ Task<bool> SessionService::SendChange(std::shared_ptr<Call> call,
                                       SessionTable::Change change, std::set<std::string>* shown) {
   v1::SessionEvent event;
   absl::StatusOr<std::shared_ptr<Session>> session = context_.table.Find(change.id);
-  if (!change.removed && session.ok() && filter->Matches((*session)->info())) {
+  if (!change.removed && session.ok() && filter->Matches((*session)->Shown())) {
     Encode((*session)->Shown(), event.mutable_upsert());
     shown->insert(change.id);
   } else {

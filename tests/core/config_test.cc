@@ -75,6 +75,7 @@ TEST(ConfigTest, DefaultsAreThoseOfTheSessionTable) {
   EXPECT_EQ(limits.max_sessions, table.max_sessions);
   EXPECT_EQ(limits.max_sessions_per_uid, table.max_sessions_per_uid);
   EXPECT_EQ(limits.max_commands, table.max_commands);
+  EXPECT_EQ(limits.max_commands_per_uid, table.max_commands_per_uid);
   EXPECT_EQ(limits.max_commands_per_session, table.max_commands_per_session);
   EXPECT_EQ(limits.result_retention, table.result_retention);
   EXPECT_EQ(limits.request_id_retention, table.request_id_retention);
@@ -89,6 +90,7 @@ socket = "/x.sock"
 max_sessions = 1
 max_sessions_per_uid = 2
 max_commands = 3
+max_commands_per_uid = 5
 max_commands_per_session = 4
 max_run_timeout = "90m"
 result_retention = "1500ms"
@@ -117,6 +119,7 @@ host_key = "accept-new"
   const Config::Limits limits = {1,
                                  2,
                                  3,
+                                 5,
                                  4,
                                  std::chrono::minutes(90),
                                  std::chrono::milliseconds(1500),

@@ -8,63 +8,13 @@
 #include <gtest/gtest.h>
 
 #include "daemon/runtime/status.h"
-#include "tests/fakes/fake_daemon.h"
-#include "tests/fakes/temp_dir.h"
+#include "tests/core/session_fixture.h"
 
 namespace hermes {
 namespace {
 
 using std::chrono::minutes;
 using std::chrono::seconds;
-
-class SessionTest : public testing::Test {
- protected:
-  SessionTest() {
-    host_.spool_dir = dir_.path();
-    Restart();
-  }
-  ~SessionTest() override { FakeDaemon::Crash(std::move(daemon_)); }
-
-  void Restart(TableLimits limits = {}) {
-    if (daemon_ != nullptr) FakeDaemon::Crash(std::move(daemon_));
-    daemon_ = std::make_unique<FakeDaemon>(host_, ++seed_, limits, [this](const char* step) {
-      if (die_after_ != nullptr && std::string_view(step) == die_after_)
-        return MemoryStore::Verdict::kDieAfter;
-      if (writes_until_full_ == 0) return MemoryStore::Verdict::kFull;
-      if (writes_until_full_ > 0) --writes_until_full_;
-      return disk_full_ ? MemoryStore::Verdict::kFull : MemoryStore::Verdict::kOk;
-    });
-  }
-
-  absl::Status Close(const std::string& id) {
-    return daemon_->Await((*daemon_->table.Find(id))->Close(seconds(1), nullptr));
-  }
-  SessionState StateOf(const std::string& id) { return (*daemon_->table.Find(id))->info().state; }
-
-  // Starts, follows to the end, returns what the reader saw.
-  std::shared_ptr<FakeDaemon::Reader> RunToEnd(const std::string& script,
-                                               const std::string& run_id = "") {
-    auto started = daemon_->Start("s", script, run_id);
-    EXPECT_TRUE(started.ok()) << started.status();
-    auto reader = daemon_->Follow(started->run);
-    daemon_->RunUntil([&] { return reader->result.has_value(); });
-    return reader;
-  }
-
-  Reason ReasonOfStart(const std::string& script, const std::string& run_id = "") {
-    auto started = daemon_->Start("s", script, run_id);
-    EXPECT_FALSE(started.ok());
-    return ReasonOf(started.status()).value_or(Reason::k_BUG);
-  }
-
-  TempDir dir_;
-  FakeHost host_;
-  bool disk_full_ = false;
-  int writes_until_full_ = -1;       // -1: never
-  const char* die_after_ = nullptr;  // the step of the store that kills the daemon
-  uint64_t seed_ = 0;
-  std::unique_ptr<FakeDaemon> daemon_;
-};
 
 TEST_F(SessionTest, RunsACommandAndTellsItsEndOnce) {
   ASSERT_TRUE(daemon_->Create("s").ok());
@@ -250,138 +200,6 @@ TEST_F(SessionTest, CancelOfAStartThatFailsSaysWhyAndNothingStarts) {
   EXPECT_EQ(host_.place.starts.count("id-1"), 0u);
 }
 
-TEST_F(SessionTest, OutputLimitWithKillPolicyEndsTheCommandTyped) {
-  ASSERT_TRUE(daemon_->Create("s").ok());
-  StartCommand request = MakeStart("s", "outn 400000;hang", "id-1");
-  request.output = {.limit_bytes = 256 << 10, .overflow = Overflow::kKill};
-  auto started = daemon_->Await(daemon_->table.Start(std::move(request)));
-  auto reader = daemon_->Follow(started->run);
-  daemon_->RunUntil([&] { return reader->result.has_value(); });
-  EXPECT_EQ(reader->sink->finished()->outcome->cause, Cause::kOutputLimit);
-  std::string text = reader->sink->Text(OutputStream::kStdout);
-  EXPECT_EQ(text.size(), (256u << 10) + 5) << "the first 256 KiB, then [GAP]";
-}
-
-TEST_F(SessionTest, DroppedMiddleIsAGapWithBothEnds) {
-  ASSERT_TRUE(daemon_->Create("s").ok());
-  StartCommand request = MakeStart("s", "outn 1000000", "id-1");
-  request.output.limit_bytes = 256 << 10;
-  auto started = daemon_->Await(daemon_->table.Start(std::move(request)));
-  daemon_->RunUntil([&] { return started->run->ended(); });
-  auto reader = daemon_->Follow(started->run);
-  daemon_->RunUntil([&] { return reader->result.has_value(); });
-  uint64_t at = 0;
-  int gaps = 0;
-  for (const CommandEvent& event : reader->sink->events) {
-    if (const auto* gap = std::get_if<GapPiece>(&event)) {
-      EXPECT_EQ(gap->from, at);
-      at = gap->to;
-      ++gaps;
-    } else if (const auto* piece = std::get_if<OutputPiece>(&event)) {
-      ASSERT_EQ(piece->offset, at);
-      for (char c : piece->data) ASSERT_EQ(c, PatternByte("id-1", OutputStream::kStdout, at++));
-    }
-  }
-  EXPECT_EQ(at, 1000000u);
-  EXPECT_EQ(gaps, 1);
-}
-
-// What a reader that takes one event per 50 ms sees of `writes` writes, one per 50 ms.
-std::vector<GapPiece> GapsOfASlowReader(FakeDaemon& daemon, int writes) {
-  std::string script;
-  for (int i = 0; i < writes; ++i) script += "outn 50000;sleep 10;";
-  StartCommand request = MakeStart("s", script, "id-1");
-  request.output.limit_bytes = 256 << 10;
-  auto started = daemon.Await(daemon.table.Start(std::move(request)));
-  auto reader = daemon.Follow(started->run, {}, std::chrono::milliseconds(50));
-  daemon.RunUntil([&] { return reader->result.has_value(); });
-  std::vector<GapPiece> gaps;
-  uint64_t at = 0;
-  for (const CommandEvent& event : reader->sink->events) {
-    if (const auto* gap = std::get_if<GapPiece>(&event)) {
-      EXPECT_EQ(gap->from, at);
-      at = gap->to;
-      gaps.push_back(*gap);
-    } else if (const auto* piece = std::get_if<OutputPiece>(&event)) {
-      EXPECT_EQ(piece->offset, at);
-      at += piece->data.size();
-    }
-  }
-  EXPECT_EQ(at, static_cast<uint64_t>(writes) * 50000);
-  return gaps;
-}
-
-TEST_F(SessionTest, ReaderThatFallsBehindSeesHeadOneGapAndTail) {
-  ASSERT_TRUE(daemon_->Create("s").ok());
-  std::vector<GapPiece> gaps = GapsOfASlowReader(*daemon_, 40);
-  ASSERT_EQ(gaps.size(), 1u);
-  EXPECT_GE(gaps[0].from, 128u << 10);
-  EXPECT_EQ(gaps[0].to, 40u * 50000 - (128 << 10));
-}
-
-TEST_F(SessionTest, ReaderThatStaysBehindHearsOfFewGapsAndGetsOn) {
-  ASSERT_TRUE(daemon_->Create("s").ok());
-  const size_t gaps = GapsOfASlowReader(*daemon_, 200).size();
-  EXPECT_GE(gaps, 2u) << "it hears nothing until the end";
-  EXPECT_LE(gaps, 3u);
-}
-
-TEST_F(SessionTest, SlowReaderDelaysNeitherTheCommandNorAnotherReader) {
-  ASSERT_TRUE(daemon_->Create("s").ok());
-  auto started = daemon_->Start("s", "outn 500000;sleep 10;outn 500000");
-  auto slow = daemon_->Follow(started->run, {}, minutes(1));
-  auto fast = daemon_->Follow(started->run);
-  daemon_->RunUntil([&] { return fast->result.has_value(); }, seconds(5));
-  EXPECT_EQ(fast->sink->Text(OutputStream::kStdout).size(), 1000000u);
-  EXPECT_FALSE(slow->result.has_value());
-  daemon_->RunUntil([&] { return slow->result.has_value(); });
-  EXPECT_EQ(slow->sink->Text(OutputStream::kStdout).size(), 1000000u);
-}
-
-// A flood of 24 MB, of which 8 MiB are kept, read at 240 KiB per 0.2 ms.
-TEST_F(SessionTest, ReaderThatKeepsUpSeesEveryByteOfAFloodThatIsNotKept) {
-  ASSERT_TRUE(daemon_->Create("s").ok());
-  StartCommand request = MakeStart("s", "sleep 10;outn 24000000", "id-1");
-  request.output.limit_bytes = 8 << 20;
-  auto started = daemon_->Await(daemon_->table.Start(std::move(request)));
-  auto reader = daemon_->Follow(started->run, {}, std::chrono::microseconds(200));
-  daemon_->RunUntil([&] { return reader->result.has_value(); });
-  EXPECT_EQ(reader->sink->Text(OutputStream::kStdout).size(), 24000000u) << "[GAP] in it";
-}
-
-TEST_F(SessionTest, ReaderThatIsStuckDoesNotHoldAFlood) {
-  ASSERT_TRUE(daemon_->Create("s").ok());
-  StartCommand request = MakeStart("s", "sleep 10;outn 24000000", "id-1");
-  request.output.limit_bytes = 8 << 20;
-  auto started = daemon_->Await(daemon_->table.Start(std::move(request)));
-  auto stuck = daemon_->Follow(started->run, {}, minutes(1));
-  const SteadyTime begun = daemon_->clock.Now();
-  daemon_->RunUntil([&] { return started->run->ended(); });
-  EXPECT_LT(daemon_->clock.Now() - begun, seconds(11));
-  EXPECT_FALSE(stuck->result.has_value());
-}
-
-TEST_F(SessionTest, CursorBeyondTheEndIsRefusedByName) {
-  ASSERT_TRUE(daemon_->Create("s").ok());
-  auto started = daemon_->Start("s", "out abc");
-  daemon_->RunUntil([&] { return started->run->ended(); });
-  auto reader = daemon_->Follow(started->run, Cursor{{4, 0}});
-  daemon_->RunUntil([&] { return reader->result.has_value(); });
-  EXPECT_EQ(ReasonOf(reader->result->status()), Reason::k_OFFSET_BEYOND_END);
-  EXPECT_EQ(MetadataOf(reader->result->status())["end"], "3");
-}
-
-TEST_F(SessionTest, BeatsProveThatASilentStreamLives) {
-  ASSERT_TRUE(daemon_->Create("s").ok());
-  auto started = daemon_->Start("s", "sleep 100000");
-  auto reader = daemon_->Follow(started->run);
-  daemon_->RunUntil([&] { return reader->result.has_value(); });
-  int beats = 0;
-  for (const CommandEvent& event : reader->sink->events)
-    beats += std::holds_alternative<BeatInfo>(event) ? 1 : 0;
-  EXPECT_EQ(beats, 6);
-}
-
 TEST_F(SessionTest, CwdAndGenerationMoveWithTheEnd) {
   ASSERT_TRUE(daemon_->Create("s").ok());
   RunToEnd("cd /usr;exit 0");
@@ -494,6 +312,65 @@ TEST_F(SessionTest, CapsAreTypedAndNameTheSetting) {
   ASSERT_TRUE(daemon_->Start("s", "hang").ok());
   ASSERT_TRUE(daemon_->Start("s", "hang").ok());
   EXPECT_EQ(ReasonOfStart("hang"), Reason::k_QUOTA_COMMANDS);
+}
+
+TEST_F(SessionTest, CapsPerAccountLeaveOtherAccountsAlone) {
+  Restart(TableLimits{.max_sessions_per_uid = 1, .max_commands_per_uid = 2});
+  const auto create = [this](const std::string& id, uint32_t uid) {
+    CreateSession request;
+    request.id = id;
+    request.backend = "fake";
+    request.wait_ready = true;
+    request.uid = uid;
+    return daemon_->Await(daemon_->table.Create(std::move(request))).status();
+  };
+  ASSERT_TRUE(create("s", 7).ok());
+  EXPECT_EQ(MetadataOf(create("t", 7))["setting"], "limits.max_sessions_per_uid");
+  ASSERT_TRUE(create("t", 8).ok());
+  const auto start = [this](const std::string& script, uint32_t uid) {
+    StartCommand request = MakeStart("s", script, daemon_->random.Uuid());
+    request.uid = uid;
+    return daemon_->Await(daemon_->table.Start(std::move(request)));
+  };
+  ASSERT_TRUE(start("hang", 7).ok());
+  auto second = start("sleep 5000", 7);
+  absl::Status third = start("out x", 7).status();
+  EXPECT_EQ(ReasonOf(third), Reason::k_QUOTA_COMMANDS);
+  EXPECT_EQ(MetadataOf(third)["setting"], "limits.max_commands_per_uid");
+  EXPECT_TRUE(start("out x", 8).ok());
+  daemon_->RunUntil([&] { return second->run->ended(); });
+  EXPECT_TRUE(start("out x", 7).ok()) << "an ended command still counts";
+}
+
+TEST_F(SessionTest, AtTheCapARetryStillFindsItsCommandAndAFailedStartDoesNotCount) {
+  Restart(TableLimits{.max_commands = 1});
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  host_.place.faults.refuse_start_percent = 100;
+  EXPECT_EQ(ReasonOfStart("hang"), Reason::k_BACKEND_UNREACHABLE);
+  host_.place.faults.refuse_start_percent = 0;
+  auto first = daemon_->Start("s", "hang", "id-1");
+  ASSERT_TRUE(first.ok()) << first.status();
+  auto again = daemon_->Start("s", "hang", "id-1");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_TRUE(again->existing);
+  EXPECT_EQ(ReasonOfStart("hang", "id-2"), Reason::k_QUOTA_COMMANDS);
+  EXPECT_EQ(daemon_->stats.running_commands, 1u);
+}
+
+TEST_F(SessionTest, CommandsThatAreStillBeingStartedCountForTheCap) {
+  Restart(TableLimits{.max_commands = 3});
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  int refused = 0, answered = 0;
+  for (int i = 0; i < 10; ++i) {
+    asio::co_spawn(daemon_->loop.executor(),
+                   daemon_->table.Start(MakeStart("s", "hang", "id-" + std::to_string(i))),
+                   [&](std::exception_ptr, auto started) {
+                     ++answered;
+                     refused += ReasonOf(started.status()) == Reason::k_QUOTA_COMMANDS ? 1 : 0;
+                   });
+  }
+  daemon_->RunUntil([&] { return answered == 10; });
+  EXPECT_EQ(refused, 7);
 }
 
 TEST_F(SessionTest, UsedUpSpoolRefusesCommandsUntilOutputIsDropped) {

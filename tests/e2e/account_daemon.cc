@@ -1,47 +1,20 @@
 #include "tests/e2e/account_daemon.h"
 
-#include <poll.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <filesystem>
-#include <thread>
 
 #include <gtest/gtest.h>
+
+#include "tests/e2e/ready_socket.h"
 
 namespace hermes {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kReadyLimitMs = 30'000;
 constexpr const char* kPath = "PATH=/usr/local/bin:/usr/bin:/bin";
-
-// A socket for the daemon's READY=1, which the account may write to.
-int NotifySocket(const std::string& path) {
-  ::unlink(path.c_str());
-  int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
-  EXPECT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-  EXPECT_EQ(::chmod(path.c_str(), 0666), 0);
-  return fd;
-}
-
-bool AwaitReady(int fd) {
-  pollfd wait{fd, POLLIN, 0};
-  while (::poll(&wait, 1, kReadyLimitMs) == 1) {
-    char text[512];
-    ssize_t got = ::recv(fd, text, sizeof(text), 0);
-    if (got > 0 && std::string(text, static_cast<size_t>(got)).find("READY=1") != std::string::npos)
-      return true;
-  }
-  return false;
-}
 
 }  // namespace
 
@@ -59,18 +32,16 @@ AccountDaemon::AccountDaemon(const TestAccount& account)
 AccountDaemon::~AccountDaemon() { Kill(); }
 
 void AccountDaemon::Start() {
-  const std::string notify = account_.home() + "/notify", log = account_.home() + "/hermesd.log";
-  int fd = NotifySocket(notify);
-  pid_ = Spawn({.argv = {bin_ + "/hermesd", "--dev", "--dir", dir_},
-                .env = {kPath, "HOME=" + account_.home(), "USER=" + account_.name(),
-                        "NOTIFY_SOCKET=" + notify},
-                .log = log,
-                .uid = account_.uid(),
-                .gid = account_.gid(),
-                .directory = account_.home()});
-  bool ready = AwaitReady(fd);
-  ::close(fd);
-  ASSERT_TRUE(ready) << ReadWholeFile(log);
+  const std::string log = account_.home() + "/hermesd.log";
+  ReadySocket notify(account_.home() + "/notify");
+  pid_ = Spawn(
+      {.argv = {bin_ + "/hermesd", "--dev", "--dir", dir_},
+       .env = {kPath, "HOME=" + account_.home(), "USER=" + account_.name(), notify.variable()},
+       .log = log,
+       .uid = account_.uid(),
+       .gid = account_.gid(),
+       .directory = account_.home()});
+  ASSERT_TRUE(notify.Await()) << ReadWholeFile(log);
 }
 
 void AccountDaemon::Kill() {
@@ -102,15 +73,6 @@ std::string AccountDaemon::StartCommand(const std::string& session,
   Ran ran = Ctl({"start", session, "--", script});
   EXPECT_EQ(ran.status, 0) << ran.err;
   return ran.out.substr(0, ran.out.find('\n'));
-}
-
-bool SoonTrue(const std::function<bool()>& condition) {
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > until) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  return true;
 }
 
 }  // namespace hermes

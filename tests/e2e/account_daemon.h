@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/fakes/eventually.h"
 #include "tests/hosts/processes.h"
 #include "tests/hosts/test_account.h"
 
@@ -45,8 +46,5 @@ class AccountDaemon {
   std::string dir_;
   pid_t pid_ = 0;
 };
-
-// Looks again until it is true; false after half a minute.
-bool SoonTrue(const std::function<bool()>& condition);
 
 }  // namespace hermes

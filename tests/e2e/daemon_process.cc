@@ -22,10 +22,11 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/e2e/ready_socket.h"
+
 namespace hermes {
 namespace {
 
-constexpr int kReadyLimitMs = 20'000;
 constexpr auto kGoneLimit = std::chrono::seconds(30);
 
 std::string ReadFile(const std::string& path) {
@@ -49,18 +50,6 @@ sockaddr_un Address(const std::string& path) {
   address.sun_family = AF_UNIX;
   std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
   return address;
-}
-
-// Receives until READY=1 came.
-bool AwaitReady(int fd) {
-  pollfd wait{fd, POLLIN, 0};
-  while (::poll(&wait, 1, kReadyLimitMs) == 1) {
-    char text[512];
-    ssize_t got = ::recv(fd, text, sizeof(text), 0);
-    if (got > 0 && std::string(text, static_cast<size_t>(got)).find("READY=1") != std::string::npos)
-      return true;
-  }
-  return false;
 }
 
 }  // namespace
@@ -89,18 +78,14 @@ void DaemonProcess::Configure(const std::string& toml) {
 }
 
 void DaemonProcess::Start() {
-  std::string notify = dir_ + "/notify";
-  ::unlink(notify.c_str());
-  int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  sockaddr_un address = Address(notify);
-  ASSERT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  ReadySocket notify(dir_ + "/notify");
   std::string program = BinDir() + "/hermesd";
   std::vector<std::string> words = {program, "--dev", "--dir", dir_};
   if (!config_.empty()) words = {program, "--config", config_};
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
-  std::vector<std::string> env = {"PATH=/usr/bin:/bin", "HOME=" + dir_, "NOTIFY_SOCKET=" + notify};
+  std::vector<std::string> env = {"PATH=/usr/bin:/bin", "HOME=" + dir_, notify.variable()};
   std::vector<char*> envp;
   for (std::string& word : env) envp.push_back(word.data());
   envp.push_back(nullptr);
@@ -112,9 +97,7 @@ void DaemonProcess::Start() {
   ::posix_spawn_file_actions_adddup2(&actions, 1, 2);
   ASSERT_EQ(::posix_spawn(&pid_, program.c_str(), &actions, nullptr, argv.data(), envp.data()), 0);
   ::posix_spawn_file_actions_destroy(&actions);
-  bool ready = AwaitReady(fd);
-  ::close(fd);
-  ASSERT_TRUE(ready) << ReadFile(log);
+  ASSERT_TRUE(notify.Await()) << ReadFile(log);
 }
 
 void DaemonProcess::Kill(int signal) {
@@ -176,15 +159,6 @@ v1::Session DaemonProcess::GetSession(const std::string& id) const {
   grpc::Status status = stub->GetSession(&context, request, &session);
   EXPECT_TRUE(status.ok()) << status.error_message();
   return session;
-}
-
-bool Eventually(const std::function<bool()>& condition) {
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > until) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  return true;
 }
 
 std::vector<pid_t> ProcessesWithCookie(const std::string& cookie) {

@@ -16,6 +16,7 @@
 #include "hermes/v1/admin.grpc.pb.h"
 #include "hermes/v1/exec.grpc.pb.h"
 #include "hermes/v1/session.grpc.pb.h"
+#include "tests/fakes/eventually.h"
 
 namespace hermes {
 
@@ -52,9 +53,6 @@ class DaemonProcess {
 
 // Where the programs of this build are: beside the test.
 std::string BinDir();
-
-// Looks again until it is true; false after half a minute.
-bool Eventually(const std::function<bool()>& condition);
 
 // Processes whose environment holds NAME=value, whatever became of their parents.
 std::vector<pid_t> ProcessesWithCookie(const std::string& cookie);

@@ -148,7 +148,7 @@ TEST_F(SudoTest, WhatAnEndedCommandLeftBehindIsNotAnswered) {
 TEST_F(SudoTest, PasswordIsNowhereToBeSeen) {
   daemon_->CreateSession("s", password_);
   const std::string name = daemon_->StartCommand("s", "sudo -k; set; env; sudo sleep 1000");
-  ASSERT_TRUE(SoonTrue([&] { return !RootProcesses("sleep").empty(); }));
+  ASSERT_TRUE(Eventually([&] { return !RootProcesses("sleep").empty(); }));
   EXPECT_EQ(ProcessesWith(password_), std::vector<std::string>());
   EXPECT_EQ(FilesWith(account_->home(), password_), std::vector<std::string>());
   EXPECT_NE(FilesWith(account_->home(), "SUDO_ASKPASS"), std::vector<std::string>())
@@ -189,7 +189,7 @@ constexpr const char* kStubborn =
 TEST_F(SudoTest, CancelNamesWhatItMayNotKill) {
   daemon_->CreateSession("s", password_);
   const std::string name = daemon_->StartCommand("s", kStubborn);
-  ASSERT_TRUE(SoonTrue([&] { return !RootProcesses("sleep").empty(); }));
+  ASSERT_TRUE(Eventually([&] { return !RootProcesses("sleep").empty(); }));
   const pid_t survivor = RootProcesses("sleep").front();
   Ran killed = daemon_->Ctl({"kill", name, "--grace", "100ms"});
   EXPECT_EQ(killed.status, kHermesFailed);
@@ -217,7 +217,7 @@ TEST_F(SudoTest, TimeoutNamesWhatItMayNotKill) {
     if (ran.out == "up\n") break;
   }
   ASSERT_EQ(ran.out, "up\n") << ran.err;
-  ASSERT_TRUE(SoonTrue([&] { return RootProcesses("sleep").size() == 1; }));
+  ASSERT_TRUE(Eventually([&] { return RootProcesses("sleep").size() == 1; }));
   const std::vector<pid_t> survivors = RootProcesses("sleep");
   EXPECT_NE(ran.err.find("pid " + std::to_string(survivors[0])), std::string::npos) << ran.err;
 }

@@ -318,6 +318,7 @@ Task<absl::StatusOr<OpenPlace>> FakeEngineFactory::Open(Request request) {
   bool refuse = random_.Below(100) < static_cast<uint64_t>(place_.faults.refuse_open_percent);
   if (refuse || !place_.reachable)
     co_return Error(Reason::k_BACKEND_UNREACHABLE, "the fake place is away");
+  place_.tell_reachable[request.session_id] = request.reachable;
   OpenPlace opened;
   opened.sandbox = std::make_unique<FakeSandbox>();
   opened.engine = std::make_unique<FakeEngine>(loop_, clock_, random_, place_);

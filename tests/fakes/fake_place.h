@@ -10,6 +10,7 @@
 //   offset) sleep MS              lets time pass   exit N | sig N    ends       hang   goes on
 //   until killed cd DIR                commits a new working directory at the end
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -70,6 +71,8 @@ class FakePlace {
   std::map<std::string, std::string> poisoned;  // run ids that must never start
   std::map<std::string, std::string> cwd;       // by session
   std::map<std::string, uint64_t> generation;
+  // By session: its daemon, to be told when contact is lost and found again.
+  std::map<std::string, std::function<void(bool)>> tell_reachable;
 
   // How long the next thing is held back.
   Duration Stall(Random& random) const;

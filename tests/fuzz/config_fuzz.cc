@@ -25,7 +25,8 @@ void CheckRanges(const Config& config) {
   const Config::Limits& limits = config.limits;
   for (const uint32_t sessions : {limits.max_sessions, limits.max_sessions_per_uid})
     CHECK(sessions >= 1 && sessions <= 1'000'000);
-  for (const uint32_t commands : {limits.max_commands, limits.max_commands_per_session})
+  for (const uint32_t commands :
+       {limits.max_commands, limits.max_commands_per_uid, limits.max_commands_per_session})
     CHECK(commands >= 1 && commands <= 100'000);
   CHECK(limits.max_run_timeout >= kSecond && limits.max_run_timeout <= 366 * kDay);
   CHECK(limits.result_retention >= kSecond);

@@ -99,6 +99,71 @@ TEST_F(StreamTest, WaitTimeoutEndsTheRpcOnly) {
   EXPECT_EQ(again.out, "x");
 }
 
+TEST_F(StreamTest, APhaseSaysWhatALongStartWaitsFor) {
+  stand_.SetGate(true);
+  stand_.Session("held-1", false);
+  grpc::ClientContext context;
+  auto reader = exec_->Execute(&context, Script("held-1", "out x"));
+  v1::CommandEvent event;
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_EQ(event.phase().name(), "connecting");
+  stand_.SetGate(false);
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_TRUE(event.has_started()) << event.ShortDebugString();
+  while (reader->Read(&event)) {
+  }
+  EXPECT_TRUE(event.has_finished());
+  EXPECT_TRUE(reader->Finish().ok());
+
+  stand_.Session("flood-1");
+  stand_.SetGate(true);
+  grpc::ClientContext second;
+  reader = exec_->Execute(&second, Script("flood-1", "flood 1000"));
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_EQ(event.phase().name(), "launching");
+  stand_.SetGate(false);
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_TRUE(event.has_started()) << event.ShortDebugString();
+}
+
+TEST_F(StreamTest, WaitTimeoutHoldsForAStartAndTheCommandRunsAllTheSame) {
+  stand_.SetGate(true);
+  stand_.Session("held-1", false);
+  v1::ExecuteRequest request = Script("held-1", "out x");
+  request.set_request_id("00112233-4455-6677-8899-aabbccddeeff");
+  request.mutable_wait_timeout();
+  Heard heard = Execute(*exec_, request);
+  EXPECT_TRUE(heard.status.ok()) << heard.status.error_message();
+  EXPECT_FALSE(heard.finished());
+  stand_.SetGate(false);
+  request.clear_wait_timeout();
+  heard = Execute(*exec_, request);
+  ASSERT_TRUE(heard.finished());
+  EXPECT_EQ(heard.out, "x");
+  EXPECT_EQ(stand_.place().starts[request.request_id()], 1);
+  request.mutable_wait_timeout();
+  request.set_shell("out y");
+  EXPECT_EQ(ReasonOf(Execute(*exec_, request).status), "REQUEST_ID_REUSED") << "not told";
+}
+
+TEST_F(StreamTest, ADrainDoesNotWaitForAStart) {
+  stand_.SetGate(true);
+  stand_.Session("held-1", false);
+  ASSERT_TRUE(NoCallsLeft());
+  Heard heard;
+  std::thread client([&] { heard = Execute(*exec_, Script("held-1", "out x")); });
+  ASSERT_TRUE(CallsBecome(1));
+  stand_.Drain();
+  client.join();
+  EXPECT_EQ(ReasonOf(heard.status), "DRAINING");
+  stand_.SetGate(false);
+  EXPECT_TRUE(Eventually([this] {
+    SessionState state = SessionState::kOpening;
+    stand_.OnLoop([&] { state = (*stand_.table().Find("held-1"))->info().state; });
+    return state != SessionState::kOpening;
+  }));
+}
+
 TEST_F(StreamTest, AReaderThatNeverReadsHoldsNobodyAndCostsLittle) {
   stand_.Session("flood-1");
   stand_.Session("s");

@@ -17,10 +17,11 @@ constexpr size_t kFloodChunk = 64 << 10;
 
 class FloodChannel : public Channel {
  public:
-  FloodChannel(Loop& loop, uint64_t bytes) : loop_(loop), left_(bytes) {}
+  FloodChannel(Loop& loop, Gate& gate, uint64_t bytes) : loop_(loop), gate_(gate), left_(bytes) {}
 
   Task<absl::StatusOr<ChannelEvent>> Read() override {
     co_await asio::post(loop_.executor(), asio::use_awaitable);  // others have their turn
+    while (gate_.shut && !started_ && !abandoned_) co_await gate_.changed.Wait();
     if (abandoned_) co_return absl::CancelledError("abandoned");
     if (!std::exchange(started_, true)) co_return StartedEvent{.pid = 1};
     if (left_ > 0) {
@@ -33,7 +34,10 @@ class FloodChannel : public Channel {
     if (std::exchange(ended_, true)) co_return DrainedEvent{};
     co_return EndedEvent{Outcome{.state = CommandState::kExited, .cause = Cause::kNatural}};
   }
-  void Abandon() override { abandoned_ = true; }
+  void Abandon() override {
+    abandoned_ = true;
+    gate_.changed.NotifyAll();
+  }
   Task<absl::Status> WriteStdin(uint64_t, std::string, bool) override {
     co_return absl::OkStatus();
   }
@@ -49,6 +53,7 @@ class FloodChannel : public Channel {
 
  private:
   Loop& loop_;
+  Gate& gate_;
   uint64_t left_;
   uint64_t at_ = 0;
   bool started_ = false;
@@ -58,13 +63,13 @@ class FloodChannel : public Channel {
 
 class FloodEngine : public Engine {
  public:
-  explicit FloodEngine(Loop& loop) : loop_(loop) {}
+  FloodEngine(Loop& loop, Gate& gate) : loop_(loop), gate_(gate) {}
   const Capabilities& capabilities() const override { return capabilities_; }
   Task<absl::StatusOr<SessionFacts>> Open(SessionSpec) override {
     co_return SessionFacts{.cwd = "/", .incarnation = "flood", .engine = "flood"};
   }
   Task<absl::StatusOr<std::unique_ptr<Channel>>> Start(CommandSpec spec) override {
-    co_return std::make_unique<FloodChannel>(loop_, std::stoull(spec.script.substr(6)));
+    co_return std::make_unique<FloodChannel>(loop_, gate_, std::stoull(spec.script.substr(6)));
   }
   Task<absl::StatusOr<std::unique_ptr<Channel>>> Adopt(std::string, uint64_t, uint64_t) override {
     co_return Error(Reason::k_COMMAND_UNKNOWN, "floods are forgotten");
@@ -76,6 +81,7 @@ class FloodEngine : public Engine {
 
  private:
   Loop& loop_;
+  Gate& gate_;
   Capabilities capabilities_;
 };
 
@@ -100,8 +106,9 @@ v1::ErrorInfo InfoIn(const grpc::Status& status) {
 
 Task<absl::StatusOr<OpenPlace>> FloodFactory::Open(Request request) {
   const bool flood = request.session_id.starts_with("flood");
+  while (gate_.shut && request.session_id.starts_with("held")) co_await gate_.changed.Wait();
   absl::StatusOr<OpenPlace> place = co_await FakeEngineFactory::Open(std::move(request));
-  if (place.ok() && flood) place->engine = std::make_unique<FloodEngine>(loop_);
+  if (place.ok() && flood) place->engine = std::make_unique<FloodEngine>(loop_, gate_);
   co_return place;
 }
 
@@ -132,6 +139,7 @@ void Stand::Build(AccessRules access, Duration call_limit) {
 }
 
 Stand::~Stand() {
+  SetGate(false);
   Drain();
   Drained();
   OnLoop([this] {
@@ -170,17 +178,17 @@ std::shared_ptr<grpc::Channel> Stand::Connect() const {
                                    arguments);
 }
 
-void Stand::Session(const std::string& id) {
+void Stand::Session(const std::string& id, bool wait_ready) {
   auto stub = v1::SessionService::NewStub(Connect());
   grpc::ClientContext context;
   v1::CreateSessionRequest request;
   request.set_session_id(id);
   request.set_backend("fake");
-  request.set_wait_ready(true);
+  request.set_wait_ready(wait_ready);
   v1::Session session;
   const grpc::Status status = stub->CreateSession(&context, request, &session);
   ASSERT_TRUE(status.ok()) << status.error_message();
-  ASSERT_EQ(session.state(), v1::Session::READY);
+  ASSERT_EQ(session.state(), wait_ready ? v1::Session::READY : v1::Session::OPENING);
 }
 
 std::string ReasonOf(const grpc::Status& status) { return InfoIn(status).reason(); }
@@ -215,15 +223,6 @@ Heard Execute(v1::ExecService::StubInterface& stub, const v1::ExecuteRequest& re
 Heard Attach(v1::ExecService::StubInterface& stub, const v1::AttachRequest& request) {
   grpc::ClientContext context;
   return ReadAll(*stub.Attach(&context, request));
-}
-
-bool Eventually(const std::function<bool()>& condition) {
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > until) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  return true;
 }
 
 }  // namespace hermes

@@ -20,20 +20,35 @@
 #include "hermes/v1/error.pb.h"
 #include "hermes/v1/exec.grpc.pb.h"
 #include "hermes/v1/session.grpc.pb.h"
+#include "tests/fakes/eventually.h"
 #include "tests/fakes/fake_place.h"
 #include "tests/fakes/memory_store.h"
 #include "tests/rpc/scratch.h"
 
 namespace hermes {
 
+// While it is shut, sessions named held-... stay OPENING and floods do not say that they started.
+// Loop thread.
+struct Gate {
+  explicit Gate(Loop& loop) : changed(loop) {}
+  void Set(bool to) {
+    shut = to;
+    changed.NotifyAll();
+  }
+  bool shut = false;
+  Event changed;
+};
+
 class FloodFactory : public FakeEngineFactory {
  public:
   FloodFactory(Loop& loop, Clock& clock, Random& random, FakePlace& place)
-      : FakeEngineFactory(loop, clock, random, place), loop_(loop) {}
+      : FakeEngineFactory(loop, clock, random, place), loop_(loop), gate_(loop) {}
   Task<absl::StatusOr<OpenPlace>> Open(Request request) override;
+  Gate& gate() { return gate_; }
 
  private:
   Loop& loop_;
+  Gate gate_;
 };
 
 class Stand {
@@ -52,11 +67,14 @@ class Stand {
   RpcServer& server() { return *server_; }
   SessionTable& table() { return *table_; }
   FakePlace& place() { return place_; }
+  void SetGate(bool shut) {
+    OnLoop([&] { engines_.gate().Set(shut); });
+  }
 
   // A connection of its own.
   std::shared_ptr<grpc::Channel> Connect() const;
-  // Makes a session that is ready.
-  void Session(const std::string& id);
+  // Makes a session that is ready, or only asks for it.
+  void Session(const std::string& id, bool wait_ready = true);
 
  private:
   void Build(AccessRules access, Duration call_limit);
@@ -98,8 +116,5 @@ struct Heard {
 void Hear(v1::CommandEvent event, Heard* heard);
 Heard Execute(v1::ExecService::StubInterface& stub, const v1::ExecuteRequest& request);
 Heard Attach(v1::ExecService::StubInterface& stub, const v1::AttachRequest& request);
-
-// Looks again until it is true; false after ten seconds.
-bool Eventually(const std::function<bool()>& condition);
 
 }  // namespace hermes
