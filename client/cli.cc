@@ -177,11 +177,6 @@ void AddExecOptions(CLI::App* sub, ExecArgs& args) {
           "UUID");
   sub->add_flag("-i,--interactive", args.interactive, "Give our stdin to the command");
   AddText(sub, "--state", args.state, "Session state: commit, read-only or isolated", "MODE");
-  AddText(
-      sub, "--on-disconnect", args.on_disconnect,
-      "When we go away: detach, cancel or cancel-after-grace (default: detach with --request-id, "
-      "else cancel-after-grace)",
-      "POLICY");
   AddText(sub, "--output-limit", args.output_limit, "Kept per stream, half head, half tail",
           "SIZE");
   AddText(sub, "--overflow", args.overflow, "At that limit: drop, block or kill", "POLICY");
@@ -212,6 +207,11 @@ void AddExec(CLI::App& app, Wiring& wiring) {
                       "  hermesctl exec box -o json -- uname -a");
   auto args = BindExec(sub, wiring);
   sub->add_flag("-t,--tty", args->tty, "Run on a terminal; ours becomes raw");
+  AddText(
+      sub, "--on-disconnect", args->on_disconnect,
+      "When we go away: detach, cancel or cancel-after-grace (default: detach with --request-id, "
+      "else cancel-after-grace)",
+      "POLICY");
   sub->add_flag("-d,--detach", args->detach, "Print the command's name and leave it running");
   CLI::App* start = Sub(app, "start",
                         "Start a command in the background and print its name\n"

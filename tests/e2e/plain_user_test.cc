@@ -64,7 +64,7 @@ TEST_F(PlainUserTest, RunningCommandSurvivesKillNineOfTheDaemon) {
   const std::string fifo = account_->home() + "/go";
   const std::string name =
       daemon_->StartCommand("s", "seq 1 20000; mkfifo " + fifo + "; cat " + fifo + "; exit 9");
-  ASSERT_TRUE(SoonTrue([&] { return std::filesystem::exists(fifo); }));
+  ASSERT_TRUE(Eventually([&] { return std::filesystem::exists(fifo); }));
   daemon_->Kill();
   daemon_->Start();
   std::ofstream(fifo) << "on\n";
@@ -85,6 +85,26 @@ TEST_F(PlainUserTest, AllThatIsKeptIsTheAccountsAlone) {
     ++files;
   }
   EXPECT_GT(files, 3u);
+}
+
+// The kernel gives the entries of a process that dumps no core to root.
+TEST_F(PlainUserTest, ProcessesWithSecretsDumpNoCore) {
+  const std::string fifo = account_->home() + "/go";
+  daemon_->StartCommand("s", "mkfifo " + fifo + "; sleep 1000");
+  ASSERT_TRUE(Eventually([&] { return std::filesystem::exists(fifo); }));
+  size_t ours = 0;
+  for (const ProcessFacts& facts : AllProcesses()) {
+    if (facts.real != account_->uid()) continue;
+    const std::string folder = "/proc/" + std::to_string(facts.pid);
+    std::error_code gone;
+    const std::string program = std::filesystem::read_symlink(folder + "/exe", gone);
+    struct stat entry;
+    if (gone || ::stat((folder + "/environ").c_str(), &entry) != 0) continue;
+    const bool is_ours = program.starts_with(account_->home());
+    EXPECT_EQ(entry.st_uid, is_ours ? 0 : account_->uid()) << facts.name;
+    ours += is_ours ? 1 : 0;
+  }
+  EXPECT_GE(ours, 3u) << "hermesd, the runner and the command's supervisor";
 }
 
 TEST_F(PlainUserTest, AnotherAccountIsKeptOut) {
