@@ -130,6 +130,7 @@ void PlainCommand::OnStream(absl::StatusOr<std::unique_ptr<Stream>> stream) {
   if (ended_) return;  // nothing was written to it, nothing will be
   if (stream.ok()) {
     stream_ = *std::move(stream);
+    had_stream_ = true;
     Go();
   } else {
     open_error_ = stream.status();
@@ -149,7 +150,7 @@ Task<void> PlainCommand::WaitOpen(Ptr self, SteadyTime until) {
 }
 
 bool PlainCommand::Withdraw(Cause cause) {
-  if (stream_ != nullptr) return false;
+  if (had_stream_) return false;
   if (ended_) return true;
   Outcome outcome;
   outcome.state = CommandState::kNeverStarted;
@@ -281,9 +282,17 @@ Task<void> PlainCommand::Finish(Ptr self) {
     self->End(self->Lost(end));
   }
   while (!self->at_end_[0] || !self->at_end_[1]) co_await self->changed_.Wait();
+  co_await GiveStreamBack(self);
   self->drained_ = true;
   self->alarm_.reset();
   self->Push(DrainedEvent{});
+}
+
+// The place may have few: whoever still holds the command holds no stream with it.
+Task<void> PlainCommand::GiveStreamBack(Ptr self) {
+  if (self->stdin_busy_) self->stream_->Abort();
+  while (self->stdin_busy_) co_await self->changed_.Wait();
+  self->stream_.reset();
 }
 
 // Children of the command that outlive its shell by a moment (a process substitution) still belong
@@ -407,7 +416,7 @@ void PlainCommand::Abandon() {
 void PlainCommand::Break() {
   if (Withdraw(Cause::kDaemonRestarted)) return;
   read_regardless_ = true;
-  stream_->Abort();
+  if (stream_ != nullptr) stream_->Abort();
   changed_.NotifyAll();
 }
 

@@ -95,6 +95,7 @@ class PlainCommand : public std::enable_shared_from_this<PlainCommand> {
   static Task<void> Pump(Ptr self, OutputStream which);
   static Task<void> Finish(Ptr self);
   static Task<void> Settle(Ptr self);
+  static Task<void> GiveStreamBack(Ptr self);
   static Task<absl::Status> WriteInTurn(Ptr self, uint64_t offset, std::string data, bool eof);
 
   bool HasRoom(OutputStream which) const;
@@ -110,7 +111,8 @@ class PlainCommand : public std::enable_shared_from_this<PlainCommand> {
 
   std::shared_ptr<Place> place_;
   const WishPtr wish_ = std::make_shared<Wish>();  // for a stream
-  std::unique_ptr<Stream> stream_;  // null: it is waited for, or the command never got one
+  std::unique_ptr<Stream> stream_;  // null: waited for, given back, or the command never got one
+  bool had_stream_ = false;
   absl::Status open_error_;
   std::string framed_;  // until it is sent
   Init init_;

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -52,6 +53,11 @@ void CuttableSandbox::Cut() {
     if (std::shared_ptr<Stream> stream = weak.lock()) stream->Abort();
   }
   streams_.clear();
+}
+
+size_t CuttableSandbox::open_streams() const {
+  return static_cast<size_t>(std::count_if(streams_.begin(), streams_.end(),
+                                           [](const auto& stream) { return !stream.expired(); }));
 }
 
 std::unique_ptr<Stream> CuttableSandbox::Keep(std::unique_ptr<Stream> stream) {

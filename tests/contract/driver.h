@@ -51,6 +51,7 @@ class CuttableSandbox : public Sandbox {
  public:
   explicit CuttableSandbox(std::unique_ptr<Sandbox> inner) : inner_(std::move(inner)) {}
   void Cut();
+  size_t open_streams() const;
 
   Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line, Lane lane,
                                                            WishPtr wish) override;

@@ -1,6 +1,7 @@
 // Vectors of connections that break, daemons that die, places that are down.
 
 #include <string>
+#include <vector>
 
 #include "daemon/runtime/status.h"
 #include "tests/contract/driver.h"
@@ -36,6 +37,18 @@ TEST_P(BackendContract, NoCapabilityIsDeniedWhereThePlaceIsKnownToHaveAll) {
   EXPECT_TRUE(can.residual_tracking && can.kill_verified);
   EXPECT_EQ(can.kill_method, KillMethod::kSupervisor);
   EXPECT_EQ(can.max_concurrent_commands, 0u);
+}
+
+// Its handle may live on for days, and a place may have few.
+TEST_P(BackendContract, ACommandThatHasDrainedHoldsNoStream) {
+  const size_t before = session().sandbox->open_streams();
+  std::vector<RunPtr> held;
+  for (int i = 0; i < 3; ++i) {
+    held.push_back(Run("echo out; cat; exit 3"));
+    world().WaitDrained(held.back());
+    ExpectExit(held.back(), 3);
+  }
+  EXPECT_EQ(session().sandbox->open_streams(), before);
 }
 
 TEST_P(BackendContract, V20AnAbandonedCommandGoesOnAndIsTakenUpWhereReadingStopped) {
