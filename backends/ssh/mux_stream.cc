@@ -55,12 +55,16 @@ struct State {
         changed(loop) {}
 
   using Descriptor = asio::posix::stream_descriptor;
+  struct Source : Descriptor {
+    using Descriptor::Descriptor;
+    bool large = false;  // the pipe was asked to be
+  };
   Loop& loop;
   std::shared_ptr<MuxMaster> master;
   std::shared_ptr<MuxSocket> control;
   Descriptor in;
-  Descriptor out;
-  Descriptor err;
+  Source out;
+  Source err;
   std::optional<int> exit_code;
   bool control_ended = false;
   bool aborted = false;
@@ -92,13 +96,13 @@ Task<void> Listen(std::shared_ptr<State> state) {
   state->changed.NotifyAll();
 }
 
-Task<absl::StatusOr<size_t>> ReadSome(std::shared_ptr<State> state, State::Descriptor* from,
+Task<absl::StatusOr<size_t>> ReadSome(std::shared_ptr<State> state, State::Source* from,
                                       std::span<char> into) {
   asio::error_code error;
   const size_t bytes = co_await from->async_read_some(
       asio::buffer(into.data(), into.size()), asio::redirect_error(asio::use_awaitable, error));
-  if (!error && bytes >= kFullPipe) {
-    fcntl(from->native_handle(), F_SETPIPE_SZ, kBusyPipeBytes);  // refused or done already: fine
+  if (!error && bytes >= kFullPipe && !std::exchange(from->large, true)) {
+    fcntl(from->native_handle(), F_SETPIPE_SZ, kBusyPipeBytes);  // refused: fine
   }
   if (!error) co_return bytes;
   if (!state->aborted && error == asio::error::eof) {
