@@ -30,9 +30,17 @@ void Spawn(Loop& loop, Task<void> task) {
 }
 
 // One more login at a time for a host. False: it is not wanted any more.
-Task<bool> Enter(std::shared_ptr<SshGate> gate, WishPtr login) {
+Task<bool> Enter(std::shared_ptr<SshGate> gate, Clock& clock, WishPtr login) {
   const Wish::Ear ear(login, [gate] { gate->changed.NotifyAll(); });
-  while (gate->busy && !login->withdrawn()) co_await gate->changed.Wait();
+  while (!login->withdrawn()) {
+    const SteadyTime harmless = gate->penalty_until + kRefusalPenalty - kMostPenalty;
+    if (!gate->busy && clock.Now() >= harmless) break;
+    std::unique_ptr<Clock::Alarm> alarm;
+    if (clock.Now() < harmless) {
+      alarm = clock.At(harmless, [gate] { gate->changed.NotifyAll(); });
+    }
+    co_await gate->changed.Wait();
+  }
   if (login->withdrawn()) co_return false;
   gate->busy = true;
   co_return true;
@@ -164,12 +172,24 @@ Task<absl::StatusOr<std::unique_ptr<Stream>>> SshLane::Run(Ptr self, std::string
 
 // False: the next lane of the chain is to be asked.
 Task<absl::StatusOr<bool>> SshLane::TakeSlot(Ptr self, uint64_t ticket, WishPtr wish) {
-  while (!self->stopped_ && !IsWithdrawn(wish) &&
-         (self->queue_.front() != ticket || self->open_ >= self->Most())) {
+  Clock& clock = self->deps_.clock;
+  SteadyTime probe = SteadyTime::max();
+  while (!self->stopped_ && !IsWithdrawn(wish)) {
+    const bool first = self->queue_.front() == ticket;
+    if (first && self->open_ < self->Most()) break;
     if (self->PassesOn()) {
       std::erase(self->queue_, ticket);
       self->changed_.NotifyAll();
       co_return false;
+    }
+    std::unique_ptr<Clock::Alarm> alarm;
+    if (first && !self->single_) {
+      probe = std::min(probe, clock.Now() + kSlotProbe);
+      if (clock.Now() >= probe) {
+        self->limit_ = self->open_ + 1;
+        break;
+      }
+      alarm = clock.At(probe, [self] { self->changed_.NotifyAll(); });
     }
     co_await self->changed_.Wait();
   }
@@ -279,10 +299,14 @@ Task<absl::Status> SshLane::LogIn(Ptr self, WishPtr login) {
       co_await self->changed_.Wait();
     }
   }
-  if (!co_await Enter(self->deps_.gate, login)) co_return GivenUp();
+  if (!co_await Enter(self->deps_.gate, self->deps_.clock, login)) co_return GivenUp();
   self->credentials_ = CredentialsOf(self->deps_.credential_files);
   absl::StatusOr<std::unique_ptr<SshConnection>> connection =
       co_await self->deps_.transport.Connect(self->deps_.target, login);
+  if (ReasonOf(connection.status()) == Reason::k_BACKEND_AUTH_FAILED) {
+    SteadyTime& until = self->deps_.gate->penalty_until;
+    until = std::max(until, self->deps_.clock.Now()) + kRefusalPenalty;
+  }
   Leave(*self->deps_.gate);
   if (!connection.ok()) co_return connection.status();
   if (self->stopped_) co_return Stopped();

@@ -29,6 +29,9 @@ namespace hermes {
 // How long a busy slot is waited for before it is tried again: from the first to the most.
 inline constexpr Duration kSlotRetryFirst = std::chrono::milliseconds(20);
 inline constexpr Duration kSlotRetryMost = std::chrono::milliseconds(500);
+// Who waits first for somebody's stream to end asks the host itself after this: what the lane
+// believes to be the host's limit may be too low.
+inline constexpr Duration kSlotProbe = std::chrono::seconds(2);
 // A host that refuses every channel for this long, though none is open, has none for us:
 // BACKEND_UNREACHABLE.
 inline constexpr Duration kSlotPatience = std::chrono::seconds(20);
@@ -40,6 +43,12 @@ inline constexpr Duration kLoginPauseMost = std::chrono::seconds(5);
 inline constexpr Duration kAuthPauseFirst = std::chrono::seconds(20);
 inline constexpr Duration kAuthPauseMost = std::chrono::minutes(5);
 
+// Hosts keep count of who fails (OpenSSH's PerSourcePenalties: 5 s for a refused login, nobody is
+// let in beyond 15), over all keys and accounts of our address. So much we run up at most: what
+// would make it more waits.
+inline constexpr Duration kRefusalPenalty = std::chrono::seconds(5);
+inline constexpr Duration kMostPenalty = std::chrono::seconds(10);
+
 // Connections of a chain beyond the first. At the limit callers wait for the last.
 inline constexpr int kMostSpares = 15;
 // A spare connection without a stream is closed after this.
@@ -48,10 +57,11 @@ inline constexpr Duration kSpareIdleLimit = std::chrono::seconds(60);
 // because nothing else is safe on it.
 inline constexpr Duration kGentleEnd = std::chrono::seconds(1);
 
-// One login at a time; shared by all lanes to one host and port.
+// One login at a time, and not too many refused ones; shared by all lanes to one host and port.
 struct SshGate {
   explicit SshGate(Loop& loop) : changed(loop) {}
   bool busy = false;
+  SteadyTime penalty_until{};  // for refused logins
   Event changed;
 };
 

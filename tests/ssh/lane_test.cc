@@ -125,14 +125,17 @@ class LaneTest : public testing::Test {
   SystemRandom random_;
   Far far_{loop_};
   FarTransport transport_{far_};
-  SshLane::Ptr lane_ =
-      std::make_shared<SshLane>(SshLane::Deps{.loop = loop_,
-                                              .clock = clock_,
-                                              .random = random_,
-                                              .transport = transport_,
-                                              .target = {},
-                                              .gate = std::make_shared<SshGate>(loop_),
-                                              .credential_files = {KeyPath(), ""}});
+  const std::shared_ptr<SshGate> gate_ = std::make_shared<SshGate>(loop_);
+  SshLane::Ptr MakeLane() {
+    return std::make_shared<SshLane>(SshLane::Deps{.loop = loop_,
+                                                   .clock = clock_,
+                                                   .random = random_,
+                                                   .transport = transport_,
+                                                   .target = {},
+                                                   .gate = gate_,
+                                                   .credential_files = {KeyPath(), ""}});
+  }
+  SshLane::Ptr lane_ = MakeLane();
 };
 
 TEST_F(LaneTest, WhoGivesUpLeavesTheQueueAndDelaysNobody) {
@@ -154,6 +157,25 @@ TEST_F(LaneTest, WhoGivesUpLeavesTheQueueAndDelaysNobody) {
   clock_.Advance(kSlotRetryMost);
   EXPECT_TRUE(Error(last).ok()) << Error(last);
   EXPECT_EQ(far_.started, 2);
+}
+
+TEST_F(LaneTest, ALimitThatWasLearnedTooLowIsFoundOut) {
+  far_.slots = 1;
+  auto held = Ask();
+  auto refused = Ask();  // teaches the lane that there is one
+  far_.slots = 3;
+  clock_.Advance(kSlotRetryMost);
+  ASSERT_TRUE(Error(refused).ok()) << Error(refused);
+  auto third = Ask();
+  EXPECT_FALSE(third->has_value());
+  clock_.Advance(kSlotProbe);
+  EXPECT_TRUE(Error(third).ok()) << Error(third);
+  auto fourth = Ask();
+  clock_.Advance(10 * kSlotProbe);
+  EXPECT_FALSE(fourth->has_value());
+  held->reset();
+  clock_.Advance(kSlotRetryMost);
+  EXPECT_TRUE(Error(fourth).ok()) << Error(fourth);
 }
 
 TEST_F(LaneTest, ALoginThatNobodyWaitsForEnds) {
@@ -208,6 +230,27 @@ TEST_F(LaneTest, RefusedCredentialsAreNotTriedAgainSoon) {
   EXPECT_TRUE(Error(Ask()).ok());
 }
 
+// As many accounts and keys as there may be: the host counts our address.
+TEST_F(LaneTest, WhatAHostCountsAgainstUsIsBoundedOverAllItsLanes) {
+  far_.verdict = hermes::Error(Reason::k_BACKEND_AUTH_FAILED, "no");
+  std::vector<SshLane::Ptr> lanes;
+  std::vector<std::shared_ptr<Result>> asked;
+  constexpr int kLanes = 12;
+  for (int i = 0; i < kLanes; ++i) {
+    lane_ = lanes.emplace_back(MakeLane());
+    asked.push_back(Ask());
+  }
+  Duration penalty{0};  // as the host reckons it: 5 s for each, less what has passed
+  constexpr Duration kStep = std::chrono::milliseconds(100);
+  for (int seen = 0; seen < kLanes; clock_.Advance(kStep)) {
+    penalty = std::max(Duration(0), penalty - kStep) + (far_.logins - seen) * kRefusalPenalty;
+    ASSERT_LT(penalty, std::chrono::seconds(15)) << far_.logins;
+    seen = far_.logins;
+  }
+  for (const auto& one : asked) EXPECT_EQ(ReasonOf(Error(one)), Reason::k_BACKEND_AUTH_FAILED);
+  for (const auto& lane : lanes) lane->Stop();
+}
+
 TEST_F(LaneTest, CorrectedCredentialsAreTriedAtOnce) {
   far_.verdict = hermes::Error(Reason::k_BACKEND_AUTH_FAILED, "no");
   EXPECT_FALSE(Error(Ask()).ok());
@@ -218,7 +261,9 @@ TEST_F(LaneTest, CorrectedCredentialsAreTriedAtOnce) {
   EXPECT_EQ(far_.logins, 2) << "the second is paused, too";
   far_.verdict = absl::OkStatus();
   WriteKey("third");
-  EXPECT_TRUE(Error(Ask()).ok());
+  auto third = Ask();
+  clock_.Advance(kRefusalPenalty);  // the host counts two refusals by now
+  EXPECT_TRUE(Error(third).ok()) << Error(third);
   EXPECT_EQ(far_.logins, 3);
 }
 
