@@ -1,48 +1,15 @@
 #pragma once
 
-// What the benchmarks share: a table, percentiles, and a client that follows one command.
+// What the benchmarks of the daemon share: a client that follows one command.
 
-#include <algorithm>
-#include <chrono>
-#include <cstdio>
-#include <string>
-#include <vector>
+#include <cstdint>
 
+#include "tests/bench/table.h"
 #include "tests/e2e/daemon_process.h"
 
 namespace hermes {
 
 using Clock = std::chrono::steady_clock;
-
-inline double Ms(Clock::duration d) { return std::chrono::duration<double, std::milli>(d).count(); }
-
-struct Scale {
-  bool smoke = false;
-  int Of(int full, int smoke_count) const { return smoke ? smoke_count : full; }
-};
-
-class Table {
- public:
-  void Row(const std::string& what, const std::string& measured, const std::string& target,
-           bool met) {
-    std::printf("| %-46s | %-58s | %-34s | %s |\n", what.c_str(), measured.c_str(), target.c_str(),
-                met ? "yes" : "NO");
-    std::fflush(stdout);
-  }
-};
-
-template <typename... Args>
-std::string Text(const char* format, Args... args) {
-  char text[256];
-  std::snprintf(text, sizeof(text), format, args...);
-  return text;
-}
-
-inline double Percentile(std::vector<double> values, double p) {
-  std::sort(values.begin(), values.end());
-  return values[std::min(values.size() - 1,
-                         static_cast<size_t>(p * static_cast<double>(values.size())))];
-}
 
 struct Followed {
   bool ok = false;

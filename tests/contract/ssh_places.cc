@@ -1,29 +1,17 @@
-// The contract on another host: a real SSH server on this machine, with an account of its own that
-// is not root. One server and one account serve all tests of a process.
+// The contract on another host. One server and one account serve all tests of a process.
 
 #include <filesystem>
 #include <memory>
 #include <utility>
-#include <vector>
 
-#include "backends/runner/blob.h"
-#include "backends/ssh/libssh2_transport.h"
-#include "backends/ssh/openssh_transport.h"
-#include "backends/ssh/ssh_backend.h"
-#include "daemon/runtime/workers.h"
 #include "tests/contract/driver.h"
-#include "tests/hosts/ssh_server.h"
-#include "tests/hosts/test_account.h"
+#include "tests/contract/ssh_stand.h"
 
 namespace hermes::contract {
 namespace {
 
-// As small as it may be: what the sessions of this process share.
-struct Host {
-  TempDir folder;
-  std::unique_ptr<TestAccount> account = TestAccount::Make();
-  SshKey key = SshKey::Make(folder.path(), "key");
-  std::unique_ptr<SshServer> server;
+// What the sessions of this process share.
+struct Host : SshStand {
   bool stopped = false;
 };
 
@@ -33,64 +21,36 @@ std::unique_ptr<Host>& TheHost() {
 }
 
 void StartOpenSsh() {
-  auto host = std::make_unique<Host>();
-  OpenSshOptions options;
-  options.logins = {{host->account->name(), {host->key.public_line}}};
-  host->server = OpenSshServer::Start(std::move(options));
-  TheHost() = std::move(host);
+  TheHost() = std::make_unique<Host>();
+  TheHost()->ServeOpenSsh();
 }
 
 void StartDropbear() {
-  auto host = std::make_unique<Host>();
-  host->account->AuthorizeKey(host->key.public_line);
-  host->server = DropbearServer::Start();
-  TheHost() = std::move(host);
-}
-
-// What a backend refers to; lives until the process ends.
-struct Needs {
-  explicit Needs(Loop& loop) : workers(loop, 1) {}
-  SystemRandom random;
-  ThreadWorkers workers;
-};
-
-std::unique_ptr<Backend> MakeBackend(Loop& loop, Clock& clock, const std::string& dir) {
-  static auto* kept = new std::vector<std::unique_ptr<Needs>>;
-  kept->push_back(std::make_unique<Needs>(loop));
-  Needs& needs = *kept->back();
-  OpenSshTransportOptions openssh;
-  openssh.runtime_dir = dir + "/ssh";
-  SshOptions options;
-  options.daemon_id = "contract";
-  options.learned_known_hosts = dir + "/known_hosts";
-  options.host_key = "accept-new";
-  options.programs = {RunnerBinary("x86_64"), RunnerBinary("aarch64")};
-  options.openssh = MakeOpenSshTransport(loop, clock, needs.random, std::move(openssh));
-  options.libssh2 = MakeLibssh2Transport(loop, clock, needs.workers);
-  return MakeSshBackend(loop, clock, needs.random, std::move(options));
+  TheHost() = std::make_unique<Host>();
+  TheHost()->ServeDropbear();
 }
 
 // An earlier test may have left the server stopped.
 std::unique_ptr<Backend> SshBackendIn(Loop& loop, Clock& clock, const std::string& dir) {
   Host& host = *TheHost();
-  if (std::exchange(host.stopped, false)) host.server->Restart();
-  return MakeBackend(loop, clock, dir);
+  if (std::exchange(host.stopped, false)) host.server().Restart();
+  return SshStand::MakeBackend(loop, clock, dir);
 }
 
 // No server listens until it is started again at the same port.
 std::pair<std::unique_ptr<Backend>, std::function<void()>> BrokenSshBackendIn(
     Loop& loop, Clock& clock, const std::string& dir) {
-  TheHost()->server->Stop();
+  TheHost()->server().Stop();
   TheHost()->stopped = true;
-  return {MakeBackend(loop, clock, dir), [] {
-            TheHost()->server->Restart();
+  return {SshStand::MakeBackend(loop, clock, dir), [] {
+            TheHost()->server().Restart();
             TheHost()->stopped = false;
           }};
 }
 
 void KillFarRunner(const std::string&) {
   if (TheHost() == nullptr) return;
-  const std::string folder = TheHost()->account->home() + "/.cache/hermesd";
+  const std::string folder = TheHost()->account().home() + "/.cache/hermesd";
   if (!std::filesystem::exists(folder)) return;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     KillRunnerOf(entry.path().string() + "/s");
@@ -108,13 +68,7 @@ Place PlaceFor(std::string name, std::string engine, SshTransportChoice transpor
   place.broken_backend = BrokenSshBackendIn;
   place.begin = server == Server::kOpenSsh ? StartOpenSsh : StartDropbear;
   place.end = [] { TheHost().reset(); };
-  place.where = [transport](SandboxSpec& spec) {
-    spec.ssh.host = TheHost()->server->host();
-    spec.ssh.port = static_cast<uint32_t>(TheHost()->server->port());
-    spec.ssh.user = TheHost()->account->name();
-    spec.ssh.key_file = TheHost()->key.private_path;
-    spec.ssh.transport = transport;
-  };
+  place.where = [transport](SandboxSpec& spec) { TheHost()->Fill(spec, transport); };
   if (place.engine == "runner") place.kill_far_end = KillFarRunner;
   place.complete = place.engine == "runner";
   place.scale = 10;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -203,7 +204,27 @@ std::unique_ptr<TestAccount> TestAccount::Make(AccountSpec spec) {
   return account;
 }
 
+bool TestAccount::IsOwn() { return ::geteuid() != 0 && ::getenv(kOwnAccount) != nullptr; }
+
+std::unique_ptr<TestAccount> TestAccount::Own() {
+  const passwd* found = ::getpwuid(::geteuid());
+  if (!IsOwn() || found == nullptr || std::string(found->pw_name) != ::getenv(kOwnAccount) ||
+      found->pw_uid < kFirstUid || found->pw_uid > kLastUid)
+    GiveUp("this process does not run as a test account");
+  std::unique_ptr<TestAccount> account(new TestAccount);
+  account->name_ = found->pw_name;
+  account->uid_ = found->pw_uid;
+  account->home_ = found->pw_dir;
+  account->own_ = true;
+  return account;
+}
+
 TestAccount::~TestAccount() {
+  if (own_) {
+    KillProcesses();
+    for (const auto& entry : fs::directory_iterator(home_)) fs::remove_all(entry.path());
+    return;
+  }
   for (const std::string& left : Remove()) ADD_FAILURE() << name_ << " left behind: " << left;
 }
 
@@ -226,16 +247,26 @@ void TestAccount::AuthorizeKey(const std::string& public_line) const {
   WriteHomeFile(".ssh/authorized_keys", before + public_line + "\n", 0600);
 }
 
+bool TestAccount::Has(const ProcessFacts& facts) const {
+  if (!BelongsTo(facts, uid_)) return false;
+  if (!own_) return true;
+  // The test's own: itself, its servers with their sessions, its clients.
+  for (ProcessFacts at = facts; at.pid > 1;) {
+    if (at.pid == ::getpid()) return false;
+    if (!ReadProcess(at.parent, &at)) break;
+  }
+  return true;
+}
+
 std::vector<pid_t> TestAccount::Processes() const {
   std::vector<pid_t> pids;
   for (const ProcessFacts& facts : AllProcesses())
-    if (BelongsTo(facts, uid_)) pids.push_back(facts.pid);
+    if (Has(facts)) pids.push_back(facts.pid);
   return pids;
 }
 
 void TestAccount::KillProcesses() const {
-  uid_t uid = uid_;
-  KillWhere([uid](const ProcessFacts& facts) { return BelongsTo(facts, uid); });
+  KillWhere([this](const ProcessFacts& facts) { return Has(facts); });
 }
 
 std::vector<std::string> TestAccount::Remove() {

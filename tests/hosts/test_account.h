@@ -4,12 +4,17 @@
 // that ran as it. The one place that makes accounts. Only root can; any thread, any process: ctest
 // may run several at once, a lock keeps them apart. What a crashed test left is removed by the next
 // one, by exact uid from the list in /run/hermes-tests.
+//
+// A test that `as_test_account` started runs as such an account itself, which is its Own: its
+// processes are then all of that uid but the test and what descends from it.
 
 #include <sys/types.h>
 
 #include <memory>
 #include <string>
 #include <vector>
+
+#include "tests/hosts/processes.h"
 
 namespace hermes {
 
@@ -27,6 +32,8 @@ struct AccountSpec {
 // Folders here named as an account are removed with it. Root owns every folder of the path and it
 // can hold programs, as sshd's ChrootDirectory needs.
 inline constexpr const char* kAccountRoots = "/var/lib/hermes-tests";
+// In the environment of a test that runs as a test account: its name.
+inline constexpr const char* kOwnAccount = "HERMES_TEST_ACCOUNT";
 
 class TestAccount {
  public:
@@ -36,7 +43,11 @@ class TestAccount {
   // Aborts when the machine refuses.
   static std::unique_ptr<TestAccount> Make(AccountSpec spec = {});
 
-  // Remove(), and a test failure for what it could not remove.
+  static bool IsOwn();  // whether this process is one's
+  static std::unique_ptr<TestAccount> Own();
+
+  // Remove(), and a test failure for what it could not remove. Own: its processes are ended and its
+  // home is emptied.
   ~TestAccount();
   TestAccount(const TestAccount&) = delete;
   TestAccount& operator=(const TestAccount&) = delete;
@@ -61,10 +72,12 @@ class TestAccount {
 
  private:
   TestAccount() = default;
+  bool Has(const ProcessFacts& facts) const;
 
   std::string name_;
   uid_t uid_ = 0;
   std::string home_;
+  bool own_ = false;
   bool removed_ = false;
 };
 

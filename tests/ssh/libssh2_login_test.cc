@@ -210,6 +210,28 @@ TEST_F(Libssh2LoginTest, OffersAtMostFiveKeys) {
   EXPECT_EQ(log.find("Too many authentication failures"), std::string::npos) << log;
 }
 
+// Passwords and questions are for people: a host that would ask is told nothing.
+TEST_F(Libssh2LoginTest, NothingButKeysIsEverOffered) {
+  OpenSshOptions options = Serving();
+  options.lines = {"KbdInteractiveAuthentication yes", "PasswordAuthentication yes",
+                   "LogLevel DEBUG1"};
+  options.use_pam = true;
+  Start(options);
+  SshTarget target = Target();
+  target.spec.key_file = SshKey::Make(dir_.path(), "wrong").private_path;
+  EXPECT_EQ(ReasonOf(ConnectError(target)), Reason::k_BACKEND_AUTH_FAILED);
+  int asked = 0;
+  for (const std::string& line : SplitLines(server_->Log())) {
+    const size_t at = line.find("userauth-request for user");
+    if (at == std::string::npos) continue;
+    ++asked;
+    const std::string method = line.substr(line.rfind("method "));
+    EXPECT_TRUE(method.starts_with("method none") || method.starts_with("method publickey"))
+        << line;
+  }
+  EXPECT_GT(asked, 0) << server_->Log();
+}
+
 TEST_F(Libssh2LoginTest, AnAgentThatHangsHoldsUpNothingButItsLogin) {
   Start();
   std::filesystem::copy(key_.private_path, dir_.path() + "/.ssh/id_ed25519");

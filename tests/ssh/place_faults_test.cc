@@ -55,7 +55,7 @@ class PlaceFaults : public PlaceStand, public testing::WithParamInterface<const 
   std::string MakeBigFile() {
     std::string block(1 << 20, '\0');
     std::ifstream random("/dev/urandom", std::ios::binary);
-    std::ofstream file(account_->home() + "/big", std::ios::binary);
+    std::ofstream file(account().home() + "/big", std::ios::binary);
     Digest digest;
     for (size_t bytes = 0; bytes < kBig; bytes += block.size()) {
       random.read(block.data(), static_cast<std::streamsize>(block.size()));
@@ -81,6 +81,35 @@ class PlaceFaults : public PlaceStand, public testing::WithParamInterface<const 
     EXPECT_FALSE(run->outcome->signalled) << run->Told();
     EXPECT_EQ(run->outcome->value, code) << run->Told();
     EXPECT_TRUE(run->lost.empty());
+  }
+
+  // Connections that ended while somebody wanted to log in.
+  int RefusedLogins() const {
+    int refused = 0;
+    for (const std::string& line : SplitLines(server().Log())) {
+      if (line.find("authenticating user") != std::string::npos) ++refused;
+    }
+    return refused;
+  }
+
+  void RunHundreds(int max_sessions) {
+    Serve({"MaxSessions " + std::to_string(max_sessions)});
+    TestSession& session = Open("runner");
+    for (const int count : {50, 300}) {
+      std::vector<std::string> scripts;
+      for (int i = 0; i < count; ++i) {
+        scripts.push_back("sleep 0.3; echo " + std::to_string(i) + "; exit " +
+                          std::to_string(i % 9));
+      }
+      const auto all = RunTogether(session, scripts);
+      for (size_t i = 0; i < all.size(); ++i) {
+        EXPECT_TRUE(all[i]->status.ok()) << i << all[i]->status;
+        EXPECT_EQ(all[i]->out, std::to_string(i) + "\n");
+        EXPECT_EQ(all[i]->outcome.state, CommandState::kExited);
+        EXPECT_EQ(all[i]->outcome.value, static_cast<int>(i % 9));
+      }
+    }
+    EXPECT_EQ(Logins(), 1);
   }
 
   static std::string Numbers(int last) {
@@ -117,7 +146,7 @@ TEST_P(PlaceFaults, KilledSshdDoesNotDisturbACommand) {
   RunPtr run = world().Start(
       session, std::string("for i in $(seq 1 200); do echo $i; sleep 0.01; done; exit 7"));
   ASSERT_TRUE(world().Until([&] { return run->out.size() > 20; }));
-  server_->KillSessions();
+  server().KillSessions();
   world().WaitEnd(run, kLongPatience);
   world().WaitDrained(run);
   ExpectExit(run, 7);
@@ -129,12 +158,15 @@ TEST_P(PlaceFaults, AHostThatRebootsLosesItsCommandsAndServesAgain) {
   TestSession& session = Open("runner");
   RunPtr run = world().Start(session, std::string("echo up; sleep 1000"));
   ASSERT_TRUE(world().Until([&] { return !run->out.empty(); }));
-  account_->KillProcesses();
-  server_->Restart();
+  account().KillProcesses();
+  server().Restart();
   world().WaitEnd(run, kLongPatience);
   EXPECT_EQ(run->outcome->state, CommandState::kUnknown) << run->Told();
+  EXPECT_EQ(run->outcome->cause, Cause::kRunnerDied) << run->Told();
   EXPECT_EQ(run->out, "up\n");
   ExpectEcho(session);
+  EXPECT_NE(session.changed_to, "") << "nobody was told that it is another place now";
+  EXPECT_NE(session.changed_to, session.facts.incarnation);
 }
 
 TEST_P(PlaceFaults, ASilentNetworkIsWaitedOut) {
@@ -196,13 +228,28 @@ TEST_P(PlaceFaults, SessionsShareOneLoginAndCloseAlone) {
 TEST_P(PlaceFaults, RefusedCredentialsAreNotTriedAgainSoon) {
   Serve();
   DelayProxy& proxy = PutProxy();
-  key_ = SshKey::Make(dir_.path(), "other");
+  NewKey();
   for (const char* engine : {"runner", "plain", "runner"}) {
     const absl::Status opened = TryOpen(engine);
     EXPECT_EQ(ReasonOf(opened), Reason::k_BACKEND_AUTH_FAILED) << opened;
     EXPECT_THAT(std::string(opened.message()), testing::HasSubstr("not tried again for"));
   }
   EXPECT_EQ(proxy.connections(), 1);
+  EXPECT_TRUE(Eventually([this] { return RefusedLogins() > 0; })) << server().Log();
+  EXPECT_EQ(RefusedLogins(), 1);
+}
+
+// Another key each time, as often as a caller likes: the host counts our address.
+TEST_P(PlaceFaults, RefusedLoginsStayBelowWhatHostsPunish) {
+  Serve();
+  SteadyTime penalty = world().clock.Now();  // lasts until then, as PerSourcePenalties reckons it
+  for (int seen = 0; seen < 4;) {
+    NewKey();
+    EXPECT_EQ(ReasonOf(TryOpen("plain")), Reason::k_BACKEND_AUTH_FAILED);
+    const SteadyTime now = world().clock.Now();
+    for (; seen < RefusedLogins(); ++seen) penalty = std::max(penalty, now) + seconds(5);
+    EXPECT_LT(penalty - now, seconds(15)) << seen << " logins";
+  }
 }
 
 TEST_P(PlaceFaults, ACutMakesAPlainCommandUnknown) {
@@ -216,7 +263,7 @@ TEST_P(PlaceFaults, ACutMakesAPlainCommandUnknown) {
   EXPECT_EQ(run->outcome->state, CommandState::kUnknown) << run->Told();
   EXPECT_EQ(run->outcome->cause, Cause::kSandboxLost) << run->Told();
   ExpectEcho(session);
-  account_->KillProcesses();  // nobody else ends what a plain engine lost
+  account().KillProcesses();  // nobody else ends what a plain engine lost
 }
 
 TEST_P(PlaceFaults, ManyPlainCommandsTakeTurns) {
@@ -233,24 +280,8 @@ TEST_P(PlaceFaults, ManyPlainCommandsTakeTurns) {
   }
 }
 
-TEST_P(PlaceFaults, HundredsOfCommandsShareOneChannel) {
-  Serve({"MaxSessions 2"});
-  TestSession& session = Open("runner");
-  for (const int count : {50, 300}) {
-    std::vector<std::string> scripts;
-    for (int i = 0; i < count; ++i) {
-      scripts.push_back("sleep 0.3; echo " + std::to_string(i) + "; exit " + std::to_string(i % 9));
-    }
-    const auto all = RunTogether(session, scripts);
-    for (size_t i = 0; i < all.size(); ++i) {
-      EXPECT_TRUE(all[i]->status.ok()) << i << all[i]->status;
-      EXPECT_EQ(all[i]->out, std::to_string(i) + "\n");
-      EXPECT_EQ(all[i]->outcome.state, CommandState::kExited);
-      EXPECT_EQ(all[i]->outcome.value, static_cast<int>(i % 9));
-    }
-  }
-  EXPECT_EQ(Logins(), 1);
-}
+TEST_P(PlaceFaults, HundredsOfCommandsShareOneChannelOfTwo) { RunHundreds(2); }
+TEST_P(PlaceFaults, HundredsOfCommandsShareOneChannelOfTen) { RunHundreds(10); }
 
 TEST_P(PlaceFaults, NewKeysWhileDataMovesDoNotDisturb) {
   Serve({"RekeyLimit 4M"});

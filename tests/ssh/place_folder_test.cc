@@ -29,18 +29,18 @@ class PlaceFolder : public PlaceStand {
   }
 
   std::string Ours(const std::string& folder) const {
-    return folder + "/hermesd-" + std::to_string(account_->uid());
+    return folder + "/hermesd-" + std::to_string(account().uid());
   }
-  std::string HomeFolder() const { return account_->home() + "/.cache/hermesd"; }
-  std::string Owner() const { return "uid=" + std::to_string(account_->uid()); }
+  std::string HomeFolder() const { return account().home() + "/.cache/hermesd"; }
+  std::string Owner() const { return "uid=" + std::to_string(account().uid()); }
 
   // Mounts that only the server and its sessions see.
   std::string Tmpfs(const std::string& where, const std::string& how) const {
     return "mount -t tmpfs -o " + how + " tmpfs " + where + "\n";
   }
   std::string HomeTmpfs(const std::string& how) const {
-    return Tmpfs(account_->home(),
-                 how + ",mode=700," + Owner() + ",gid=" + std::to_string(account_->gid()));
+    return Tmpfs(account().home(),
+                 how + ",mode=700," + Owner() + ",gid=" + std::to_string(account().gid()));
   }
   static std::string Again(const std::string& where, const std::string& how) {
     return "mount --bind " + where + " " + where + "\nmount -o remount,bind," + how + " " + where +
@@ -75,7 +75,7 @@ TEST_F(PlaceFolder, TheHomeIsTakenAndNothingElseTouched) {
   ExpectEcho(Open("runner"));
   for (const std::string& line : Files()) {
     if (std::find(before.begin(), before.end(), line) != before.end()) continue;
-    EXPECT_THAT(line, StartsWith(account_->home() + "/.cache"));
+    EXPECT_THAT(line, StartsWith(account().home() + "/.cache"));
     if (line.ends_with(" d")) EXPECT_THAT(line, HasSubstr(" 700 ")) << line;
   }
   EXPECT_THAT(RunnerPaths(), ElementsAre(StartsWith(HomeFolder() + "/bin/")));
@@ -103,7 +103,7 @@ TEST_F(PlaceFolder, AHomeWhereNothingMayRunIsPassedOver) {
 
 TEST_F(PlaceFolder, AReadOnlyHomeIsPassedOver) {
   MakeAccount();
-  ServeWith(Again(account_->home(), "ro") + Tmpfs("/var/tmp", "mode=1777"));
+  ServeWith(Again(account().home(), "ro") + Tmpfs("/var/tmp", "mode=1777"));
   const std::vector<std::string> before = Files();
   ExpectEcho(Open("runner"));
   ExpectOnlyBelow(Ours("/var/tmp"), before);
@@ -132,7 +132,7 @@ class PlaceHostileFolder : public PlaceFolder, public testing::WithParamInterfac
 TEST_P(PlaceHostileFolder, IsNotUsed) {
   MakeAccount();
   ServeWith(HomeTmpfs("noexec") + Tmpfs("/var/tmp", "mode=1777") + "set -- \"$@\"; ( set -- " +
-            Ours("/var/tmp") + " " + account_->name() + "\n" + GetParam().make + " )\n");
+            Ours("/var/tmp") + " " + account().name() + "\n" + GetParam().make + " )\n");
   const std::string look = "find /var/tmp -mindepth 1 -printf '%p %U %m %y %l\\n' | sort";
   const std::string before = Inside({"sh", "-c", look}).out;
   ASSERT_FALSE(before.empty());
@@ -173,7 +173,7 @@ TEST_F(PlaceFolder, ADamagedProgramIsSentAgain) {
   ExpectEcho(Open("runner"));
   const std::string path = RunnerPaths().at(0);
   EndWorld();
-  account_->KillProcesses();
+  account().KillProcesses();
   ASSERT_EQ(::truncate(path.c_str(), 1000), 0);
   ExpectEcho(Open("runner"));
   EXPECT_EQ(std::filesystem::file_size(path), RunnerBinary("x86_64").size());
@@ -186,7 +186,7 @@ TEST_F(PlaceFolder, AProgramWithOneWrongByteIsSentAgain) {
   ExpectEcho(Open("runner"));
   const std::string path = RunnerPaths().at(0);
   EndWorld();
-  account_->KillProcesses();
+  account().KillProcesses();
   {
     std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
     file.seekp(static_cast<std::streamoff>(RunnerBinary("x86_64").size() / 2));
@@ -212,8 +212,8 @@ TEST_F(PlaceFolder, AHomeThatHasBecomeFullIsPassedOver) {
   ExpectEcho(Open("runner"));
   EXPECT_THAT(RunnerPaths(), ElementsAre(StartsWith(HomeFolder() + "/bin/")));
   EndWorld();
-  account_->KillProcesses();
-  Inside({"sh", "-c", "cat /dev/zero >" + account_->home() + "/fill"});
+  account().KillProcesses();
+  Inside({"sh", "-c", "cat /dev/zero >" + account().home() + "/fill"});
   ExpectEcho(Open("runner"));
   EXPECT_THAT(RunnerPaths(), ElementsAre(StartsWith(Ours("/var/tmp") + "/bin/")));
 }
@@ -226,13 +226,13 @@ TEST_F(PlaceFolder, ARunnerThatLivesIsFoundInAFullHome) {
   const contract::RunPtr run = world().Start(
       session, std::string("echo up; until [ -e ~/go ]; do sleep 0.05; done; exit 7"));
   ASSERT_TRUE(world().Until([&] { return run->out == "up\n"; }));
-  Inside({"sh", "-c", "cat /dev/zero >" + account_->home() + "/fill"});
-  server_->KillSessions();
+  Inside({"sh", "-c", "cat /dev/zero >" + account().home() + "/fill"});
+  server().KillSessions();
   const int logins = Logins();
   while (Logins() == logins)
     (void)world().Until([] { return false; }, std::chrono::milliseconds(50));
   ExpectEcho(session);
-  Inside({"sh", "-c", "rm " + account_->home() + "/fill; touch " + account_->home() + "/go"});
+  Inside({"sh", "-c", "rm " + account().home() + "/fill; touch " + account().home() + "/go"});
   world().WaitEnd(run, kLongPatience);
   EXPECT_EQ(run->outcome->state, CommandState::kExited) << run->Told();
   EXPECT_EQ(run->outcome->value, 7);
@@ -281,7 +281,7 @@ TEST_F(PlaceTrace, TheLastCleanupLeavesTheHomeAsItWas) {
 TEST_F(PlaceTrace, AFolderOfTheirsStaysEvenIfItIsEmpty) {
   MakeAccount();
   ServeWith("true");
-  Inside({"install", "-d", "-m", "755", "-o", account_->name(), account_->home() + "/.cache"});
+  Inside({"install", "-d", "-m", "755", "-o", account().name(), account().home() + "/.cache"});
   const std::vector<std::string> before = Files();
   contract::TestSession& session = Open("runner");
   ExpectEcho(session);
@@ -323,7 +323,7 @@ TEST_F(PlaceTrace, AnotherDaemonsPartStays) {
   contract::TestSession& session = Open("runner");
   ExpectEcho(session);
   const std::string other = HomeFolder() + "/other-0000";
-  Inside({"install", "-d", "-m", "700", "-o", account_->name(), other});
+  Inside({"install", "-d", "-m", "700", "-o", account().name(), other});
   Close(session);
   EXPECT_TRUE(RunnerIsGone());
   EXPECT_EQ(Inside({"ls", HomeFolder()}).out, "bin\nmade\nother-0000\n");

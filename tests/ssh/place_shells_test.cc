@@ -86,14 +86,14 @@ TEST_F(PlaceRefusals, AnAccountForFilesOnlyIsSaid) {
 
 TEST_F(PlaceRefusals, StartFilesThatExitAreSaid) {
   MakeAccount();
-  account_->WriteHomeFile(".bashrc", "echo the start file gives up\nexit 3\n");
+  account().WriteHomeFile(".bashrc", "echo the start file gives up\nexit 3\n");
   Serve();
   ExpectRefused("the start file gives up");
 }
 
 TEST_F(PlaceNoise, MuchNoiseIsSkipped) {
   MakeAccount();
-  account_->WriteHomeFile(".bashrc",
+  account().WriteHomeFile(".bashrc",
                           "for i in $(seq 1 1024); do printf '%064d' $i; done\n"
                           "echo; echo '@000000000000000000000000:none:x:Linux::/bin/sh:not ours'\n"
                           "echo '@:run:::::'; echo complaint >&2\n");
@@ -103,14 +103,14 @@ TEST_F(PlaceNoise, MuchNoiseIsSkipped) {
 
 TEST_F(PlaceNoise, NoiseWithoutANewlineIsSkipped) {
   MakeAccount();
-  account_->WriteHomeFile(".bashrc", "printf 'no newline'; printf complaint >&2\n");
+  account().WriteHomeFile(".bashrc", "printf 'no newline'; printf complaint >&2\n");
   Serve();
   ExpectBothWork();
 }
 
 TEST_F(PlaceNoise, EndlessNoiseIsSaid) {
   MakeAccount();
-  account_->WriteHomeFile(".bashrc", "yes over and over\n");
+  account().WriteHomeFile(".bashrc", "yes over and over\n");
   Serve();
   for (const char* engine : {"runner", "plain"}) {
     SCOPED_TRACE(engine);
@@ -118,27 +118,27 @@ TEST_F(PlaceNoise, EndlessNoiseIsSaid) {
     EXPECT_FALSE(opened.ok());
     EXPECT_THAT(std::string(opened.message()), HasSubstr("over and over"));
   }
-  account_->KillProcesses();
+  account().KillProcesses();
 }
 
 TEST_F(PlaceNoise, SlowStartFilesAreWaitedFor) {
   MakeAccount();
-  account_->WriteHomeFile(".bashrc", "sleep 0.5\n");
+  account().WriteHomeFile(".bashrc", "sleep 0.5\n");
   Serve();
   ExpectBothWork();
 }
 
 TEST_F(PlaceNoise, BannersAndMessagesOfTheDayAreNotForUs) {
   MakeAccount();
-  account_->WriteHomeFile("banner", "Authorized users only\nand more of it\n");
-  Serve({"Banner " + account_->home() + "/banner", "PrintMotd yes"});
+  account().WriteHomeFile("banner", "Authorized users only\nand more of it\n");
+  Serve({"Banner " + account().home() + "/banner", "PrintMotd yes"});
   ExpectBothWork();
 }
 
 TEST_F(PlaceNoise, AHostWithNothingButBusyboxServesBothEngines) {
   if (std::string why = BusyboxRoot::Unsupported(); !why.empty()) GTEST_SKIP() << why;
   MakeAccount({.shell = "/bin/sh"});
-  BusyboxRoot root(*account_);
+  BusyboxRoot root(account());
   OpenSshOptions options;
   root.Configure(&options);
   Serve({}, options);

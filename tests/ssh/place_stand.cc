@@ -8,11 +8,6 @@
 #include <set>
 #include <utility>
 
-#include "backends/runner/blob.h"
-#include "backends/ssh/libssh2_transport.h"
-#include "backends/ssh/openssh_transport.h"
-#include "backends/ssh/ssh_backend.h"
-#include "daemon/runtime/workers.h"
 #include "tests/runtime/run.h"
 
 namespace hermes {
@@ -22,29 +17,6 @@ namespace fs = std::filesystem;
 
 // Where accounts put files, of this machine and of a server's own mounts.
 const char* const kPublicFolders[] = {"/var/tmp", "/tmp", "/dev/shm"};
-
-// What a backend refers to; lives until the process ends.
-struct Needs {
-  explicit Needs(Loop& loop) : workers(loop, 1) {}
-  SystemRandom random;
-  ThreadWorkers workers;
-};
-
-std::unique_ptr<Backend> MakeBackend(Loop& loop, Clock& clock, const std::string& dir) {
-  static auto* kept = new std::vector<std::unique_ptr<Needs>>;
-  kept->push_back(std::make_unique<Needs>(loop));
-  Needs& needs = *kept->back();
-  OpenSshTransportOptions openssh;
-  openssh.runtime_dir = dir + "/s";
-  SshOptions options;
-  options.daemon_id = "place";
-  options.learned_known_hosts = dir + "/learned";
-  options.host_key = "accept-new";
-  options.programs = {RunnerBinary("x86_64"), RunnerBinary("aarch64")};
-  options.openssh = MakeOpenSshTransport(loop, clock, needs.random, std::move(openssh));
-  options.libssh2 = MakeLibssh2Transport(loop, clock, needs.workers);
-  return MakeSshBackend(loop, clock, needs.random, std::move(options));
-}
 
 Task<void> RunOne(Engine* engine, Together* one) {
   absl::StatusOr<std::unique_ptr<Channel>> channel = co_await engine->Start(one->spec);
@@ -88,24 +60,21 @@ bool Eventually(const std::function<bool()>& condition) {
 }
 
 void PlaceStand::SetUp() {
-  for (const std::string& why : {TestAccount::Unsupported(), OpenSshServer::Unsupported()}) {
-    if (!why.empty()) GTEST_SKIP() << why;
-  }
-  key_ = SshKey::Make(dir_.path(), "key");
+  if (const std::string why = SshStand::Unsupported(); !why.empty()) GTEST_SKIP() << why;
 }
 
 void PlaceStand::TearDown() {
   world_.reset();
   EXPECT_TRUE(Eventually([this] { return Clients().empty(); })) << "an ssh is left";
-  if (server_ != nullptr) {
-    EXPECT_TRUE(Eventually([this] { return server_->SessionPids().empty(); }))
-        << "a session of sshd is left: " << server_->Log();
+  if (has_server()) {
+    EXPECT_TRUE(Eventually([this] { return server().SessionPids().empty(); }))
+        << "a session of sshd is left: " << server().Log();
   }
   proxy_.reset();
-  if (account_ != nullptr) {
+  if (has_account()) {
     const auto others = [this] {
       std::vector<std::string> names;
-      for (const pid_t pid : account_->Processes()) {
+      for (const pid_t pid : account().Processes()) {
         ProcessFacts facts;
         if (ReadProcess(pid, &facts) && RunnerPath(pid).empty()) names.push_back(facts.name);
       }
@@ -113,52 +82,47 @@ void PlaceStand::TearDown() {
     };
     EXPECT_TRUE(Eventually([&] { return others().empty(); }))
         << "left over there: " << testing::PrintToString(others());
-    account_->KillProcesses();
+    account().KillProcesses();
     RemoveRemains();
   }
-  server_.reset();
+  EndServer();
 }
 
 // Folders of a uid that the next test's account may get.
 void PlaceStand::RemoveRemains() const {
   for (const char* folder : kPublicFolders) {
     std::error_code ignored;
-    fs::remove_all(std::string(folder) + "/hermesd-" + std::to_string(account_->uid()), ignored);
+    fs::remove_all(std::string(folder) + "/hermesd-" + std::to_string(account().uid()), ignored);
   }
 }
 
 void PlaceStand::MakeAccount(AccountSpec spec) {
-  account_ = TestAccount::Make(std::move(spec));
+  SshStand::MakeAccount(std::move(spec));
   RemoveRemains();
 }
 
 void PlaceStand::Serve(std::vector<std::string> lines, OpenSshOptions options) {
-  if (account_ == nullptr) MakeAccount();
-  options.logins.push_back({account_->name(), {key_.public_line}});
+  if (!has_account()) MakeAccount();
   options.lines.insert(options.lines.end(), lines.begin(), lines.end());
-  server_ = OpenSshServer::Start(std::move(options));
+  ServeOpenSsh(std::move(options));
 }
 
 DelayProxy& PlaceStand::PutProxy() {
-  proxy_ = std::make_unique<DelayProxy>(DelayProxyOptions{.target_port = server_->port()});
+  proxy_ = std::make_unique<DelayProxy>(DelayProxyOptions{.target_port = server().port()});
   return *proxy_;
 }
 
 contract::World& PlaceStand::world() {
   if (world_ != nullptr) return *world_;
-  const std::string config = dir_.path() + "/config";
+  const std::string config = dir().path() + "/config";
   std::ofstream(config) << "UserKnownHostsFile none\nGlobalKnownHostsFile none\n"
                         << "KexAlgorithms curve25519-sha256\n";  // costs far less time
   place_.backend = MakeBackend;
   place_.where = [this, config](SandboxSpec& spec) {
-    spec.ssh.host = server_->host();
-    spec.ssh.port = static_cast<uint32_t>(proxy_ != nullptr ? proxy_->port() : server_->port());
-    spec.ssh.user = account_->name();
-    spec.ssh.key_file = key_.private_path;
-    spec.ssh.transport = transport_;
+    Fill(spec, transport_, proxy_ != nullptr ? proxy_->port() : 0);
     if (transport_ == SshTransportChoice::kOpenSsh) spec.ssh.config_file = config;
   };
-  world_ = std::make_unique<contract::World>(place_, dir_.path());
+  world_ = std::make_unique<contract::World>(place_, dir().path());
   return *world_;
 }
 
@@ -215,16 +179,17 @@ std::vector<std::unique_ptr<Together>> PlaceStand::RunTogether(contract::TestSes
 }
 
 Ran PlaceStand::Inside(const std::vector<std::string>& argv) const {
-  std::vector<std::string> words = {"nsenter", "-m", "-t", std::to_string(server_->pid()), "--"};
+  if (geteuid() != 0) return RunProgram({.argv = argv});
+  std::vector<std::string> words = {"nsenter", "-m", "-t", std::to_string(server().pid()), "--"};
   words.insert(words.end(), argv.begin(), argv.end());
   return RunProgram({.argv = words});
 }
 
 std::vector<std::string> PlaceStand::Files() const {
-  std::vector<std::string> words = {"find", account_->home(), "/run", "/home", "/opt", "/srv"};
+  std::vector<std::string> words = {"find", account().home(), "/run", "/home", "/opt", "/srv"};
   words.insert(words.end(), std::begin(kPublicFolders), std::end(kPublicFolders));
   for (const char* word : {"-uid", "", "-printf", "%p %m %y\\n"}) words.push_back(word);
-  words[words.size() - 3] = std::to_string(account_->uid());
+  words[words.size() - 3] = std::to_string(account().uid());
   std::vector<std::string> lines = SplitLines(Inside(words).out);
   const std::set<std::string> once(lines.begin(), lines.end());
   return {once.begin(), once.end()};
@@ -232,7 +197,7 @@ std::vector<std::string> PlaceStand::Files() const {
 
 std::vector<std::string> PlaceStand::RunnerPaths() const {
   std::set<std::string> paths;
-  for (const pid_t pid : account_->Processes()) {
+  for (const pid_t pid : account().Processes()) {
     if (std::string path = RunnerPath(pid); !path.empty()) paths.insert(std::move(path));
   }
   return {paths.begin(), paths.end()};
@@ -240,7 +205,7 @@ std::vector<std::string> PlaceStand::RunnerPaths() const {
 
 int PlaceStand::Logins() const {
   int logins = 0;
-  for (const std::string& line : SplitLines(server_->Log())) {
+  for (const std::string& line : SplitLines(server().Log())) {
     if (line.find("Accepted publickey") != std::string::npos) ++logins;
   }
   return logins;

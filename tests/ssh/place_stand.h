@@ -1,8 +1,8 @@
 #pragma once
 
-// What the tests of the whole SSH backend stand on: an account, a real sshd, optionally a network
-// between, the backend and both engines, as the daemon has them. At the end nothing may be left but
-// an idle runner, which the stand ends. Test thread only.
+// What the tests of the whole SSH backend stand on: an SshStand with a real sshd, optionally a
+// network between, and both engines, as the daemon has them. At the end nothing may be left but an
+// idle runner, which the stand ends. Test thread only.
 
 #include <functional>
 #include <memory>
@@ -13,10 +13,9 @@
 #include <gtest/gtest.h>
 
 #include "tests/contract/driver.h"
+#include "tests/contract/ssh_stand.h"
 #include "tests/hosts/delay_proxy.h"
 #include "tests/hosts/processes.h"
-#include "tests/hosts/ssh_server.h"
-#include "tests/hosts/test_account.h"
 
 namespace hermes {
 
@@ -32,7 +31,7 @@ struct Together {
   bool done = false;
 };
 
-class PlaceStand : public testing::Test {
+class PlaceStand : public testing::Test, protected SshStand {
  protected:
   void SetUp() override;
   void TearDown() override;
@@ -62,17 +61,13 @@ class PlaceStand : public testing::Test {
 
   // Of the account, as the server's processes see them: path, mode and size per line, sorted.
   std::vector<std::string> Files() const;
-  // A command with the server's mounts, as root.
+  // A command with the server's mounts, as root where the test is.
   Ran Inside(const std::vector<std::string>& argv) const;
   // The program files that the account's runners were started from.
   std::vector<std::string> RunnerPaths() const;
   int Logins() const;  // that the server accepted so far
   std::vector<ProcessFacts> Clients() const;
 
-  TempDir dir_;
-  SshKey key_;
-  std::unique_ptr<TestAccount> account_;
-  std::unique_ptr<OpenSshServer> server_;
   std::unique_ptr<DelayProxy> proxy_;
 
  private:

@@ -67,10 +67,10 @@ class RemoteTree : public PlaceStand {
         world().Await(tree->Fetch(root, {apply.changes[1].path, apply.changes[0].path},
                                   [&](std::string_view piece) { return taker.Take(piece); }));
     ASSERT_TRUE(fetched.ok()) << fetched;
-    std::ofstream(dir_.path() + "/tar", std::ios::binary) << taker.bytes;
-    ASSERT_EQ(std::system(("tar -xf " + dir_.path() + "/tar -C " + dir_.path()).c_str()), 0);
-    EXPECT_EQ(std::filesystem::file_size(dir_.path() + "/d/e/\xff"), 300'000u);
-    EXPECT_EQ(std::filesystem::file_size(dir_.path() + "/a b"), 3u);
+    std::ofstream(dir().path() + "/tar", std::ios::binary) << taker.bytes;
+    ASSERT_EQ(std::system(("tar -xf " + dir().path() + "/tar -C " + dir().path()).c_str()), 0);
+    EXPECT_EQ(std::filesystem::file_size(dir().path() + "/d/e/\xff"), 300'000u);
+    EXPECT_EQ(std::filesystem::file_size(dir().path() + "/a b"), 3u);
 
     for (sync::RemoteChange& change : apply.changes)
       change.expected = std::exchange(change.wanted, std::nullopt);
