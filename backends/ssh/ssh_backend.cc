@@ -66,9 +66,9 @@ class SshSandbox : public Sandbox {
         ssh::PlaceCommand(ssh::QuestionFor(programs, Directory(*shared, *host), nonce));
     SshHost::Runner& runner = (*host)->runner();
     while (runner.leaving) co_await runner.changed.Wait();
-    runner.sought = true;
     CO_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream,
                         co_await (*host)->Open(command, Lane::kCommand, std::move(wish)));
+    runner.sought = true;
     CO_ASSIGN_OR_RETURN(
         ssh::FarRunner far,
         co_await ssh::AwaitRunner(shared->deps.clock, std::move(stream), programs, nonce));

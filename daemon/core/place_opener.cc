@@ -68,7 +68,10 @@ Task<absl::StatusOr<OpenPlace>> PlaceOpener::Open(Request request) {
                              : co_await backend->Reattach(std::move(spec), request.handle);
   if (!sandbox.ok()) co_return sandbox.status();
   absl::StatusOr<Choice> choice = co_await Choose(request, **sandbox);
-  if (!choice.ok()) co_return choice.status();
+  if (!choice.ok()) {
+    if (request.handle.empty()) (void)co_await (*sandbox)->Close(true);
+    co_return choice.status();
+  }
   std::shared_ptr<Sandbox> shared =
       std::make_shared<ConnectedSandbox>(*std::move(sandbox), std::move(choice->connected));
   OpenPlace place;

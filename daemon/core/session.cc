@@ -139,7 +139,11 @@ Task<absl::Status> Session::OpenEngine() {
   spec.live_runs.emplace();
   for (const auto& [run_id, id] : run_ids_) spec.live_runs->insert(run_id);
   absl::StatusOr<SessionFacts> facts = co_await place->engine->Open(std::move(spec));
-  if (!facts.ok()) co_return facts.status();
+  if (!facts.ok()) {
+    // What a first opening made there is nobody's.
+    if (info_.sandbox_handle.empty()) (void)co_await place->sandbox->Close(true);
+    co_return facts.status();
+  }
   sandbox_ = std::move(place->sandbox);
   engine_ = std::move(place->engine);
   info_.sandbox_handle = sandbox_->handle();
