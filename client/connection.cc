@@ -150,6 +150,7 @@ class Connection::Impl {
         status = Convert(attempt(**link, &call.context, &response));
         if (status.ok()) return response;
         if (!IsLostContact(status)) return status;
+        if (is_shut_down()) return absl::CancelledError("shutting down");
         Drop(*link);
       } else if (!connected_before) {
         return status;
@@ -183,6 +184,11 @@ class Connection::Impl {
   const Options options;
 
  private:
+  bool is_shut_down() {
+    std::lock_guard lock(mutex_);
+    return shut_down_;
+  }
+
   absl::Status AlsoLookedAt(const absl::Status& status) const {
     if (options.also_looked_at.empty()) return status;
     v1::ErrorInfo info = InfoOf(status);

@@ -33,7 +33,10 @@ class PassThrough : public EventSink {
     } else {
       unnamed_bytes_ += gap.to_offset() - gap.from_offset();
     }
-    if (gaps_ == 1) Say("a larger --output-limit of exec keeps more for a slow reader");
+    // Bytes that were lost are no matter of the limit.
+    if (gaps_ == 1 && gap.reason() != "lost") {
+      Say("a larger --output-limit of exec keeps more for a slow reader");
+    }
   }
 
   bool OnFinished(const v1::Command& command) override {

@@ -121,6 +121,13 @@ TEST_F(HermesctlTest, ReportsGapsWithBothEnds) {
             "hermesctl: stdout: bytes 11 to 20 are missing (not sent by the daemon)\n");
 }
 
+TEST_F(HermesctlTest, GivesNoAdviceOnBytesThatNoLimitDropped) {
+  daemon_.Script({{{Started(kName), GapEvent(0, 10, "lost"), Exited(0)}}});
+  Child child(Words({"exec", "box", "--", "x"}));
+  EXPECT_EQ(child.Wait(), 0);
+  EXPECT_EQ(child.err(), "hermesctl: stdout: bytes 0 to 10 are missing (lost)\n");
+}
+
 TEST_F(HermesctlTest, AddsUpGapsBeyondTheFirstFew) {
   std::vector<v1::CommandEvent> events = {Started(kName)};
   for (uint64_t at = 0; at < 100; at += 10) events.push_back(GapEvent(at, at + 10, "trimmed"));
@@ -168,6 +175,18 @@ TEST_F(HermesctlTest, FirstInterruptCancelsAndWaitsForTheEnd) {
   EXPECT_EQ(child.out(), "go!");
   EXPECT_THAT(child.err(), HasSubstr("box/c1 was cancelled"));
   EXPECT_TRUE(daemon_.WaitForCall("Cancel " + std::string(kName)));
+}
+
+TEST_F(HermesctlTest, TheEndOfACancelledCommandIsAllThatIsSaid) {
+  daemon_.StallCancelAnswers();
+  daemon_.Script({{{Started(kName), Out(0, "go")}, End::kHang, {Cancelled()}}});
+  Child child(Words({"exec", "box", "--", "x"}));
+  ASSERT_TRUE(child.WaitForStdout("go"));
+  child.Signal(SIGINT);
+  EXPECT_EQ(child.Wait(), 130);
+  EXPECT_EQ(child.err(),
+            "hermesctl: cancelling; Ctrl-C again leaves at once\n"
+            "hermesctl: box/c1 was cancelled\n");
 }
 
 TEST_F(HermesctlTest, SecondInterruptLeavesAtOnceAndSaysHowToComeBack) {

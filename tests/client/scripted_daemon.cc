@@ -219,13 +219,16 @@ class ScriptedDaemon::Impl final : public v1::ExecService::Service {
     return grpc::Status::OK;
   }
 
-  grpc::Status CancelCommand(grpc::ServerContext*, const v1::CancelCommandRequest* request,
+  grpc::Status CancelCommand(grpc::ServerContext* context, const v1::CancelCommandRequest* request,
                              v1::Command* response) override {
     Note("Cancel " + request->name());
     *response = Cancelled().finished();
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     released_ = true;
     changed_.notify_all();
+    while (cancel_stalls_ && !stopping_ && !context->IsCancelled()) {
+      changed_.wait_for(lock, std::chrono::milliseconds(20));
+    }
     return grpc::Status::OK;
   }
 
@@ -384,6 +387,7 @@ class ScriptedDaemon::Impl final : public v1::ExecService::Service {
   std::vector<std::string> calls_;
   std::string stdin_;
   size_t awkward_bytes_ = 0;
+  bool cancel_stalls_ = false;
   int stdin_calls_ = 0;
   bool stdin_closed_ = false;
   bool released_ = false;
@@ -398,6 +402,11 @@ const std::string& ScriptedDaemon::socket() const { return impl_->socket; }
 void ScriptedDaemon::Script(std::vector<Reply> replies) {
   std::lock_guard lock(impl_->mutex_);
   for (Reply& reply : replies) impl_->replies_.push_back(std::move(reply));
+}
+
+void ScriptedDaemon::StallCancelAnswers() {
+  std::lock_guard lock(impl_->mutex_);
+  impl_->cancel_stalls_ = true;
 }
 
 void ScriptedDaemon::MakeStdinAwkward(size_t bytes_each) {

@@ -51,6 +51,8 @@ class ScriptedDaemon {
   // Of the following WriteStdin calls: take at most so many bytes each, and fail every second call
   // with a torn connection after having taken them.
   void MakeStdinAwkward(size_t bytes_each);
+  // CancelCommand does what it should, but does not answer.
+  void StallCancelAnswers();
   void Stop();
   void Start();
 
