@@ -46,7 +46,9 @@ Task<void> CommandRun::Pump(std::unique_ptr<Channel> channel) {
     if (auto* started = std::get_if<StartedEvent>(&*event)) {
       info_.pid = started->pid;
       info_.state = CommandState::kRunning;
-      if (!info_.start_time) info_.start_time = deps_.clock.NowWall();
+      // Of one that an earlier hermesd started only the acceptance was stored: that is near enough.
+      if (!info_.start_time)
+        info_.start_time = restored_ ? info_.create_time : deps_.clock.NowWall();
       changed().NotifyAll();
     } else if (auto* data = std::get_if<DataEvent>(&*event)) {
       co_await TakeData(std::move(*data));

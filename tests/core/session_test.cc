@@ -62,12 +62,14 @@ TEST_F(SessionTest, RunningCommandIsAdoptedAfterACrashWithExactOffsets) {
   std::string before = early->sink->Text(OutputStream::kStdout);
   EXPECT_EQ(before.size(), 100000u);
   Restart();
-  std::string all = RunToEnd("outn 100000;sleep 2000;outn 100000;sleep 2000;outn 7", "id-1")
-                        ->sink->Text(OutputStream::kStdout);
+  auto reader = RunToEnd("outn 100000;sleep 2000;outn 100000;sleep 2000;outn 7", "id-1");
+  std::string all = reader->sink->Text(OutputStream::kStdout);
   ASSERT_EQ(all.size(), 200007u);
   for (size_t i = 0; i < all.size(); ++i)
     ASSERT_EQ(all[i], PatternByte("id-1", OutputStream::kStdout, i)) << i;
   EXPECT_EQ(host_.place.starts["id-1"], 1);
+  const CommandInfo& info = *reader->sink->finished();
+  EXPECT_LT(*info.start_time - info.create_time, seconds(1)) << "it began long before its adoption";
 }
 
 TEST_F(SessionTest, AcceptedButNeverSentIsNeverStartedAfterARestart) {
