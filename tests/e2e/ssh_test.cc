@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/e2e/account_daemon.h"
+#include "tests/fakes/eventually.h"
 #include "tests/fakes/temp_dir.h"
 #include "tests/hosts/processes.h"
 #include "tests/hosts/ssh_server.h"
@@ -39,8 +40,8 @@ class SshE2eTest : public testing::Test {
   void TearDown() override {
     if (daemon_ == nullptr) return;
     daemon_.reset();
-    EXPECT_TRUE(SoonTrue([this] { return CountOf(*me_, "ssh") == 0; })) << "an ssh is left";
-    EXPECT_TRUE(SoonTrue([this] { return server_->SessionPids().empty(); })) << server_->Log();
+    EXPECT_TRUE(Eventually([this] { return CountOf(*me_, "ssh") == 0; })) << "an ssh is left";
+    EXPECT_TRUE(Eventually([this] { return server_->SessionPids().empty(); })) << server_->Log();
     server_.reset();
   }
 
@@ -177,7 +178,7 @@ TEST_F(SshE2eTest, KillNineOfTheDaemonDisturbsNoCommand) {
   const std::string fifo = far_->home() + "/go";
   const std::string command =
       daemon_->StartCommand("s", "seq 1 20000; mkfifo " + fifo + "; cat " + fifo + "; exit 9");
-  ASSERT_TRUE(SoonTrue([&] { return std::filesystem::exists(fifo); }));
+  ASSERT_TRUE(Eventually([&] { return std::filesystem::exists(fifo); }));
   daemon_->Kill();
   daemon_->Start();
   far_->WriteHomeFile("on", "on\n");
@@ -197,7 +198,7 @@ TEST_F(SshE2eTest, AHostThatRebootsLosesItsCommandsAndSaysSo) {
   };
   const std::string before = incarnation();
   const std::string command = daemon_->StartCommand("s", "touch ~/up; sleep 1000");
-  ASSERT_TRUE(SoonTrue([&] { return std::filesystem::exists(far_->home() + "/up"); }));
+  ASSERT_TRUE(Eventually([&] { return std::filesystem::exists(far_->home() + "/up"); }));
   far_->KillProcesses();
   server_->Restart();
   const Ran ended = daemon_->Ctl({"wait", command});
@@ -289,7 +290,7 @@ TEST_F(SshE2eTest, ASessionThatDoesNotOpenLeavesNothing) {
   for (const char* engine : {"require", "auto"}) {
     const Ran ran = CreateWith("s", {"--runner", engine, "--cwd", "/no/such/folder"});
     EXPECT_EQ(ran.status, kFailed) << engine;
-    EXPECT_TRUE(SoonTrue([this] { return Left().empty(); })) << testing::PrintToString(Left());
+    EXPECT_TRUE(Eventually([this] { return Left().empty(); })) << testing::PrintToString(Left());
   }
 }
 

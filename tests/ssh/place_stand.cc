@@ -8,8 +8,6 @@
 #include <set>
 #include <utility>
 
-#include "tests/runtime/run.h"
-
 namespace hermes {
 namespace {
 
@@ -42,22 +40,7 @@ std::string RunnerPath(pid_t pid) {
   return ours != std::string::npos && path.find("/bin/", ours) != std::string::npos ? path : "";
 }
 
-Task<bool> Look(Clock& clock, const std::function<bool()>* condition) {
-  const SteadyTime until = clock.Now() + std::chrono::seconds(30);
-  while (!(*condition)()) {
-    if (clock.Now() > until) co_return false;
-    co_await clock.SleepFor(std::chrono::milliseconds(10));
-  }
-  co_return true;
-}
-
 }  // namespace
-
-bool Eventually(const std::function<bool()>& condition) {
-  Loop loop;
-  SystemClock clock(loop);
-  return RunTask(loop, Look(clock, &condition));
-}
 
 void PlaceStand::SetUp() {
   if (const std::string why = SshStand::Unsupported(); !why.empty()) GTEST_SKIP() << why;

@@ -14,6 +14,7 @@
 
 #include "tests/contract/driver.h"
 #include "tests/contract/ssh_stand.h"
+#include "tests/fakes/eventually.h"
 #include "tests/hosts/delay_proxy.h"
 #include "tests/hosts/processes.h"
 
@@ -77,8 +78,5 @@ class PlaceStand : public testing::Test, protected SshStand {
   contract::Place place_;
   std::unique_ptr<contract::World> world_;
 };
-
-// Looks again until it is true; false after half a minute.
-bool Eventually(const std::function<bool()>& condition);
 
 }  // namespace hermes
