@@ -5,7 +5,9 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -54,6 +56,31 @@ TEST_F(ExecuteTest, TimeoutEndsTheTreeAndSaysSo) {
   EXPECT_EQ(seen.command.exit().shell_code(), 124);
   EXPECT_TRUE(seen.command.exit().tree().verified());
   EXPECT_TRUE(ProcessesWithCookie(cookie).empty());
+}
+
+TEST_F(ExecuteTest, CommandsAreListedNewestFirstInPages) {
+  daemon_.CreateSession("t");
+  std::vector<std::string> names;
+  for (const char* session : {"s", "t", "s", "t", "s"})
+    names.push_back(ExecuteToEnd(daemon_, Shell(session, "true")).command.name());
+  auto stub = v1::ExecService::NewStub(daemon_.Connect());
+  const auto list = [&stub](const std::string& parent) {
+    std::vector<std::string> listed;
+    v1::ListCommandsRequest request;
+    request.set_parent(parent);
+    request.set_page_size(2);
+    do {
+      grpc::ClientContext context;
+      v1::ListCommandsResponse page;
+      EXPECT_TRUE(stub->ListCommands(&context, request, &page).ok());
+      EXPECT_LE(page.commands_size(), 2);
+      for (const v1::Command& command : page.commands()) listed.push_back(command.name());
+      request.set_page_token(page.next_page_token());
+    } while (!request.page_token().empty());
+    return listed;
+  };
+  EXPECT_EQ(list("sessions/-"), std::vector<std::string>(names.rbegin(), names.rend()));
+  EXPECT_EQ(list("sessions/t"), (std::vector<std::string>{names[3], names[1]}));
 }
 
 TEST_F(ExecuteTest, RunningCommandSurvivesKillNineOfTheDaemon) {

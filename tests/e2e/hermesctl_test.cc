@@ -152,6 +152,23 @@ TEST_F(CtlTest, CommandsAreListedSignalledAndKilled) {
   EXPECT_THAT(Ctl({"ps", "box", "--state", "RUNNING"}).out, Not(HasSubstr(second)));
 }
 
+TEST_F(CtlTest, ASignalForTheLeaderReachesNobodyElse) {
+  const std::string fifo = daemon_.dir() + "/go", heard = daemon_.dir() + "/heard";
+  const std::string name = Started(
+      "mkfifo " + fifo + "; (trap 'echo child >>" + heard + "' HUP; echo >" + fifo +
+      "; while :; do sleep 0.01; done) & trap 'echo leader >>" + heard + "; exit 5' HUP; wait");
+  std::string line;
+  ASSERT_TRUE(Eventually([&] { return std::filesystem::exists(fifo); }));
+  std::getline(std::ifstream(fifo), line);
+  EXPECT_EQ(Ctl({"kill", name, "--signal", "HUP", "--scope", "leader"}).status, 0);
+  EXPECT_EQ(Ctl({"wait", name}).status, 5);
+  EXPECT_THAT(Ctl({"session", "show", "box"}).out, HasSubstr("READY"));
+  EXPECT_EQ(ReadWholeFile(heard), "leader\n");
+  EXPECT_EQ(Ctl({"kill", name, "--signal", "HUP"}).status, 0);
+  EXPECT_TRUE(Eventually([&] { return ReadWholeFile(heard) == "leader\nchild\n"; }));
+  EXPECT_EQ(Ctl({"kill", name}).status, 0) << "what it left behind";
+}
+
 TEST_F(CtlTest, WatchTellsEveryChangeUntilItIsInterrupted) {
   Child watch(Words({"session", "watch", "-o", "jsonl"}));
   ASSERT_TRUE(watch.WaitForStdout("bookmark")) << watch.err();

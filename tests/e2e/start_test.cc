@@ -52,6 +52,33 @@ TEST(StartTest, AConfigurationIsCheckedWithoutAStart) {
   EXPECT_FALSE(std::filesystem::exists(state)) << "a check made something";
 }
 
+TEST(StartTest, AResultThatIsNoLongerKeptIsSaidToBeSoAndNothingRunsAgain) {
+  DaemonProcess daemon;
+  daemon.Configure("[limits]\nresult_retention = \"1s\"\nrequest_id_retention = \"1h\"\n");
+  daemon.Start();
+  daemon.CreateSession("s");
+  const std::string file = daemon.dir() + "/ran";
+  const v1::ExecuteRequest request = Shell("s", "echo x >>" + file);
+  const std::string name = ExecuteToEnd(daemon, request).command.name();
+  EXPECT_EQ(daemon.Terminate(), 0);
+  daemon.Start();  // old results are dropped soon after a start, then once a minute
+  auto stub = v1::ExecService::NewStub(daemon.Connect());
+  grpc::Status status;
+  EXPECT_TRUE(Eventually([&] {
+    v1::GetCommandRequest get;
+    get.set_name(name);
+    grpc::ClientContext context;
+    v1::Command command;
+    status = stub->GetCommand(&context, get, &command);
+    return !status.ok();
+  }));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_NE(status.error_details().find("RESULT_EXPIRED"), std::string::npos);
+  status = ExecuteToEnd(daemon, request, 1).status;
+  EXPECT_NE(status.error_details().find("RESULT_EXPIRED"), std::string::npos);
+  EXPECT_EQ(ReadWholeFile(file), "x\n") << "run again";
+}
+
 TEST(StartTest, ASecretIsInNoFileAndOutputIsInNoLog) {
   const std::string secret = "s3cret-" + NewUuid(), payload = "payload-" + NewUuid();
   DaemonProcess daemon;

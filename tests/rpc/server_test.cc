@@ -103,6 +103,11 @@ TEST_F(ServerTest, ErrorsAreTypedAndNameTheField) {
   EXPECT_EQ(ReasonOf(Attach(*exec_, attach).status), "OFFSET_BEYOND_END");
   attach.set_expected_incarnation("other");
   EXPECT_EQ(ReasonOf(Attach(*exec_, attach).status), "INCARNATION_CHANGED");
+  v1::ExecuteRequest elsewhere = Script("s", "true");
+  elsewhere.set_expected_incarnation("other");
+  EXPECT_EQ(ReasonOf(Execute(*exec_, elsewhere).status), "INCARNATION_CHANGED");
+  elsewhere.set_expected_incarnation(heard.command().incarnation());
+  EXPECT_TRUE(Execute(*exec_, elsewhere).finished());
   attach.set_name("sessions/s/commands/none");
   attach.clear_expected_incarnation();
   EXPECT_EQ(ReasonOf(Attach(*exec_, attach).status), "COMMAND_UNKNOWN");
@@ -181,6 +186,42 @@ TEST_F(ServerTest, SessionsAreListedWatchedUpdatedAndCleanedUp) {
   EXPECT_EQ(ReasonOf(Execute(*exec_, Script("c", "true")).status), "SESSION_NOT_READY");
   watch_context.TryCancel();
   watch->Finish();
+}
+
+TEST_F(ServerTest, AWatchWithAFilterTellsWhatComesAndGoes) {
+  v1::CreateSessionRequest create;
+  create.set_backend("fake");
+  create.set_wait_ready(true);
+  const auto make = [&](const std::string& id, const std::string& team) {
+    create.set_session_id(id);
+    (*create.mutable_labels())["team"] = team;
+    grpc::ClientContext context;
+    v1::Session session;
+    EXPECT_TRUE(sessions_->CreateSession(&context, create, &session).ok());
+  };
+  make("mine", "a");
+  make("other", "b");
+  grpc::ClientContext watch_context;
+  v1::WatchSessionsRequest watch;
+  watch.set_filter("label.team=a AND backend=fake AND state=READY");
+  auto reader = sessions_->WatchSessions(&watch_context, watch);
+  v1::SessionEvent event;
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_EQ(event.upsert().name(), "sessions/mine");
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_TRUE(event.bookmark()) << event.ShortDebugString();
+  make("third", "b");
+  v1::UpdateSessionRequest update;
+  update.mutable_session()->set_name("sessions/mine");
+  (*update.mutable_session()->mutable_labels())["team"] = "b";
+  update.mutable_update_mask()->add_paths("labels");
+  grpc::ClientContext context;
+  v1::Session session;
+  ASSERT_TRUE(sessions_->UpdateSession(&context, update, &session).ok());
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_EQ(event.removed(), "sessions/mine") << event.ShortDebugString();
+  watch_context.TryCancel();
+  reader->Finish();
 }
 
 TEST_F(ServerTest, CleanupNamesWhatItKilled) {
