@@ -24,6 +24,7 @@
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/task.h"
 #include "daemon/runtime/wish.h"
+#include "sync/remote_tree.h"
 
 namespace hermes {
 
@@ -262,6 +263,9 @@ class Engine {
   // Whether CommandSpec::files and ::after can be asked for now.
   virtual bool runs_files() const { return false; }
 
+  // The far end of one mount, at the best tool level that this engine has. The engine outlives it.
+  virtual std::unique_ptr<sync::RemoteTree> NewRemoteTree() = 0;
+
   // Takes up a command that an earlier hermesd started. COMMAND_UNKNOWN: the place does not know
   // it, and from now on refuses to start it.
   virtual Task<absl::StatusOr<std::unique_ptr<Channel>>> Adopt(std::string run_id,
@@ -291,6 +295,10 @@ class Sandbox {
   // A stream whose stdin and stdout are a hermes-runner's link. CAPABILITY_MISSING where no runner
   // can run.
   virtual Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() = 0;
+
+  // A stream whose stdin and stdout are a `hermes-runner files` of its own, apart from commands.
+  // CAPABILITY_MISSING where no runner can run.
+  virtual Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane lane, WishPtr wish) = 0;
 
   // Places with the same key share one runner link.
   virtual std::string place_key() const = 0;

@@ -28,6 +28,11 @@ struct StoredCommand {
   bool output_expired = false;  // only the knowledge is left that it existed
 };
 
+struct StoredSync {
+  SyncInfo info;
+  std::vector<sync::SyncEntry> entries;  // the first kStoredSyncEntries
+};
+
 class SessionStore {
  public:
   virtual ~SessionStore() = default;
@@ -71,6 +76,17 @@ class SessionStore {
   virtual Task<absl::StatusOr<std::vector<CommandInfo>>> ListCommands(std::string session_id,
                                                                       std::string before,
                                                                       size_t limit) = 0;
+
+  // A sync's row with its first entries, made or replaced. One whose session was deleted stays
+  // gone.
+  virtual Task<absl::Status> PutSync(StoredSync sync) = 0;
+  virtual Task<absl::StatusOr<std::optional<StoredSync>>> GetSync(std::string session_id,
+                                                                  std::string id) = 0;
+  // Newest first, without entries, after `before` (exclusive; empty: from the newest). BAD_FIELD
+  // when `before` is gone.
+  virtual Task<absl::StatusOr<std::vector<SyncInfo>>> ListSyncs(std::string session_id,
+                                                                std::string before,
+                                                                size_t limit) = 0;
 
   // Drops outputs of commands that ended before `results_before` (their rows stay, so that
   // RESULT_EXPIRED can be told), and whole rows of those that ended before `requests_before`; what

@@ -18,6 +18,7 @@
 #include "daemon/core/session.h"
 #include "daemon/core/session_store.h"
 #include "daemon/core/stats.h"
+#include "daemon/core/sync_job.h"
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/random.h"
@@ -63,6 +64,16 @@ class SessionTable {
   absl::StatusOr<std::shared_ptr<Session>> Find(const std::string& id) const;
 
   Task<absl::StatusOr<Session::StartResult>> Start(StartCommand request);
+
+  // Begins a sync, or finds the one that this request id has begun. CAPABILITY_MISSING: the session
+  // has no mounts. Whoever wants it to go on without them adds themselves as a watcher first.
+  Task<absl::StatusOr<std::shared_ptr<SyncJob>>> Sync(StartSync request);
+  // SYNC_UNKNOWN.
+  Task<absl::StatusOr<StoredSync>> FindSync(std::string session_id, std::string sync_id);
+  // Newest first, after `before` (an id, exclusive; empty: from the newest). BAD_FIELD when
+  // `before` is gone.
+  Task<absl::StatusOr<std::vector<SyncInfo>>> ListSyncs(std::string session_id, std::string before,
+                                                        size_t limit);
 
   // Sessions after `after` in name order that match, at most `limit`.
   struct Filter {
