@@ -10,23 +10,18 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "daemon/runtime/clock.h"
-#include "daemon/runtime/loop.h"
-#include "daemon/runtime/random.h"
 #include "daemon/runtime/task.h"
 #include "daemon/runtime/wish.h"
-#include "daemon/runtime/workers.h"
-#include "sync/fs.h"
-#include "sync/lock.h"
-#include "sync/mount_pair.h"
+#include "sync/mount_side.h"
 #include "sync/remote_tree.h"
 #include "sync/report.h"
-#include "sync/undo.h"
 
 namespace hermes::sync {
 
@@ -50,18 +45,7 @@ struct PullRequest {
 
 class SyncManager {
  public:
-  struct Deps {
-    Loop& loop;
-    Clock& clock;
-    Random& random;
-    Workers& workers;
-    Fs& fs;
-    SyncLocks& locks;
-    MountPairs& pairs;
-    std::string unpack_program;
-    std::string quarantine_dir;  // empty: nothing is kept of a stream that lies
-    UndoLimits undo;
-  };
+  using Deps = SyncDeps;
   struct Setup {
     std::string session_id;
     std::string place;                                      // see MountPairs::Get
@@ -101,13 +85,13 @@ class SyncManager {
   void set_suspect(bool suspect) { suspect_ = suspect; }  // as a session remembers it
 
  private:
-  struct Side;  // one mount
   SyncManager(Deps deps, Setup setup);
+  static std::string LandId(const std::string& sync, size_t side);
 
-  Deps deps_;
-  Setup setup_;
-  std::vector<std::unique_ptr<Side>> sides_;
-  SteadyTime last_push_{};
+  const Deps deps_;
+  const Setup setup_;
+  std::vector<std::unique_ptr<MountSide>> sides_;
+  std::optional<SteadyTime> last_push_;
   bool suspect_ = false;
 };
 

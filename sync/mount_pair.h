@@ -8,7 +8,10 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -21,7 +24,6 @@
 #include "sync/fs.h"
 #include "sync/host_root.h"
 #include "sync/host_tree.h"
-#include "sync/ignore.h"
 #include "sync/lock.h"
 #include "sync/mount.h"
 
@@ -29,47 +31,44 @@ namespace hermes::sync {
 
 class MountPair {
  public:
-  MountPair(Loop& loop, const Clock& clock, Mount mount, HostRoot root, Base base);
+  MountPair(Loop& loop, const Clock& clock, const Mount& mount, HostRoot host, Base known);
 
-  // Whoever looks at the tree, changes the base or writes to either side for this pair has the
-  // turn; given in the order of asking. Never held while the sync lock is waited for.
+  // Whoever refreshes the tree, changes the base or moves files for this pair has the turn; given
+  // in the order of asking. Nobody asks for the sync lock while they have it.
   class Turn {
    public:
     explicit Turn(std::shared_ptr<MountPair> pair) : pair_(std::move(pair)) {}
     Turn(Turn&&) = default;
-    Turn& operator=(Turn&&) = default;
+    Turn& operator=(Turn&&) = delete;
     ~Turn();
 
    private:
     std::shared_ptr<MountPair> pair_;
   };
   static Task<Turn> TakeTurn(std::shared_ptr<MountPair> pair);
-  bool busy() const { return busy_; }
+  bool busy() const { return serving_ != next_ticket_; }
 
   RootKey root_key() const { return {root.device(), root.inode()}; }
 
-  const Mount mount;  // of the first session; policies are each session's own
-  const IgnoreList ignore;
   const HostRoot root;
-  // With the turn only:
-  HostTree tree;
   Base base;
-  SteadyTime looked_at_stats{};  // when tree was last refreshed with kStats, and with kBytes
-  SteadyTime looked_at_bytes{};
+  HostTree tree;
+  SteadyTime stats_at{};  // when all stat keys were looked at, and all bytes
+  SteadyTime bytes_at{};
 
-  // What is known of the far end, without the turn.
-  bool met = false;     // it has shown or taken our epoch, and the place is still the same
-  uint64_t pushed = 0;  // generation of the tree up to which everything was sent
-  // Versions of the host that the far end did not take because it holds another one; sent again
-  // once one of the two moves. nullopt: a deletion.
+  // The far end has shown or taken our epoch, and nothing says that it is another one now.
+  bool met = false;
+  // The tree's generation up to which everything is over there or refused.
+  std::optional<uint64_t> pushed;
+  // Host versions (nullopt: a deletion) that the far end did not take, as it holds a version that
+  // nobody knew of: offered again once the host moves on, or a pull has looked.
   std::map<RelPath, MaybeContent> refused;
+  bool recovered = false;  // no landing below the root waits for its end
 
  private:
-  friend class MountPairs;
   Event freed_;
   uint64_t next_ticket_ = 0;
   uint64_t serving_ = 0;
-  bool busy_ = false;
 };
 
 class MountPairs {
@@ -83,19 +82,26 @@ class MountPairs {
     HostFence fence;
     std::string base_dir;  // exists, the daemon's own
   };
-  explicit MountPairs(Deps deps) : deps_(std::move(deps)), changed_(deps_.loop) {}
+  explicit MountPairs(Deps deps) : deps_(std::move(deps)), opened_(deps_.loop) {}
 
   // BAD_FIELD: the host root is refused, see HostRoot::Open. Makes nothing but a missing last part.
   Task<absl::Status> Check(Mount mount);
 
-  // `place` names the far end's account and machine. Ends what a kill interrupted below the root.
-  // SYNC_HELD: another daemon with this state directory has it open.
+  // `place` names the account and machine of the far end. BAD_FIELD as Check; SYNC_HELD: another
+  // daemon with this state directory has the base open.
   Task<absl::StatusOr<std::shared_ptr<MountPair>>> Get(Mount mount, std::string place);
 
+  // Ends what a kill or a power cut interrupted below the mount's host root, unless somebody syncs
+  // there right now. `lock_file`: see LockRequest.
+  Task<absl::Status> Recover(Mount mount, std::string lock_file);
+
  private:
+  Task<absl::StatusOr<std::shared_ptr<MountPair>>> Make(Mount mount, std::string key);
+
   Deps deps_;
   std::map<std::string, std::weak_ptr<MountPair>> pairs_;
-  Event changed_;
+  std::set<std::string> opening_;
+  Event opened_;
 };
 
 }  // namespace hermes::sync
