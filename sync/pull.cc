@@ -169,7 +169,7 @@ Task<absl::Status> SidePull::Try(bool last) {
     stage.emplace(*std::move(made));
     CO_RETURN_IF_ERROR(co_await Fetch(&*stage, std::move(actions), last));
   }
-  co_return co_await Land(std::move(stage));
+  co_return co_await Land(std::move(stage), last);
 }
 
 Task<absl::Status> SidePull::Fetch(Stage* stage, std::vector<Action> actions, bool last) {
@@ -262,7 +262,7 @@ absl::Status SidePull::TakeFiles(const BundleResult& result, const std::vector<W
   return stable || last || options_.salvage ? absl::OkStatus() : Again();
 }
 
-Task<absl::Status> SidePull::Land(std::optional<Stage> stage) {
+Task<absl::Status> SidePull::Land(std::optional<Stage> stage, bool last) {
   if (IsWithdrawn(work_.wish)) co_return Withdrawn();
   CO_ASSIGN_OR_RETURN(const SyncLock lock, co_await WaitForLock(work_, options_.lock_file));
   const MountPair::Turn turn = co_await MountPair::TakeTurn(pair_);
@@ -275,8 +275,11 @@ Task<absl::Status> SidePull::Land(std::optional<Stage> stage) {
     pair_->recovered = true;
     CO_RETURN_IF_ERROR(co_await RefreshHost(work_, Effort::kChanges));
   }
+  std::vector<Action> actions = Plan();
+  const auto overtaken = [this](const Action& action) { return Overtaken(action); };
+  if (!last && std::any_of(actions.begin(), actions.end(), overtaken)) co_return Again();
   TellOddities();
-  co_return co_await LandActions(std::move(stage), Plan());
+  co_return co_await LandActions(std::move(stage), std::move(actions));
 }
 
 // A push since the look has sent another version there: what was seen is of yesterday.

@@ -59,7 +59,7 @@ class SidePull {
   absl::Status TakeLies(const BundleResult& result);
   absl::Status TakeFiles(const BundleResult& result, const std::vector<WantedFile>& wanted,
                          bool last);
-  Task<absl::Status> Land(std::optional<Stage> stage);
+  Task<absl::Status> Land(std::optional<Stage> stage, bool last);
   Task<absl::Status> LandActions(std::optional<Stage> stage, std::vector<Action> actions);
   Task<absl::Status> Remember(std::vector<BaseChange> agreed);
   bool Overtaken(const Action& action) const;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,16 @@ inline double Percentile(std::vector<double> values, double p) {
   return values[std::min(values.size() - 1,
                          static_cast<size_t>(p * static_cast<double>(values.size())))];
 }
+
+// VmRSS or VmHWM, its peak, of a process.
+inline uint64_t StatusKb(pid_t pid, const std::string& field) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(field + ":")) return std::stoull(line.substr(field.size() + 1));
+  }
+  return 0;
+}
+inline uint64_t RssKb(pid_t pid) { return StatusKb(pid, "VmRSS"); }
 
 struct Followed {
   bool ok = false;
