@@ -25,7 +25,9 @@
 
 namespace hermes::sync {
 
-// The far root of a mount, and which of its names count.
+// The far root of a mount, and which of its names count. Our token is a file in it,
+// `.hermesd-epoch`; several file mounts may share a directory, so theirs have the file's name
+// behind that. Where that name is too long there is no token, and so no base.
 struct RemoteRoot {
   std::string path;                      // absolute, or "~/..." below the home over there
   std::optional<RelPath> only;           // of a file mount
@@ -66,7 +68,7 @@ class BlobSource {
 
 struct RemoteApply {
   RemoteRoot root;
-  std::string epoch;  // written below the root; 16 to 64 hex digits; empty: it stays
+  std::string epoch;  // written below the root if it can be; 16 to 64 hex digits; empty: it stays
   std::vector<RemoteChange> changes;  // `wanted` of nullopt deletes
   bool secret = false;                // files 0600, new directories 0700
   BlobSource* source = nullptr;       // outlives the call
@@ -89,8 +91,7 @@ class RemoteTree {
 
   // One exec, staged and then placed file by file by rename; a first push into an empty root in
   // one. What Placed says of each change, in their order. Without changes it still makes the root
-  // and writes the epoch. After an error any of them may have been
-  // placed: Look again.
+  // and writes the epoch. After an error any of them may have been placed: Look again.
   virtual Task<absl::StatusOr<RemoteApplied>> Apply(RemoteApply apply) = 0;
 
   // A tar stream of exactly these names (those that are still there), handed over piece by piece;

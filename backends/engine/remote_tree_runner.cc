@@ -33,7 +33,7 @@ class RunnerTree : public sync::RemoteTree {
     co_return look;
   }
 
-  Task<absl::StatusOr<std::vector<sync::Placed>>> Apply(RemoteApply apply) override {
+  Task<absl::StatusOr<sync::RemoteApplied>> Apply(RemoteApply apply) override {
     FarAnswer answer({.verb = FarVerb::kApply, .mark = NewMark(), .changes = apply.changes.size()});
     CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk,
                         co_await Begin(ApplyRequest(answer.mark(), apply), LaneFor(apply)));
@@ -45,7 +45,7 @@ class RunnerTree : public sync::RemoteTree {
       co_await talk->Write(FileTrailer(good, sent.digest));
     }
     CO_RETURN_IF_ERROR(co_await talk->Ask(&answer));
-    co_return answer.TakePlaced();
+    co_return answer.TakeApplied();
   }
 
   Task<absl::Status> Fetch(RemoteRoot root, std::vector<sync::RelPath> names,

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "backends/engine/remote_tree.h"
 #include "backends/engine/runner_wire.h"
 #include "daemon/runtime/status.h"
 
@@ -40,6 +41,7 @@ class RunnerEngine : public Engine {
   RunnerEngine(RunnerLinks& links, RunnerEngineOptions options)
       : capabilities_(options.capabilities),
         reason_(std::move(options.reason)),
+        tree_deps_{links.clock(), links.random()},
         link_(links.For(options.sandbox->place_key())),
         session_(std::make_shared<RunnerSession>()) {
     session_->sandbox = std::move(options.sandbox);
@@ -77,6 +79,9 @@ class RunnerEngine : public Engine {
   }
 
   bool runs_files() const override { return link_->runs_files(); }
+  std::unique_ptr<sync::RemoteTree> NewRemoteTree() override {
+    return MakeShellTree(tree_deps_, session_->sandbox);
+  }
 
   Task<absl::StatusOr<std::unique_ptr<Channel>>> Adopt(std::string run_id, uint64_t stdout_offset,
                                                        uint64_t stderr_offset) override {
@@ -117,6 +122,7 @@ class RunnerEngine : public Engine {
 
   Capabilities capabilities_;
   std::string reason_;
+  const RemoteTreeDeps tree_deps_;
   std::shared_ptr<RunnerLink> link_;
   std::shared_ptr<RunnerSession> session_;
 };
@@ -130,6 +136,9 @@ class SharedSandbox : public Sandbox {
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
     return sandbox_->ConnectRunner();
+  }
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane lane, WishPtr wish) override {
+    return sandbox_->OpenFiles(lane, std::move(wish));
   }
   std::string place_key() const override { return sandbox_->place_key(); }
   std::string description() const override { return sandbox_->description(); }

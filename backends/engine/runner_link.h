@@ -213,6 +213,9 @@ class RunnerLinks {
   // Ends every connection; what runs over there goes on. Returns when no task is left.
   Task<void> Stop();
 
+  Clock& clock() const { return deps_.clock; }
+  Random& random() const { return deps_.random; }
+
  private:
   Deps deps_;
   TaskGroup tasks_;

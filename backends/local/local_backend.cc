@@ -168,6 +168,9 @@ class LocalSandbox : public Sandbox {
     return Connect(config_);
   }
 
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane, WishPtr) override {
+    co_return Error(Reason::k_CAPABILITY_MISSING, "not yet");
+  }
   std::string place_key() const override { return "local"; }
   std::string handle() const override { return std::string(kHandlePrefix) + BootId(); }
 

@@ -43,6 +43,9 @@ class SshSandbox : public Sandbox {
     if (host_ == nullptr) return Closed();
     return Connect(shared_, host_, wish_);
   }
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane, WishPtr) override {
+    co_return Error(Reason::k_CAPABILITY_MISSING, "not yet");
+  }
   std::string place_key() const override { return place_key_; }
   std::string description() const override { return description_; }
   std::string handle() const override { return place_key_; }

@@ -154,11 +154,12 @@ TEST_F(RunnerTree, SendsEachFileWithItsDigestAndWhetherItIsGood) {
   source_.pieces[2] = {{.bytes = "fo"}};
   source_.pieces[3] = {{.bytes = "four"}};
   source_.failed = {3};
-  peer_.answer = "@M h A 1 -\np 1\nc 0\nf 3\nf 2\n@M e\n";
-  const absl::StatusOr<std::vector<sync::Placed>> placed = RunTask(loop_, tree_->Apply(apply));
-  ASSERT_TRUE(placed.ok()) << placed.status();
-  EXPECT_THAT(*placed, ElementsAre(sync::Placed::kConflict, sync::Placed::kDone,
-                                   sync::Placed::kFailed, sync::Placed::kFailed));
+  peer_.answer = "@M h A 1 0123456789abcdef\np 1\nc 0\nf 3\nf 2\n@M e\n";
+  const absl::StatusOr<sync::RemoteApplied> applied = RunTask(loop_, tree_->Apply(apply));
+  ASSERT_TRUE(applied.ok()) << applied.status();
+  EXPECT_EQ(applied->epoch, "0123456789abcdef");
+  EXPECT_THAT(applied->placed, ElementsAre(sync::Placed::kConflict, sync::Placed::kDone,
+                                           sync::Placed::kFailed, sync::Placed::kFailed));
   FilesVerb verb{};
   std::string mark, behind;
   frames::Reader payload = peer_.Payload(&verb, &mark, &behind);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "daemon/runtime/status.h"
+#include "tests/fakes/no_tree.h"
 
 namespace hermes {
 namespace {
@@ -182,6 +183,7 @@ class FakeEngine : public Engine {
     co_return MakeChannel(it->second, out, err);
   }
 
+  std::unique_ptr<sync::RemoteTree> NewRemoteTree() override { return std::make_unique<NoTree>(); }
   void SetSudoPassword(std::string) override {}
 
   Task<absl::StatusOr<TreeReport>> Close(Duration) override {
@@ -226,6 +228,9 @@ class FakeSandbox : public Sandbox {
     co_return Error(Reason::k_CAPABILITY_MISSING, "no streams here");
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
+    co_return Error(Reason::k_CAPABILITY_MISSING, "no streams here");
+  }
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane, WishPtr) override {
     co_return Error(Reason::k_CAPABILITY_MISSING, "no streams here");
   }
   std::string place_key() const override { return "fake"; }
