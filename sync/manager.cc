@@ -85,14 +85,15 @@ Task<absl::StatusOr<SyncReport>> SyncManager::Push(PushRequest request) {
   last_push_ = now;
   std::vector<MountSide*> stale;
   for (const std::unique_ptr<MountSide>& side : sides_) {
-    if (request.force || !IsPushed(deps_.clock, side.get())) stale.push_back(side.get());
+    if (request.force || request.tell_odd || !IsPushed(deps_.clock, side.get()))
+      stale.push_back(side.get());
   }
   SyncMeter meter(request.listener);
   std::vector<Part> parts(stale.size());
   TaskGroup group(deps_.loop);
   for (size_t i = 0; i < stale.size(); ++i) {
     SideWork work{deps_, stale[i], &meter, &parts[i].report, request.wish};
-    PushOptions options{.force = request.force};
+    PushOptions options{.force = request.force, .tell_odd = request.tell_odd};
     if (stale.size() == 1) options.on_follow = request.on_follow;
     group.Spawn("push " + stale[i]->mount.id, PushPart(work, std::move(options), &parts[i]));
   }

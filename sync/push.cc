@@ -23,6 +23,7 @@ class Pusher {
     const MountPair::Turn turn = co_await MountPair::TakeTurn(pair_);
     CO_RETURN_IF_ERROR(
         co_await RefreshHost(work_, options_.force ? Effort::kStats : Effort::kChanges));
+    if (options_.tell_odd) TellOddities();
     for (int round = 1; round <= kRounds; ++round) {
       if (IsWithdrawn(work_.wish)) co_return Withdrawn();
       const uint64_t generation = pair_->tree.generation();
@@ -110,6 +111,15 @@ class Pusher {
     const auto here = files.find(change.path);
     const bool same = change.wanted && here != files.end() && here->second == *change.wanted;
     return same ? pair_->tree.TrustedKey(change.path) : StatKey{};
+  }
+
+  void TellOddities() {
+    for (const auto& [name, oddity] : pair_->tree.manifest().oddities) {
+      SyncEntry entry{.mount = work_.side->mount.id, .path = name, .why = Why::kOdd};
+      entry.note = "on the host: " + std::string(OddityName(oddity));
+      work_.meter->Entry(entry);
+      ++work_.report->counts.rejected;
+    }
   }
 
   void Tell(const RemoteChange& change, Placed placed) {
