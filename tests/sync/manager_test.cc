@@ -11,29 +11,7 @@ namespace hermes::sync {
 namespace {
 
 namespace fs = std::filesystem;
-using Files = std::map<std::string, std::string>;
-
-Task<void> Nothing() { co_return; }
-
-class ManagerTest : public SyncStand {
- protected:
-  void MustPush(PushRequest request = {}) {
-    const auto report = Push(std::move(request));
-    ASSERT_TRUE(report.ok()) << report.status();
-  }
-  SyncReport MustPull(PullRequest request = {}) {
-    const auto report = Pull(std::move(request));
-    EXPECT_TRUE(report.ok()) << report.status();
-    return report.ok() ? *report : SyncReport();
-  }
-  // Both sides hold this and agree on it.
-  void Agree(const Files& files) {
-    for (const auto& [name, bytes] : files) WriteHost(name, bytes);
-    Open();
-    MustPush();
-    ASSERT_EQ(FarFiles(), files);
-  }
-};
+class ManagerTest : public SyncStand {};
 
 TEST_F(ManagerTest, SendsEverythingAtFirstAndThenOnlyWhatChanged) {
   WriteHost("a", "1");
