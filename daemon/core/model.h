@@ -70,6 +70,8 @@ struct SessionInfo {
   std::string request_digest;
   SshSpec ssh;  // of a session on another host
   SyncSettings sync;
+  std::string place_key;  // stored, not shown: Sandbox::place_key(), once it was opened
+  bool discard = false;   // stored, not shown: its cleanup gave up what is not on the host
   bool has_secret =
       false;  // a sudo password was given; where it is kept, it is kept in memory only
   // One hermesd per store today; kept so that a fleet can share one later.
@@ -111,6 +113,11 @@ struct CommandInfo {
   bool has_pty = false;
   OutputPolicy output;
   Duration kill_grace{0};
+  // What the place knows it by; empty: run_id. Another one each time where a start may come to
+  // nothing and be tried again, for the place never starts an id twice.
+  std::string far_id;
+
+  const std::string& FarId() const { return far_id.empty() ? run_id : far_id; }
 };
 
 enum class SyncKind { kPush, kPull, kPlan, kRevert };
