@@ -39,9 +39,8 @@ void ChooseSocket(const Text& named, Connection::Options& options) {
   }
 }
 
-// Escape sequences may go there.
-bool IsSmart(int fd) {
-  return isatty(fd) != 0 && GetEnv("NO_COLOR").empty() && GetEnv("TERM") != "dumb";
+bool WantsColour() {
+  return isatty(STDOUT_FILENO) != 0 && GetEnv("NO_COLOR").empty() && GetEnv("TERM") != "dumb";
 }
 
 int Main(int argc, char** argv) {
@@ -55,8 +54,7 @@ int Main(int argc, char** argv) {
   options.patience = line.patience;
   options.notice = [](const std::string& message) { Say(message); };
   Connection connection(options);
-  Context context{connection, line.format, IsSmart(STDOUT_FILENO)};
-  context.progress = line.format == Format::kTable && IsSmart(STDERR_FILENO);
+  Context context{connection, line.format, WantsColour()};
   return line.run(context);
 }
 

@@ -170,6 +170,10 @@ Task<void> CommandRun::TakeEnd(Outcome outcome) {
   if (ended()) co_return;  // told again after a restart: the first one stands
   for (size_t i = 0; i < kOutputStreams; ++i)
     log_->Skip(static_cast<OutputStream>(i), refused_to_[i]);
+  const bool unstarted =
+      outcome.state == CommandState::kNeverStarted && outcome.cause == Cause::kLaunchFailed;
+  if (pushed_ != nullptr && unstarted) came_to_nothing_ = co_await pushed_();
+  if (!came_to_nothing_.ok()) co_return;
   if (!co_await Commit(Ended(std::move(outcome)))) co_return;
   channel_->Ack(log_->end(OutputStream::kStdout), log_->end(OutputStream::kStderr));
 }
@@ -208,10 +212,17 @@ Task<bool> CommandRun::Commit(CommandInfo shown) {
   co_return true;
 }
 
+void CommandRun::Prepare(std::string_view phase, WishPtr wish) {
+  phase_ = phase;
+  preparation_ = std::move(wish);
+  changed().NotifyAll();
+}
+
 void CommandRun::FailStart(absl::Status why) {
   CHECK(!why.ok());
   start_error_ = std::move(why);
   log_->Finish();
+  changed().NotifyAll();
 }
 
 Task<void> CommandRun::WaitStarted() {
@@ -232,7 +243,7 @@ Task<void> CommandRun::EndWith(Outcome outcome) {
 Task<absl::Status> CommandRun::WriteStdin(uint64_t offset, std::string data, bool eof) {
   std::shared_ptr<CommandRun> self = shared_from_this();
   co_await WaitStarted();
-  if (ended() || channel_ == nullptr) {
+  if (ended() || channel_ == nullptr || !start_error_.ok()) {
     co_return Error(Reason::k_STDIN_CLOSED, "stdin is closed: the command has ended",
                     {{"field", "name"}});
   }
@@ -262,6 +273,7 @@ absl::Status CommandRun::Resize(uint16_t cols, uint16_t rows) {
 
 Task<absl::StatusOr<TreeReport>> CommandRun::Kill(Duration grace, Cause cause) {
   std::shared_ptr<CommandRun> self = shared_from_this();
+  if (preparation_ != nullptr) preparation_->Withdraw();
   // Not for the start itself: a command may wait long for its turn over there.
   while (channel_ == nullptr && info_.state < CommandState::kRunning && start_error_.ok() &&
          !abandoned_) {
@@ -293,6 +305,7 @@ Task<void> CommandRun::WaitEnded(SteadyTime deadline) {
 void CommandRun::Abandon() {
   abandoned_ = true;
   read_.NotifyAll();
+  if (preparation_ != nullptr) preparation_->Withdraw();
   if (channel_ != nullptr) channel_->Abandon();
   changed().NotifyAll();
 }

@@ -6,6 +6,7 @@
 // (rpc); loop thread only.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +21,7 @@
 #include "daemon/runtime/event.h"
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/task.h"
+#include "daemon/runtime/wish.h"
 
 namespace hermes {
 
@@ -51,6 +53,19 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   // Pumps until the channel is drained or abandoned; spawned by the Session once. `after_end` is
   // called once, right after the outcome was committed.
   Task<void> Pump(std::unique_ptr<Channel> channel);
+
+  // What is done for it before it is handed over; empty: nothing any more. A kill before that, or
+  // a drain, withdraws `wish`.
+  void Prepare(std::string_view phase, WishPtr wish);
+  std::string_view phase() const { return phase_; }
+  const WishPtr& preparation() const { return preparation_; }
+
+  // Before Pump: it was sent behind a push, and `pushed` returns how that ended. If the place has
+  // never started it and the push failed, it has come to nothing: nothing of it is stored, and
+  // whoever pumps takes its row back and calls FailStart.
+  using Pushed = std::function<Task<absl::Status>()>;
+  void FollowPush(Pushed pushed) { pushed_ = std::move(pushed); }
+  const absl::Status& came_to_nothing() const { return came_to_nothing_; }
 
   // It was certainly not started and leaves no record: whoever attached meanwhile is told `why`.
   void FailStart(absl::Status why);
@@ -108,6 +123,10 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   std::unique_ptr<OutputLog> log_;
   std::unique_ptr<Channel> channel_;
   absl::Status start_error_;
+  std::string_view phase_;
+  WishPtr preparation_;
+  Pushed pushed_;
+  absl::Status came_to_nothing_;
   bool limit_kill_sent_ = false;
   bool dropped_ = false;  // something of this log that the far side does not know is safe to drop
   bool restored_ = false;

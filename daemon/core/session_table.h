@@ -49,6 +49,8 @@ class SessionTable {
     EngineFactory& engines;
     std::string spool_dir;
     TableLimits limits;
+    sync::SyncManager::Deps sync;  // of every session with mounts
+    std::string hermes_home = {};  // where a sync lock is shared with others, if it is a directory
   };
   explicit SessionTable(Deps deps);
   ~SessionTable();
@@ -57,6 +59,7 @@ class SessionTable {
   // removed, in the background.
   void Load(SessionStore::Contents contents);
 
+  // BAD_FIELD names the mount whose host root is refused.
   Task<absl::StatusOr<SessionInfo>> Create(CreateSession request);
 
   // SESSION_UNKNOWN. CLOSED, FAILED and LOST sessions are found until their names are taken or
@@ -107,11 +110,16 @@ class SessionTable {
   struct Entry {
     std::shared_ptr<Session> session;
     uint64_t seq = 0;
+    // Between two tries to close it when its time is over; grows while it is refused.
+    Duration reap_pause{0};
+    SteadyTime next_reap = {};
   };
   Session::Deps SessionDeps();
   absl::Status AdmitSession(const CreateSession& request) const;
   absl::Status AdmitCommand();
   absl::StatusOr<std::shared_ptr<Session>> Earlier(const CreateSession& request) const;
+  Task<absl::Status> CheckMounts(const SyncSettings* settings);
+  Task<std::string> DefaultLockFile();
   SessionInfo NewSessionInfo(CreateSession request) const;
   Task<absl::StatusOr<std::shared_ptr<Session>>> Make(CreateSession request);
   Task<absl::Status> Forget(std::shared_ptr<Session> session);
@@ -119,6 +127,7 @@ class SessionTable {
   void NoteChange(const std::string& id, bool removed);
   Task<void> Opened(std::shared_ptr<Session> session, std::string sudo_password);
   Task<void> Reap(std::shared_ptr<Session> session, std::string why);
+  void PutOff(const std::string& id);
   Task<void> Expire();
   Task<void> SweepOrphans();
   void Sweep();

@@ -24,8 +24,11 @@ inline constexpr size_t kStoredSyncEntries = 1'000;
 
 class SyncJob : public sync::SyncListener {
  public:
-  SyncJob(Loop& loop, SyncInfo info) : info_(std::move(info)), changed_(loop) {}
+  // One that begins, or an ended one with what is kept of it.
+  SyncJob(Loop& loop, SyncInfo info, std::vector<sync::SyncEntry> entries = {})
+      : info_(std::move(info)), entries_(std::move(entries)), changed_(loop) {}
 
+  // While it runs, report.counts are those of the entries so far.
   const SyncInfo& info() const { return info_; }
   const std::vector<sync::SyncEntry>& entries() const { return entries_; }
   std::string_view phase() const { return phase_; }

@@ -241,8 +241,14 @@ Task<absl::StatusOr<Follower::Result>> ExecService::RunFollower(std::shared_ptr<
   // The follower cannot be stopped before the command has started; this wait can.
   std::unique_ptr<Clock::Alarm> alarm;
   if (until) alarm = context_.clock.At(*until, [run] { run->changed().NotifyAll(); });
+  std::string_view phase;  // told last
   while (!Started(*run) && !call->stopped()) {
     if (until && context_.clock.Now() >= *until) co_return Follower::Result::kWaitOver;
+    if (std::exchange(phase, run->phase()) != run->phase() && !run->phase().empty()) {
+      PhaseInfo shown{.name = std::string(run->phase())};
+      if (!co_await sink.Send(std::move(shown))) co_return Follower::Result::kReaderGone;
+      continue;
+    }
     co_await run->changed().Wait();
   }
   if (!Started(*run)) {

@@ -11,11 +11,7 @@ namespace hermes::client {
 
 class Child {
  public:
-  enum class Streams {
-    kPipes,
-    kTerminal,     // stdin and stdout; stderr is a pipe
-    kAllTerminal,  // stderr, too: it is part of out()
-  };
+  enum class Streams { kPipes, kTerminal };
 
   // The standard environment plus `environment` ("K=V").
   explicit Child(std::vector<std::string> arguments, Streams streams = Streams::kPipes,

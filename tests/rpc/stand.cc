@@ -118,9 +118,9 @@ Stand::Stand(AccessRules access, Duration call_limit) {
 }
 
 void Stand::Build(AccessRules access, Duration call_limit) {
-  table_ = std::make_unique<SessionTable>(SessionTable::Deps{loop_, clock_, random_, workers_,
-                                                             store_, stats_, engines_,
-                                                             scratch_.path(""), TableLimits{}});
+  table_ = std::make_unique<SessionTable>(
+      SessionTable::Deps{loop_, clock_, random_, workers_, store_, stats_, engines_,
+                         scratch_.path(""), TableLimits{}, sync_.deps});
   table_->Load({});
   RpcOptions options;
   options.socket_path = socket();
