@@ -82,24 +82,27 @@ Task<absl::StatusOr<SyncReport>> SyncManager::Push(PushRequest request) {
   const SteadyTime now = deps_.clock.Now();
   if (!request.force && last_push_ && now - *last_push_ < setup_.min_interval)
     co_return SyncReport{};
-  last_push_ = now;
   std::vector<MountSide*> stale;
   for (const std::unique_ptr<MountSide>& side : sides_) {
-    if (request.force || !IsPushed(deps_.clock, side.get())) stale.push_back(side.get());
+    if (request.force || request.tell_odd || !IsPushed(deps_.clock, side.get()))
+      stale.push_back(side.get());
   }
   SyncMeter meter(request.listener);
   std::vector<Part> parts(stale.size());
   TaskGroup group(deps_.loop);
   for (size_t i = 0; i < stale.size(); ++i) {
     SideWork work{deps_, stale[i], &meter, &parts[i].report, request.wish};
-    PushOptions options{.force = request.force};
+    PushOptions options{.force = request.force, .tell_odd = request.tell_odd};
     if (stale.size() == 1) options.on_follow = request.on_follow;
     group.Spawn("push " + stale[i]->mount.id, PushPart(work, std::move(options), &parts[i]));
   }
   co_await group.Join();
   CO_RETURN_IF_ERROR(FirstFailure(parts));
   SyncReport report = Sum(parts);
-  if (report.counts.failed == 0) co_return report;
+  if (report.counts.failed == 0) {
+    last_push_ = now;  // one that failed is tried again at once
+    co_return report;
+  }
   co_return Error(
       Reason::k_SYNC_FAILED,
       std::to_string(report.counts.failed) + " files could not be placed in the sandbox",
@@ -142,16 +145,19 @@ std::string SyncManager::LandId(const std::string& sync, size_t side) {
 Task<absl::StatusOr<SyncReport>> SyncManager::Revert(std::string id, SyncListener* listener) {
   SyncMeter meter(listener);
   SyncReport report;
-  absl::Status status = Error(Reason::k_RESULT_EXPIRED, "nothing is kept of this sync any more");
+  absl::Status nothing = Error(Reason::k_RESULT_EXPIRED, "nothing is kept of this sync any more");
+  absl::Status failure;
+  bool reverted = false;
   for (size_t i = 0; i < sides_.size(); ++i) {
     SideWork work{deps_, sides_[i].get(), &meter, &report, {}};
     const absl::Status one = co_await RevertSide(work, LandId(id, i), setup_.lock_file);
     // What one mount has is worth more than that another has nothing.
-    if (one.ok() || ReasonOf(one) != Reason::k_RESULT_EXPIRED) {
-      if (!status.ok()) status = one;
-    }
+    reverted = reverted || one.ok();
+    if (one.ok() || ReasonOf(one) == Reason::k_RESULT_EXPIRED) continue;
+    (ReasonOf(one) == Reason::k_PLAN_STALE ? nothing : failure) = one;
   }
-  CO_RETURN_IF_ERROR(status);
+  CO_RETURN_IF_ERROR(failure);
+  if (!reverted) co_return nothing;
   co_return report;
 }
 

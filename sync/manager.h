@@ -26,8 +26,9 @@
 namespace hermes::sync {
 
 struct PushRequest {
-  bool force = false;  // looks at every file of the host by its stat keys, whatever was noticed
-  WishPtr wish = {};   // withdrawn: ends soon, CANCELLED
+  bool force = false;     // looks at every file of the host by its stat keys, whatever was noticed
+  bool tell_odd = false;  // entries also for what never travels: links, special files, odd names
+  WishPtr wish = {};      // withdrawn: ends soon, CANCELLED
   SyncListener* listener = nullptr;
   // Called at most once, soon: a command may be started that follows this push (CommandSpec::after)
   // and starts only if it succeeds. Not called where it cannot, or where there is nothing to send.

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "daemon/runtime/status.h"
@@ -47,6 +48,9 @@ MaybeContent At(const FileMap& files, const RelPath& path) {
   return found == files.end() ? MaybeContent() : found->second;
 }
 
+// Sizes are what the far side says.
+uint64_t Sum(uint64_t a, uint64_t b) { return b > UINT64_MAX - a ? UINT64_MAX : a + b; }
+
 int64_t SecondsNow(const Clock& clock) {
   return std::chrono::duration_cast<std::chrono::seconds>(clock.NowWall().time_since_epoch())
       .count();
@@ -75,6 +79,7 @@ Task<absl::Status> RevertSide(SideWork work, std::string land_id, std::string lo
   CO_ASSIGN_OR_RETURN(const SyncLock lock, co_await WaitForLock(work, std::move(lock_file)));
   const MountPair::Turn turn = co_await MountPair::TakeTurn(pair);
   work.meter->Phase("landing");
+  pair->recovered = false;  // until it has come to its end
   CO_ASSIGN_OR_RETURN(const LandReport report, co_await work.deps.workers.Run([&] {
     return UndoStore(work.deps.fs, pair->root.fd(), {}).Revert(land_id);
   }));
@@ -148,6 +153,7 @@ Task<absl::Status> SidePull::Try(bool last) {
     CO_RETURN_IF_ERROR(co_await RefreshHost(work_, Effort::kChanges));
     actions = Plan();
   }
+  CO_RETURN_IF_ERROR(CheckLimits(actions));
   if (options_.dry_run) {
     TellOddities();
     for (const Action& action : actions) {
@@ -160,7 +166,8 @@ Task<absl::Status> SidePull::Try(bool last) {
   std::optional<Stage> stage;
   if (std::any_of(actions.begin(), actions.end(), Moves)) {
     uint64_t bytes = 0;
-    for (const Action& action : actions) bytes += action.FetchesRemote() ? action.remote->size : 0;
+    for (const Action& action : actions)
+      bytes = Sum(bytes, action.FetchesRemote() ? action.remote->size : 0);
     absl::StatusOr<Stage> made =
         co_await work_.deps.workers.Run([this, bytes]() -> absl::StatusOr<Stage> {
           return Landing(work_.deps.fs, pair_->root.fd(), {}).NewStage(options_.land_id, bytes);
@@ -181,7 +188,7 @@ Task<absl::Status> SidePull::Fetch(Stage* stage, std::vector<Action> actions, bo
     // Not the size that was told: a file may have grown since, and level B tells none.
     wanted.push_back({action.path, work_.side->mount.max_file_bytes});
     names.push_back(action.path);
-    bytes += action.remote->size;
+    bytes = Sum(bytes, action.remote->size);
   }
   if (names.empty()) co_return absl::OkStatus();
   work_.meter->Phase("fetching");
@@ -217,6 +224,31 @@ Task<absl::Status> SidePull::Fetch(Stage* stage, std::vector<Action> actions, bo
 Task<absl::Status> SidePull::Take(Bundle* bundle, std::string_view bytes) {
   if (IsWithdrawn(work_.wish)) co_return Withdrawn();
   co_return co_await bundle->Feed(bytes);
+}
+
+// A host directory beyond the mount's limits could not be looked at any more.
+absl::Status SidePull::CheckLimits(const std::vector<Action>& actions) const {
+  const Mount& mount = work_.side->mount;
+  uint64_t files = 0;
+  uint64_t bytes = 0;
+  const auto add = [&files, &bytes](const Content& content) {
+    ++files;
+    bytes = Sum(bytes, content.size);
+  };
+  std::set<RelPath> moved;
+  for (const Action& action : actions) {
+    if (action.verb != Verb::kTake && action.verb != Verb::kTakeAside) continue;
+    if (action.remote) add(*action.remote);
+    if (action.verb == Verb::kTake) moved.insert(action.path);
+  }
+  if (files == 0) return absl::OkStatus();  // it does not grow
+  for (const auto& [path, content] : pair_->tree.manifest().files) {
+    if (!moved.contains(path)) add(content);
+  }
+  if (files <= mount.max_files && bytes <= mount.max_bytes) return absl::OkStatus();
+  return Error(Reason::k_SYNC_FAILED,
+               "with the sandbox's files the host's would exceed the mount's limits: raise them",
+               {{"mount", mount.id}});
 }
 
 absl::Status SidePull::TakeLies(const BundleResult& result) {
@@ -278,6 +310,7 @@ Task<absl::Status> SidePull::Land(std::optional<Stage> stage, bool last) {
   std::vector<Action> actions = Plan();
   const auto overtaken = [this](const Action& action) { return Overtaken(action); };
   if (!last && std::any_of(actions.begin(), actions.end(), overtaken)) co_return Again();
+  CO_RETURN_IF_ERROR(CheckLimits(actions));
   TellOddities();
   co_return co_await LandActions(std::move(stage), std::move(actions));
 }
@@ -299,13 +332,14 @@ Task<absl::Status> SidePull::LandActions(std::optional<Stage> stage, std::vector
       continue;
     }
     const auto fetched = fetched_.find(action.path);
-    const bool lacks = action.FetchesRemote() && fetched == fetched_.end();
+    const bool lacks =
+        Moves(action) && (!stage || (action.FetchesRemote() && fetched == fetched_.end()));
     if (lacks || Overtaken(action)) {
       const auto why = lacking_.find(action.path);
       Tell(
           action, Fate::kChanged,
           why == lacking_.end() ? "it changed during the sync: the next one decides" : why->second);
-      ++work_.report->unsaved;
+      work_.report->unsaved += action.remote ? 1 : 0;
       continue;
     }
     if (action.verb == Verb::kAgree || action.verb == Verb::kKeepRemote) {
@@ -405,11 +439,11 @@ void SidePull::TellLanded(const Action& action, const LandResult& result) {
                   "edited on the host meanwhile; the sandbox's version is in the undo store");
     case Outcome::kInTheWay:
       ++counts.failed;
-      ++work_.report->unsaved;
+      work_.report->unsaved += action.remote ? 1 : 0;
       return Tell(action, Fate::kFailed, "a link, a directory or something special is in the way");
     case Outcome::kFailed:
       ++counts.failed;
-      ++work_.report->unsaved;
+      work_.report->unsaved += action.remote ? 1 : 0;
       return Tell(action, Fate::kFailed, std::string(result.why.message()));
   }
 }
@@ -427,7 +461,7 @@ void SidePull::CountLeft(const Action& action) {
       return;
     case Why::kTree:
       ++report.counts.rejected;
-      ++report.unsaved;
+      report.unsaved += action.remote ? 1 : 0;
       return;
     case Why::kOdd:  // of the host; those of the far side are told by their own names
       if (far_.files.contains(action.path) || far_.oddities.empty()) ++report.unsaved;

@@ -54,6 +54,7 @@ class SidePull {
   Task<absl::Status> LookOnce();
   Task<absl::Status> Try(bool last);
   std::vector<Action> Plan() const;
+  absl::Status CheckLimits(const std::vector<Action>& actions) const;
   Task<absl::Status> Fetch(Stage* stage, std::vector<Action> actions, bool last);
   Task<absl::Status> Take(Bundle* bundle, std::string_view bytes);
   absl::Status TakeLies(const BundleResult& result);

@@ -23,6 +23,7 @@ class Pusher {
     const MountPair::Turn turn = co_await MountPair::TakeTurn(pair_);
     CO_RETURN_IF_ERROR(
         co_await RefreshHost(work_, options_.force ? Effort::kStats : Effort::kChanges));
+    if (options_.tell_odd) TellOddities();
     for (int round = 1; round <= kRounds; ++round) {
       if (IsWithdrawn(work_.wish)) co_return Withdrawn();
       const uint64_t generation = pair_->tree.generation();
@@ -34,7 +35,7 @@ class Pusher {
       }
       const bool last = round == kRounds;
       CO_ASSIGN_OR_RETURN(const bool settled, co_await Send(&batch, last));
-      if (settled && !batch.moved) pair_->pushed = generation;
+      if (settled && !batch.moved && !failed_) pair_->pushed = generation;
       if (settled && (!batch.moved || last)) break;
       CO_RETURN_IF_ERROR(co_await RefreshHost(work_, Effort::kChanges));
     }
@@ -89,7 +90,8 @@ class Pusher {
     bool settled = true;
     for (size_t i = 0; i < batch.changes.size(); ++i) {
       const RemoteChange& change = batch.changes[i];
-      if (placed[i] == Placed::kFailed && !last) {
+      // What was in memory is what was sent: once more would end the same.
+      if (placed[i] == Placed::kFailed && !last && (!batch.held || batch.moved)) {
         settled = false;
         continue;
       }
@@ -110,6 +112,15 @@ class Pusher {
     const auto here = files.find(change.path);
     const bool same = change.wanted && here != files.end() && here->second == *change.wanted;
     return same ? pair_->tree.TrustedKey(change.path) : StatKey{};
+  }
+
+  void TellOddities() {
+    for (const auto& [name, oddity] : pair_->tree.manifest().oddities) {
+      SyncEntry entry{.mount = work_.side->mount.id, .path = name, .why = Why::kOdd};
+      entry.note = "on the host: " + std::string(OddityName(oddity));
+      work_.meter->Entry(entry);
+      ++work_.report->counts.rejected;
+    }
   }
 
   void Tell(const RemoteChange& change, Placed placed) {
@@ -134,6 +145,7 @@ class Pusher {
       entry.fate = Fate::kFailed;
       entry.note = "the sandbox could not place it";
       ++counts.failed;
+      failed_ = true;
     }
     work_.meter->Entry(entry);
     work_.meter->Done(1, 0);
@@ -142,6 +154,7 @@ class Pusher {
   const SideWork work_;
   PushOptions options_;
   const std::shared_ptr<MountPair> pair_;
+  bool failed_ = false;  // some file is not over there, so the next push has to try it again
 };
 
 }  // namespace

@@ -20,6 +20,7 @@ inline constexpr Duration kBytesAge = std::chrono::hours(6);
 
 struct PushOptions {
   bool force = false;
+  bool tell_odd = false;
   std::function<void(std::string run_id)> on_follow = nullptr;
 };
 

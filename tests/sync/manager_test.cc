@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "sync/quarantine.h"
 #include "sync/tar_writer.h"
 #include "tests/sync/process.h"
 #include "tests/sync/sync_stand.h"
@@ -10,29 +11,7 @@ namespace hermes::sync {
 namespace {
 
 namespace fs = std::filesystem;
-using Files = std::map<std::string, std::string>;
-
-Task<void> Nothing() { co_return; }
-
-class ManagerTest : public SyncStand {
- protected:
-  void MustPush(PushRequest request = {}) {
-    const auto report = Push(std::move(request));
-    ASSERT_TRUE(report.ok()) << report.status();
-  }
-  SyncReport MustPull(PullRequest request = {}) {
-    const auto report = Pull(std::move(request));
-    EXPECT_TRUE(report.ok()) << report.status();
-    return report.ok() ? *report : SyncReport();
-  }
-  // Both sides hold this and agree on it.
-  void Agree(const Files& files) {
-    for (const auto& [name, bytes] : files) WriteHost(name, bytes);
-    Open();
-    MustPush();
-    ASSERT_EQ(FarFiles(), files);
-  }
-};
+class ManagerTest : public SyncStand {};
 
 TEST_F(ManagerTest, SendsEverythingAtFirstAndThenOnlyWhatChanged) {
   WriteHost("a", "1");
@@ -321,6 +300,31 @@ TEST_F(ManagerTest, APlaceThatLiesGivesNothingUntilItIsSalvaged) {
   EXPECT_TRUE(Pull({.salvage = true}).ok());
   EXPECT_FALSE(manager().suspect());
   EXPECT_EQ(HostFiles(), (Files{{"a", "2"}, {"b", "2"}}));
+}
+
+TEST_F(ManagerTest, OfManyLiesTheNewestAreKept) {
+  Agree({{"a", "1"}});
+  WriteFar("a", "2");
+  far().hooks.stream =
+      TarHeader({.name = *RelPath::Parse("lie"), .size = 0}) + std::string(TarEnd());
+  for (size_t i = 0; i < kMaxQuarantined + 3; ++i) {
+    manager().set_suspect(false);
+    EXPECT_FALSE(Pull().ok());
+  }
+  const Files kept = FilesBelow(dir_ + "/quarantine");
+  EXPECT_EQ(kept.size(), kMaxQuarantined);
+  EXPECT_TRUE(kept.contains("y" + std::to_string(kMaxQuarantined + 3) + ".0"));
+}
+
+TEST_F(ManagerTest, WhatNeverTravelsIsToldToWhoAsks) {
+  Agree({{"a", "1"}});
+  fs::create_symlink("a", Host("link"));
+  MustPush();
+  EXPECT_TRUE(heard_.entries.empty());
+  const auto report = Push({.tell_odd = true});
+  ASSERT_TRUE(report.ok());
+  EXPECT_EQ(report->counts.rejected, 1u);
+  EXPECT_EQ(heard_.Of("link").why, Why::kOdd);
 }
 
 TEST_F(ManagerTest, AFollowerIsOfferedOnlyWhenTheFarEndIsKnown) {

@@ -11,7 +11,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::map<std::string, std::string> Foreign(std::map<std::string, std::string> files) {
+Files Foreign(Files files) {
   std::erase_if(files,
                 [](const auto& file) { return file.first.find(".hermesd") != std::string::npos; });
   return files;
@@ -27,16 +27,25 @@ const SyncEntry& Heard::Of(std::string_view path) const {
   return found == entries.end() ? kNone : *found;
 }
 
-SyncStand::SyncStand() : dir_(fs::canonical(temp_.path()).string()) {
-  for (const char* name : {"/host", "/far", "/bases", "/quarantine"})
-    fs::create_directory(dir_ + name);
+SyncStand::SyncStand(RealRoot::Where where)
+    : temp_(std::in_place, where), dir_(fs::canonical(temp_->path()).string()) {
+  Empty();
+}
+
+SyncStand::SyncStand(const std::string& dir) : dir_(dir) { NewDaemon(); }
+
+void SyncStand::Empty() {
   NewDaemon();
+  for (const char* name : {"/host", "/far", "/bases", "/quarantine"}) {
+    fs::remove_all(dir_ + name);
+    fs::create_directory(dir_ + name);
+  }
 }
 
 void SyncStand::NewDaemon() {
   Close();
   pairs_ = std::make_unique<MountPairs>(
-      MountPairs::Deps{loop_, clock_, workers_, fs_, locks_, {}, dir_ + "/bases"});
+      MountPairs::Deps{loop_, clock_, workers_, *landing_fs_, locks_, {}, dir_ + "/bases"});
 }
 
 void SyncStand::Close() {
@@ -53,6 +62,7 @@ std::unique_ptr<SyncManager> SyncStand::MakeManager(std::vector<Mount> mounts, s
   }
   SyncManager::Setup setup{.session_id = std::move(session), .place = "here", .mounts = mounts};
   setup.lock_file = lock_file_;
+  setup.min_interval = min_interval_;
   setup.new_tree = [&, i = size_t{0}]() mutable {
     const std::string& root = mounts[i++].remote_root;
     auto tree = std::make_unique<DirTree>(fs::is_regular_file(mounts[i - 1].host_root)
@@ -61,9 +71,16 @@ std::unique_ptr<SyncManager> SyncStand::MakeManager(std::vector<Mount> mounts, s
     if (far != nullptr) *far = tree.get();
     return tree;
   };
-  SyncDeps deps{
-      loop_, clock_, random_, workers_, fs_, locks_, *pairs_, FindUnpack(), dir_ + "/quarantine",
-      {}};
+  SyncDeps deps{.loop = loop_,
+                .clock = clock_,
+                .random = random_,
+                .workers = workers_,
+                .fs = *landing_fs_,
+                .locks = locks_,
+                .pairs = *pairs_,
+                .unpack_program = FindUnpack(),
+                .quarantine_dir = dir_ + "/quarantine",
+                .undo = {}};
   absl::StatusOr<std::unique_ptr<SyncManager>> made =
       Run(SyncManager::Open(std::move(deps), std::move(setup)));
   EXPECT_TRUE(made.ok()) << made.status();
@@ -94,6 +111,24 @@ absl::StatusOr<SyncReport> SyncStand::Revert(std::string id) {
   return Run(manager_->Revert(std::move(id), &heard_));
 }
 
+void SyncStand::MustPush(PushRequest request) {
+  const absl::StatusOr<SyncReport> report = Push(std::move(request));
+  ASSERT_TRUE(report.ok()) << report.status();
+}
+
+SyncReport SyncStand::MustPull(PullRequest request) {
+  absl::StatusOr<SyncReport> report = Pull(std::move(request));
+  EXPECT_TRUE(report.ok()) << report.status();
+  return report.ok() ? *std::move(report) : SyncReport();
+}
+
+void SyncStand::Agree(const Files& files, Mount mount) {
+  for (const auto& [name, bytes] : files) WriteHost(name, bytes);
+  Open(std::move(mount));
+  MustPush();
+  ASSERT_EQ(FarFiles(), files);
+}
+
 Task<void> SyncStand::PushWithin() {
   const absl::StatusOr<SyncReport> report = co_await manager_->Push({});
   EXPECT_TRUE(report.ok()) << report.status();
@@ -107,12 +142,15 @@ void SyncStand::WriteFar(std::string_view name, std::string_view bytes) const {
   Spit(Far(name), bytes);
 }
 
-std::map<std::string, std::string> SyncStand::HostFiles() const {
-  return Foreign(FilesBelow(dir_ + "/host"));
-}
+Files SyncStand::HostFiles() const { return Foreign(FilesBelow(dir_ + "/host")); }
 
-std::map<std::string, std::string> SyncStand::FarFiles() const {
-  return Foreign(FilesBelow(dir_ + "/far"));
+Files SyncStand::FarFiles() const { return Foreign(FilesBelow(dir_ + "/far")); }
+
+bool SyncStand::IsKept(std::string_view bytes) const {
+  const Files files = FilesBelow(dir_ + "/host");
+  return std::any_of(files.begin(), files.end(), [bytes](const auto& file) {
+    return file.first.starts_with(".hermesd-stage/") && file.second == bytes;
+  });
 }
 
 }  // namespace hermes::sync
