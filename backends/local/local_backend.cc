@@ -168,8 +168,10 @@ class LocalSandbox : public Sandbox {
     return Connect(config_);
   }
 
+  // The runner may be outside of what the daemon's service is confined to; a child of ours is not,
+  // and would see other files. On one host the runner's own link is as wide as any.
   Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane, WishPtr) override {
-    co_return Error(Reason::k_CAPABILITY_MISSING, "not yet");
+    co_return Error(Reason::k_CAPABILITY_MISSING, "only the runner serves files here");
   }
   std::string place_key() const override { return "local"; }
   std::string handle() const override { return std::string(kHandlePrefix) + BootId(); }
