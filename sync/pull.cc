@@ -43,6 +43,12 @@ bool HidesWork(Oddity oddity) {
   return oddity == Oddity::kName || oddity == Oddity::kUnreadable || oddity == Oddity::kTooBig;
 }
 
+absl::Status TooMuch(const Mount& mount) {
+  return Error(Reason::k_SYNC_FAILED,
+               "with the sandbox's files the host's would exceed the mount's limits: raise them",
+               {{"mount", mount.id}});
+}
+
 MaybeContent At(const FileMap& files, const RelPath& path) {
   const auto found = files.find(path);
   return found == files.end() ? MaybeContent() : found->second;
@@ -117,7 +123,9 @@ Task<absl::Status> SidePull::LookOnce() {
   if (!base_holds_) pair_->met = false;
   far_ = std::move(look.manifest);
   if (look.same) far_.files = base_;
-  co_return absl::OkStatus();
+  const Mount& mount = work_.side->mount;
+  const bool fits = !mount.WritesHost() || far_.files.size() <= mount.max_files;
+  co_return fits ? absl::OkStatus() : TooMuch(mount);
 }
 
 Task<absl::Status> SidePull::Finish() {
@@ -151,7 +159,7 @@ Task<absl::Status> SidePull::Try(bool last) {
   {
     const MountPair::Turn turn = co_await MountPair::TakeTurn(pair_);
     CO_RETURN_IF_ERROR(co_await RefreshHost(work_, Effort::kChanges));
-    actions = Plan();
+    actions = co_await work_.deps.workers.Run([this] { return Plan(); });
   }
   CO_RETURN_IF_ERROR(CheckLimits(actions));
   if (options_.dry_run) {
@@ -246,9 +254,7 @@ absl::Status SidePull::CheckLimits(const std::vector<Action>& actions) const {
     if (!moved.contains(path)) add(content);
   }
   if (files <= mount.max_files && bytes <= mount.max_bytes) return absl::OkStatus();
-  return Error(Reason::k_SYNC_FAILED,
-               "with the sandbox's files the host's would exceed the mount's limits: raise them",
-               {{"mount", mount.id}});
+  return TooMuch(mount);
 }
 
 absl::Status SidePull::TakeLies(const BundleResult& result) {
@@ -307,7 +313,7 @@ Task<absl::Status> SidePull::Land(std::optional<Stage> stage, bool last) {
     pair_->recovered = true;
     CO_RETURN_IF_ERROR(co_await RefreshHost(work_, Effort::kChanges));
   }
-  std::vector<Action> actions = Plan();
+  std::vector<Action> actions = co_await work_.deps.workers.Run([this] { return Plan(); });
   const auto overtaken = [this](const Action& action) { return Overtaken(action); };
   if (!last && std::any_of(actions.begin(), actions.end(), overtaken)) co_return Again();
   CO_RETURN_IF_ERROR(CheckLimits(actions));

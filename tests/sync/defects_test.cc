@@ -1,20 +1,5 @@
-// The predecessor's defects, each as a test that would see it again. Those that lie elsewhere:
-//
-//   1  the archive's names matched nothing      ShellFetch.GivesExactlyTheFilesThatWereAskedFor,
-//                                               RunnerTree.HandsAFetchOverAsItComes
-//   2  new files mapped by guessed prefixes PredecessorTest.ANewFileComesIntoTheMountThatItLies-
-//                                               In, MountTableTest.FindsPlacesPartByPart
-//   5  an edit that keeps size and time HostTreeTest.V41AnEditOfEqualSizeWithItsTimeRestored-
-//                                               IsSeen,
-//                                               PredecessorTest.AnEditIsSeenBySizeByTimeAnd-
-//                                               V41ByNeither
-//   7  state in memory: everything sent again   ManagerTest.ARestartSendsNoFile
-//  10  a damaged archive applied by half        HostilePullTest, BundleTest.StreamsThatAreCutApply-
-//                                               Nothing
-//  13  parents re-moded by the push's archive   ShellApply.LeavesDirectoriesThatExistAsTheyAre,
-//                                               TarWriterFormTest.LeavesTheModesOfExistingDirectories
-//  14  a third pause that was never made PredecessorTest.TwoFailuresAreFollowedByAThirdAttempt-
-//                                               AfterTwoAndFourSeconds
+// The predecessor's defects, each as a test that would see it again. README.md lists those that lie
+// elsewhere.
 
 #include <sys/socket.h>
 #include <sys/stat.h>

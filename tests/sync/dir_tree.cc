@@ -81,6 +81,7 @@ Placed DirTree::Place(const RemoteApply& apply, const RemoteChange& change, std:
   }
   std::error_code failed;
   fs::create_directories(fs::path(path).parent_path(), failed);
+  if (failed == std::errc::not_a_directory) return Placed::kConflict;
   if (failed) return Placed::kFailed;
   Spit(path + ".new", bytes);
   const mode_t mode = apply.secret ? 0600 : change.wanted->executable ? 0755 : 0644;

@@ -277,7 +277,7 @@ TEST_F(PredecessorTest, V43WhatFailedIsSentByTheNextPushAndTheRestIsOverThere) {
   min_interval_ = seconds(5);
   Agree({{"a", "1"}});
   clock_.ahead += seconds(6);
-  WriteFar("d", "a file where a directory has to be");
+  fs::create_symlink("nowhere", Far("d"));
   WriteHost("a", "2");
   WriteHost("d/x", "1");
   const auto report = Push();

@@ -1,5 +1,7 @@
 #include "tests/sync/sync_stand.h"
 
+#include <signal.h>
+
 #include <algorithm>
 #include <filesystem>
 
@@ -43,6 +45,7 @@ void SyncStand::Empty() {
 }
 
 void SyncStand::NewDaemon() {
+  signal(SIGPIPE, SIG_IGN);  // as a daemon does
   Close();
   pairs_ = std::make_unique<MountPairs>(
       MountPairs::Deps{loop_, clock_, workers_, *landing_fs_, locks_, {}, dir_ + "/bases"});
