@@ -338,6 +338,25 @@ TEST_F(PredecessorTest, V45AFileThatIsRewrittenOnItsWayArrivesAsItIsInTheEnd) {
   EXPECT_EQ(MustPull().counts.conflicts, 0u);
 }
 
+TEST_F(PredecessorTest, V50ANewerFileOverThereIsAConflictForBothWays) {
+  for (const ConflictPolicy policy : {ConflictPolicy::kRemote, ConflictPolicy::kHost}) {
+    SCOPED_TRACE(static_cast<int>(policy));
+    Empty();
+    Agree({{"a", "1"}}, {.conflict = policy});
+    WriteFar("a", "theirs");
+    WriteHost("a", "ours");
+    const auto pushed = Push();
+    ASSERT_TRUE(pushed.ok()) << pushed.status();
+    EXPECT_EQ(pushed->counts.conflicts, 1u);
+    EXPECT_EQ(FarFiles().at("a"), "theirs");
+    EXPECT_EQ(MustPull().counts.conflicts, 1u);
+    MustPush();
+    EXPECT_EQ(HostFiles().at("a"), policy == ConflictPolicy::kHost ? "ours" : "theirs");
+    EXPECT_EQ(FarFiles(), HostFiles());
+    EXPECT_TRUE(IsKept(policy == ConflictPolicy::kHost ? "theirs" : "ours"));
+  }
+}
+
 TEST_F(PredecessorTest, TheIntervalHoldsPushesBackAndForceDoesNotCare) {
   min_interval_ = seconds(5);
   Agree({{"a", "1"}});
