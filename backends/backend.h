@@ -140,7 +140,8 @@ enum class LaunchStage {
   kArgsTooLong,
   kResources,
   kPty,
-  kOther
+  kOther,
+  kAfter,  // what it followed, CommandSpec::after, did not succeed
 };
 
 struct TreeReport {

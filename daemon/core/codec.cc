@@ -236,7 +236,7 @@ void Field(A& a, S& outcome) {
   EnumField(a, outcome.cause, Cause::kRunnerDied);
   Field(a, outcome.signalled);
   Field(a, outcome.value);
-  EnumField(a, outcome.launch_stage, LaunchStage::kOther);
+  EnumField(a, outcome.launch_stage, LaunchStage::kAfter);
   Field(a, outcome.launch_errno);
   OptionalField(a, outcome.tree);
   Field(a, outcome.user_us);

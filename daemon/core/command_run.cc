@@ -46,6 +46,7 @@ Task<void> CommandRun::Pump(std::unique_ptr<Channel> channel) {
       info_.pid = started->pid;
       info_.state = CommandState::kRunning;
       if (!info_.start_time) info_.start_time = deps_.clock.NowWall();
+      start_again_ = nullptr;
       changed().NotifyAll();
     } else if (auto* data = std::get_if<DataEvent>(&*event)) {
       co_await TakeData(std::move(*data));
@@ -170,15 +171,24 @@ Task<void> CommandRun::TakeEnd(Outcome outcome) {
   if (ended()) co_return;  // told again after a restart: the first one stands
   for (size_t i = 0; i < kOutputStreams; ++i)
     log_->Skip(static_cast<OutputStream>(i), refused_to_[i]);
-  const bool unstarted =
-      outcome.state == CommandState::kNeverStarted && outcome.cause == Cause::kLaunchFailed;
-  if (pushed_ != nullptr && unstarted) came_to_nothing_ = co_await pushed_();
-  if (!came_to_nothing_.ok()) co_return;
+  if (start_again_ != nullptr && outcome.launch_stage == LaunchStage::kAfter &&
+      outcome.cause == Cause::kLaunchFailed) {
+    absl::StatusOr<std::unique_ptr<Channel>> again = co_await std::exchange(start_again_, {})();
+    if (again.ok()) next_channel_ = *std::move(again);
+    came_to_nothing_ = again.status();
+    co_return;
+  }
   if (!co_await Commit(Ended(std::move(outcome)))) co_return;
   channel_->Ack(log_->end(OutputStream::kStdout), log_->end(OutputStream::kStderr));
 }
 
 Task<void> CommandRun::TakeDrained() {
+  if (next_channel_ != nullptr) {
+    channel_->Forget();
+    former_channel_ = std::exchange(channel_, std::move(next_channel_));
+    changed().NotifyAll();
+    co_return;
+  }
   bool was_residual = info_.residual;
   log_->Finish();
   if (was_residual) {
@@ -216,6 +226,12 @@ void CommandRun::Prepare(std::string_view phase, WishPtr wish) {
   phase_ = phase;
   preparation_ = std::move(wish);
   changed().NotifyAll();
+}
+
+Task<bool> CommandRun::SetFarId(std::string far_id) {
+  CommandInfo named = info_;
+  named.far_id = std::move(far_id);
+  co_return co_await Commit(std::move(named));
 }
 
 void CommandRun::FailStart(absl::Status why) {
@@ -286,9 +302,16 @@ Task<absl::StatusOr<TreeReport>> CommandRun::Kill(Duration grace, Cause cause) {
     nothing.verified = true;
     co_return info_.outcome&& info_.outcome->tree ? *info_.outcome->tree : nothing;
   }
-  absl::StatusOr<TreeReport> report = co_await channel_->Kill(grace, cause);
-  if (report.ok()) deps_.stats.kill_survivors += report->survivors;
-  while (report.ok() && !ended() && !abandoned_) co_await changed().Wait();
+  absl::StatusOr<TreeReport> report = TreeReport();
+  const Channel* killed = nullptr;
+  while (report.ok() && killed != channel_.get()) {  // it may have been started again meanwhile
+    killed = channel_.get();
+    report = co_await channel_->Kill(grace, cause);
+    if (report.ok()) deps_.stats.kill_survivors += report->survivors;
+    while (report.ok() && killed == channel_.get() && !ended() && start_error_.ok() && !abandoned_)
+      co_await changed().Wait();
+  }
+  if (!start_error_.ok()) co_return start_error_;
   if (abandoned_ && !ended())
     co_return Error(Reason::k_DRAINING, "the daemon is shutting down; the kill goes on");
   co_return report;

@@ -139,6 +139,9 @@ class Session : public std::enable_shared_from_this<Session> {
                              std::shared_ptr<Following> following);
   Task<void> StartFollowing(std::shared_ptr<Session> self, StartCommand request,
                             std::shared_ptr<CommandRun> run, std::shared_ptr<Following> following);
+  Task<absl::StatusOr<std::unique_ptr<Channel>>> StartAgain(CommandRun* run,
+                                                            std::shared_ptr<CommandSpec> spec,
+                                                            std::shared_ptr<Following> following);
   Task<void> NoteSync();
   Task<void> NoteSync(const SyncInfo& ended);
   Task<void> RunSync(std::shared_ptr<Session> self, std::shared_ptr<SyncJob> job,

@@ -73,15 +73,29 @@ Task<absl::Status> Session::PushFor(StartCommand* request, std::shared_ptr<Comma
 Task<void> Session::StartFollowing(std::shared_ptr<Session> self, StartCommand request,
                                    std::shared_ptr<CommandRun> run,
                                    std::shared_ptr<Following> following) {
-  absl::StatusOr<std::unique_ptr<Channel>> channel =
-      co_await engine_->Start(std::move(request.spec));
+  absl::StatusOr<std::unique_ptr<Channel>> channel = co_await engine_->Start(request.spec);
   if (!channel.ok()) {
     absl::Status pushed = co_await Following::Pushed(following);
     (void)co_await TakeBack(run, pushed.ok() ? channel.status() : std::move(pushed));
     co_return;
   }
-  run->FollowPush([following] { return Following::Pushed(following); });
+  auto spec = std::make_shared<CommandSpec>(std::move(request.spec));
+  run->set_start_again(
+      [this, run = run.get(), spec, following] { return StartAgain(run, spec, following); });
   TakeOver(std::move(run), *std::move(channel), std::move(request.stdin_data));
+}
+
+// The push that it followed did not do all at once: it failed, or took another turn.
+Task<absl::StatusOr<std::unique_ptr<Channel>>> Session::StartAgain(
+    CommandRun* run, std::shared_ptr<CommandSpec> spec, std::shared_ptr<Following> following) {
+  CO_RETURN_IF_ERROR(co_await Following::Pushed(following));
+  CO_RETURN_IF_ERROR(co_await Reach());
+  spec->after.clear();
+  spec->run_id = deps_.random.Uuid();
+  if (!co_await run->SetFarId(spec->run_id)) {
+    co_return Error(Reason::k_DRAINING, "the daemon is shutting down");
+  }
+  co_return co_await engine_->Start(*spec);
 }
 
 // What the last sync says of the session.

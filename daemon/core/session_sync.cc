@@ -233,7 +233,8 @@ Task<absl::StatusOr<sync::SyncReport>> SessionSync::Push(sync::PushRequest reque
 
 Task<absl::StatusOr<sync::SyncReport>> SessionSync::Do(SyncJob* job, StartSync request) {
   if (request.kind == SyncKind::kPush) {
-    sync::PushRequest push{.force = request.force, .wish = job->wish(), .listener = job};
+    sync::PushRequest push{
+        .force = request.force, .tell_odd = true, .wish = job->wish(), .listener = job};
     co_return co_await Push(std::move(push));
   }
   CO_RETURN_IF_ERROR(co_await EnsureManager());

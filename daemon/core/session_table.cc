@@ -69,6 +69,7 @@ void SessionTable::Load(SessionStore::Contents contents) {
   deps_.stats.sessions = sessions_.size();
   spool_bytes_ = SpoolBytes(deps_.spool_dir);
   tasks_.Spawn("sweep output files", SweepOrphans());
+  tasks_.Spawn("recover mounts", RecoverMounts());
   ArmSweep();
 }
 
@@ -76,6 +77,23 @@ Task<void> SessionTable::SweepOrphans() {
   SpoolSweep sweep{deps_.workers, deps_.store, deps_.spool_dir, [this] { return draining_; }};
   const size_t removed = co_await SweepSpool(std::move(sweep));
   if (removed > 0) LogInfo("output files of " + std::to_string(removed) + " gone commands removed");
+}
+
+// What the last daemon was landing when it died is ended now, not when the session is used again.
+Task<void> SessionTable::RecoverMounts() {
+  std::map<std::string, std::pair<sync::Mount, std::string>> roots;
+  for (const auto& [id, entry] : sessions_) {
+    const SessionInfo& info = entry.session->info();
+    for (const sync::Mount& mount : info.sync.mounts) {
+      if (mount.WritesHost() && entry.session->live())
+        roots.try_emplace(mount.host_root, mount, info.sync.lock_file);
+    }
+  }
+  for (const auto& [root, mount] : roots) {
+    if (draining_) co_return;
+    absl::Status status = co_await deps_.sync.pairs.Recover(mount.first, mount.second);
+    if (!status.ok()) LogWarning("a mount is not recovered: " + std::string(status.message()));
+  }
 }
 
 Task<void> SessionTable::Opened(std::shared_ptr<Session> session, std::string sudo_password) {
@@ -409,7 +427,11 @@ Task<void> SessionTable::Drain() {
   sweep_alarm_.reset();
   std::vector<std::shared_ptr<Session>> sessions;
   for (const auto& [id, entry] : sessions_) sessions.push_back(entry.session);
-  for (const std::shared_ptr<Session>& session : sessions) co_await session->Abandon();
+  // All at once: none waits for another's sync to be withdrawn.
+  TaskGroup abandoned(deps_.loop);
+  for (const std::shared_ptr<Session>& session : sessions)
+    abandoned.Spawn("abandon " + session->info().id, session->Abandon());
+  co_await abandoned.Join();
 }
 
 }  // namespace hermes

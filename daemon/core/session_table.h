@@ -130,6 +130,7 @@ class SessionTable {
   void PutOff(const std::string& id);
   Task<void> Expire();
   Task<void> SweepOrphans();
+  Task<void> RecoverMounts();
   void Sweep();
   void ArmSweep();
 

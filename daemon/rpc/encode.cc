@@ -113,6 +113,7 @@ v1::LaunchFailure::Stage StageOf(LaunchStage stage) {
       return v1::LaunchFailure::RESOURCES;
     case LaunchStage::kPty:
       return v1::LaunchFailure::PTY;
+    case LaunchStage::kAfter:  // what it followed is an error of its own
     case LaunchStage::kOther:
       return v1::LaunchFailure::OTHER;
   }

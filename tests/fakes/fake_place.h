@@ -10,6 +10,7 @@
 //   offset) sleep MS              lets time pass   exit N | sig N    ends       hang   goes on
 //   until killed cd DIR                commits a new working directory at the end
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -64,6 +65,13 @@ class FakePlace {
   std::string incarnation = "place-1";
   bool reachable = true;
   Faults faults;
+
+  // The far ends of mounts; null: there are none.
+  std::function<std::unique_ptr<sync::RemoteTree>()> new_tree = nullptr;
+  bool runs_files = false;            // commands may follow others, as a runner's may ...
+  bool first_fails = false;           // ... and what they follow has not succeeded
+  std::vector<std::string> followed;  // what commands asked to follow
+  std::function<void(const CommandSpec&)> on_start = nullptr;  // of each process
 
   std::map<std::string, std::shared_ptr<FakeCommand>> commands;  // by run id
   std::map<std::string, int> starts;            // by run id: how many processes ever
