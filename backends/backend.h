@@ -24,6 +24,7 @@
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/task.h"
 #include "daemon/runtime/wish.h"
+#include "sync/mount.h"
 #include "sync/remote_tree.h"
 
 namespace hermes {
@@ -315,7 +316,8 @@ class Sandbox {
 
 struct SandboxSpec {
   std::string session_id;
-  SshSpec ssh;        // for the ssh backend
+  SshSpec ssh;                           // for the ssh backend
+  std::vector<sync::Mount> mounts = {};  // whose far ends will lie there
   WishPtr wish = {};  // withdrawn: who opens the place gave up; logins for it alone end at once
 };
 

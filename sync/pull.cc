@@ -89,10 +89,11 @@ Task<absl::Status> RevertSide(SideWork work, std::string land_id, std::string lo
   CO_ASSIGN_OR_RETURN(const LandReport report, co_await work.deps.workers.Run([&] {
     return UndoStore(work.deps.fs, pair->root.fd(), {}).Revert(land_id);
   }));
+  CO_RETURN_IF_ERROR(co_await RefreshHost(work, Effort::kChanges));
   for (const LandResult& result : report.results) {
     SyncEntry entry{.mount = work.side->mount.id, .path = result.path.str()};
-    entry.effect = Effect::kReplace;
-    entry.why = Why::kSame;
+    const bool there = pair->tree.manifest().files.contains(result.path);
+    entry.effect = there ? Effect::kReplace : Effect::kDelete;
     const bool done = result.outcome == Outcome::kDone;
     const bool edited = result.outcome == Outcome::kHostChanged;
     entry.fate = done ? Fate::kDone : edited ? Fate::kChanged : Fate::kFailed;

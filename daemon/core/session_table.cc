@@ -118,7 +118,8 @@ absl::Status SessionTable::AdmitSession(const CreateSession& request) const {
                  {{"limit", std::to_string(deps_.limits.max_sessions_per_uid)},
                   {"setting", "limits.max_sessions_per_uid"}});
   }
-  return deps_.engines.CheckBackend(request.backend, {request.id, request.ssh});
+  return deps_.engines.CheckBackend(request.backend,
+                                    {request.id, request.ssh, request.sync.mounts});
 }
 
 // The session an earlier request with this id made, or null. A different body or a taken name is an
