@@ -24,6 +24,8 @@
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/task.h"
 #include "daemon/runtime/wish.h"
+#include "sync/mount.h"
+#include "sync/remote_tree.h"
 
 namespace hermes {
 
@@ -139,7 +141,8 @@ enum class LaunchStage {
   kArgsTooLong,
   kResources,
   kPty,
-  kOther
+  kOther,
+  kAfter,  // what it followed, CommandSpec::after, did not succeed
 };
 
 struct TreeReport {
@@ -262,6 +265,9 @@ class Engine {
   // Whether CommandSpec::files and ::after can be asked for now.
   virtual bool runs_files() const { return false; }
 
+  // The far end of one mount, at the best tool level that this engine has. The engine outlives it.
+  virtual std::unique_ptr<sync::RemoteTree> NewRemoteTree() = 0;
+
   // Takes up a command that an earlier hermesd started. COMMAND_UNKNOWN: the place does not know
   // it, and from now on refuses to start it.
   virtual Task<absl::StatusOr<std::unique_ptr<Channel>>> Adopt(std::string run_id,
@@ -292,6 +298,10 @@ class Sandbox {
   // can run.
   virtual Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() = 0;
 
+  // A stream whose stdin and stdout are a `hermes-runner files` of its own, apart from commands.
+  // CAPABILITY_MISSING where no runner can run.
+  virtual Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane lane, WishPtr wish) = 0;
+
   // Places with the same key share one runner link.
   virtual std::string place_key() const = 0;
 
@@ -306,7 +316,8 @@ class Sandbox {
 
 struct SandboxSpec {
   std::string session_id;
-  SshSpec ssh;        // for the ssh backend
+  SshSpec ssh;                           // for the ssh backend
+  std::vector<sync::Mount> mounts = {};  // whose far ends will lie there
   WishPtr wish = {};  // withdrawn: who opens the place gave up; logins for it alone end at once
 };
 

@@ -65,7 +65,8 @@ void AddSessionCreate(CLI::App& parent, Wiring& wiring) {
       Sub(parent, "create", "Open a session and print its name",
           "  hermesctl session create box\n"
           "  hermesctl session create box --cwd ~/src --env LANG=C --ttl 1h --label team=a\n"
-          "  hermesctl session create far --backend ssh --host build.example.org --user me");
+          "  hermesctl session create far --backend ssh --host build.example.org --user me\n"
+          "  hermesctl session create box --mount ./src:~/src --mount ~/out:~/out:pull");
   auto args = Bind(sub, wiring, SessionCreate);
   sub->add_option("name", args->name, "Name; left out: one is made up")->type_name("NAME");
   sub->add_option("--backend", args->backend, "Kind of place")->capture_default_str();
@@ -89,6 +90,18 @@ void AddSessionCreate(CLI::App& parent, Wiring& wiring) {
   AddText(sub, "--transport", args->transport, "ssh: auto, openssh or libssh2", "WAY");
   AddText(sub, "-F,--ssh-config", args->config_file, "ssh: another ssh_config", "FILE");
   AddList(sub, "--ssh-option", args->ssh_options, "ssh: an option of ssh_config");
+  AddList(sub, "--mount", args->mounts,
+          "Keep HOST and REMOTE in step: HOST:REMOTE[:push|pull|two-way"
+          "[,conflict=remote|host|both|abort][,deletes=guarded|never|report]]",
+          "MOUNT");
+  AddText(sub, "--mount-profile", args->mount_profile,
+          "More mounts: hermes (skills and cache two-way, credentials push only)", "PROFILE");
+  AddText(sub, "--hermes-home", args->hermes_home, "hermes: the agent's home on this host", "DIR");
+  AddList(sub, "--credential", args->credentials, "hermes: a file below that home", "FILE");
+  AddText(sub, "--on-sync-error", args->on_sync_error,
+          "When files cannot be sent before a command: fail or run-stale", "POLICY");
+  AddText(sub, "--sync-interval", args->sync_interval,
+          "At least so long between two syncs that nobody forces", "DURATION");
 }
 
 void AddFilters(CLI::App* sub, SessionListArgs& args) {
@@ -121,7 +134,8 @@ CLI::App* AddNamed(CLI::App& parent, Wiring& wiring, const std::string& name,
 }
 
 void AddCleanup(CLI::App& parent, Wiring& wiring, const std::string& name) {
-  CLI::App* sub = Sub(parent, name, "End sessions: kill their commands, release their places",
+  CLI::App* sub = Sub(parent, name,
+                      "End sessions: kill their commands, bring changes back, release their places",
                       "  hermesctl cleanup box\n  hermesctl cleanup box --discard --grace 5s");
   auto args = Bind(sub, wiring, Cleanup);
   sub->add_option("name", args->sessions, "Sessions")->required()->type_name("NAME");
@@ -247,6 +261,29 @@ void AddLogs(CLI::App& app, Wiring& wiring) {
   AddOffset(sub, "--since-offset", args->since_offset, "First byte wanted");
 }
 
+void AddSyncs(CLI::App& app, Wiring& wiring) {
+  CLI::App* push = Sub(app, "sync", "Send what changed on the host into a session's sandbox",
+                       "  hermesctl sync box\n  hermesctl sync box --force -o json");
+  auto push_args = Bind(push, wiring, Sync);
+  push->add_option("name", push_args->session, "Session")->required()->type_name("NAME");
+  push->add_flag("--force", push_args->force, "Look at every file, whatever was noticed");
+  CLI::App* pull = Sub(app, "sync-back", "Bring what changed in the sandbox back to the host",
+                       "  hermesctl sync-back box --dry-run\n  hermesctl sync-back box");
+  auto pull_args = Bind(pull, wiring, SyncBack);
+  pull->add_option("name", pull_args->session, "Session")->required()->type_name("NAME");
+  pull->add_flag("--dry-run", pull_args->dry_run, "Only show what would be done");
+  pull->add_flag("--approve-deletes", pull_args->approve_deletes,
+                 "Also the deletions that the guard holds back");
+  pull->add_flag("--salvage", pull_args->salvage, "Of a sandbox that lied, take what is in order");
+  AddNamed(app, wiring, "undo", "Take a sync-back back: the host's files are what they were",
+           "  hermesctl undo box/s1", Undo)
+      ->get_option("name")
+      ->description("Sync")
+      ->type_name("NAME/SYNC");
+  AddNamed(app, wiring, "syncs", "List the syncs of a session, or show one with its files",
+           "  hermesctl syncs box -o json\n  hermesctl syncs box/s1", Syncs);
+}
+
 void AddPs(CLI::App& app, Wiring& wiring) {
   CLI::App* sub = Sub(app, "ps", "List commands, of one session or of all",
                       "  hermesctl ps\n  hermesctl ps box --state RUNNING -o json");
@@ -302,6 +339,7 @@ void AddAll(CLI::App& app, Wiring& wiring) {
   AddPs(app, wiring);
   AddKill(app, wiring);
   AddWait(app, wiring);
+  AddSyncs(app, wiring);
   AddNamed(app, wiring, "shell", "An interactive shell in a session", "  hermesctl shell box",
            Shell);
   AddCleanup(app, wiring, "cleanup");
@@ -316,7 +354,8 @@ void AddAll(CLI::App& app, Wiring& wiring) {
       "  hermesctl exec box -- 'pwd; echo $A'\n"
       "  hermesctl cleanup box\n\n"
       "Exit codes: the command's own; 124 timeout, 125 a failure of hermesctl or hermesd,\n"
-      "126/127 could not be started, 130 interrupted, 128+n ended by signal n.\n"
+      "126/127 could not be started, 130 interrupted, 128+n ended by signal n;\n"
+      "of sync-back and undo 1: done, but something is left to decide.\n"
       "The socket: --socket, $HERMESD_SOCKET, $XDG_RUNTIME_DIR/hermesd/hermes.sock,\n"
       "/run/hermesd/hermes.sock.");
 }

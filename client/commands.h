@@ -20,6 +20,7 @@ struct Context {
   Connection& connection;
   Format format = Format::kTable;
   bool colour = false;
+  bool progress = false;  // stderr is a terminal that can show it
 };
 
 using Text = std::optional<std::string>;  // an option that may be absent
@@ -32,9 +33,15 @@ struct SessionCreateArgs {
   uint32_t port = 0;
   std::vector<std::string> ssh_options;
   std::vector<std::string> env, labels;
+  std::vector<std::string> mounts;  // see client/mounts
+  Text mount_profile, hermes_home, on_sync_error, sync_interval;
+  std::vector<std::string> credentials;
   bool sudo_password_stdin = false;
   bool no_wait = false;
 };
+// The request that the arguments mean; with a request id in any case. Reads a sudo password from
+// stdin if they say so.
+absl::StatusOr<v1::CreateSessionRequest> BuildCreate(const SessionCreateArgs& args);
 int SessionCreate(Context& context, const SessionCreateArgs& args);
 
 struct SessionListArgs {
@@ -97,6 +104,23 @@ struct LogsArgs {
   uint64_t since_offset = 0;
 };
 int Logs(Context& context, const LogsArgs& args);
+
+struct SyncArgs {
+  std::string session;
+  bool force = false;
+};
+int Sync(Context& context, const SyncArgs& args);
+
+struct SyncBackArgs {
+  std::string session;
+  bool dry_run = false;
+  bool approve_deletes = false;
+  bool salvage = false;
+};
+int SyncBack(Context& context, const SyncBackArgs& args);
+int Undo(Context& context, const std::string& sync);
+// The syncs of a session ("box"), or one of them with its entries ("box/s1").
+int Syncs(Context& context, const std::string& text);
 
 struct PsArgs {
   std::string session;  // empty: all

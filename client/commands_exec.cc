@@ -161,6 +161,9 @@ absl::StatusOr<v1::ExecuteRequest> BuildExecute(const ExecArgs& args) {
     CLIENT_TRY(v1::StateMode state, ParseState(*args.state));
     request.set_state_mode(state);
   }
+  if (const char* force = getenv("HERMES_FORCE_FILE_SYNC"); force != nullptr && *force != '\0') {
+    request.set_sync_before(v1::FORCE);
+  }
   if (args.no_sync) request.set_sync_before(v1::SKIP);
   return request;
 }

@@ -4,9 +4,11 @@
 
 #include "client/commands.h"
 #include "client/error.h"
+#include "client/mounts.h"
 #include "client/outcome.h"
 #include "client/parse.h"
 #include "client/render.h"
+#include "client/render_sync.h"
 #include "client/terminal.h"
 #include "client/text.h"
 
@@ -63,42 +65,58 @@ absl::Status FillSsh(const SessionCreateArgs& args, v1::CreateSessionRequest* re
   return absl::OkStatus();
 }
 
+absl::Status FillProfile(const SessionCreateArgs& args, const Whereabouts& at,
+                         v1::HermesProfile* profile) {
+  if (*args.mount_profile != "hermes") {
+    return absl::InvalidArgumentError("--mount-profile '" + *args.mount_profile +
+                                      "' is not known; there is hermes");
+  }
+  if (!args.hermes_home) {
+    return absl::InvalidArgumentError("--mount-profile hermes needs --hermes-home");
+  }
+  CLIENT_TRY(*profile->mutable_home(), AbsolutePath(*args.hermes_home, at));
+  for (const std::string& file : args.credentials) {
+    if (file.empty() || file.starts_with('/')) {
+      return absl::InvalidArgumentError("--credential '" + file +
+                                        "' is not a path below --hermes-home");
+    }
+    profile->add_credentials(file);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FillMounts(const SessionCreateArgs& args, v1::CreateSessionRequest* request) {
+  const Whereabouts at = CallersWhereabouts();
+  for (const std::string& text : args.mounts) {
+    CLIENT_TRY(*request->add_mounts(), ParseMount(text, at));
+  }
+  if (args.mount_profile) {
+    absl::Status filled = FillProfile(args, at, request->mutable_profile());
+    if (!filled.ok()) return filled;
+  } else if (args.hermes_home || !args.credentials.empty()) {
+    return absl::InvalidArgumentError("--hermes-home and --credential need --mount-profile hermes");
+  }
+  if (args.on_sync_error) {
+    const bool stale = *args.on_sync_error == "run-stale";
+    if (!stale && *args.on_sync_error != "fail") {
+      return absl::InvalidArgumentError("--on-sync-error '" + *args.on_sync_error +
+                                        "' is not one of fail, run-stale");
+    }
+    request->mutable_sync()->set_on_error(stale ? v1::SyncPolicy::RUN_STALE : v1::SyncPolicy::FAIL);
+  }
+  if (args.sync_interval) {
+    CLIENT_TRY(*request->mutable_sync()->mutable_min_interval(),
+               ParseDuration(*args.sync_interval));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::string> SudoPassword() {
   std::string password;
   if (!ReadSecretLine("sudo password: ", &password) || password.empty()) {
     return absl::InvalidArgumentError("no password came on stdin");
   }
   return password;
-}
-
-absl::StatusOr<v1::CreateSessionRequest> BuildCreate(const SessionCreateArgs& args) {
-  v1::CreateSessionRequest request;
-  CLIENT_TRY(*request.mutable_request_id(), RequestId(args.request_id));
-  if (!args.name.empty()) {
-    CLIENT_TRY(std::string name, ParseSession(args.name));
-    request.set_session_id(ShortName(name));
-  }
-  request.set_backend(args.backend);
-  if (args.cwd) request.set_cwd(*args.cwd);
-  if (args.ttl) {
-    CLIENT_TRY(*request.mutable_idle_ttl(), ParseDuration(*args.ttl));
-  }
-  if (args.lease) {
-    CLIENT_TRY(*request.mutable_lease(), ParseDuration(*args.lease));
-  }
-  if (args.runner) {
-    CLIENT_TRY(v1::RunnerPolicy runner, ParseRunner(*args.runner));
-    request.set_runner(runner);
-  }
-  if (absl::Status s = FillSsh(args, &request); !s.ok()) return s;
-  if (absl::Status s = FillPairs(args.env, "--env", request.mutable_env()); !s.ok()) return s;
-  if (absl::Status s = FillPairs(args.labels, "--label", request.mutable_labels()); !s.ok())
-    return s;
-  if (args.sudo_password_stdin) {
-    CLIENT_TRY(*request.mutable_sudo_password(), SudoPassword());
-  }
-  request.set_wait_ready(!args.no_wait);
-  return request;
 }
 
 // A session that could not be opened is an answer, not an error, on the wire; here it is a failure.
@@ -158,6 +176,18 @@ void SayKilled(const v1::CommandKilled& killed) {
   Say(ForTerminal(DescribeEnd(command)));
 }
 
+void SaySaved(const v1::SyncJob& job) {
+  if (SyncExitCode({job, {}}) != 0 || job.applied() > 0) SayText(DescribeSync({job, {}}));
+}
+
+// What a refused cleanup leaves to decide, for people.
+void SayPending(const absl::Status& status, const std::string& session) {
+  if (InfoOf(status).reason() != "PULL_PENDING") return;
+  SayText("  hermesctl sync-back " + session + " --dry-run    shows what is not on the host\n" +
+          "  hermesctl sync-back " + session + "              saves it\n" + "  hermesctl cleanup " +
+          session + " --discard      gives it up\n");
+}
+
 // One attempt to follow one cleanup to its end.
 absl::StatusOr<v1::Session> CleanupOnce(Connection& connection, const v1::CleanupRequest& request) {
   auto stream = connection.Cleanup(request);
@@ -167,6 +197,7 @@ absl::StatusOr<v1::Session> CleanupOnce(Connection& connection, const v1::Cleanu
       absl::UnavailableError("the stream ended before the cleanup");
   while ((*stream)->Next(&event)) {
     if (event.has_killed()) SayKilled(event.killed());
+    if (event.has_sync()) SaySaved(event.sync());
     if (event.has_finished()) finished = event.finished();
   }
   absl::Status status = (*stream)->Finish();
@@ -189,6 +220,37 @@ absl::StatusOr<v1::Session> CleanupToTheEnd(Context& context, const v1::CleanupR
 }
 
 }  // namespace
+
+absl::StatusOr<v1::CreateSessionRequest> BuildCreate(const SessionCreateArgs& args) {
+  v1::CreateSessionRequest request;
+  CLIENT_TRY(*request.mutable_request_id(), RequestId(args.request_id));
+  if (!args.name.empty()) {
+    CLIENT_TRY(std::string name, ParseSession(args.name));
+    request.set_session_id(ShortName(name));
+  }
+  request.set_backend(args.backend);
+  if (args.cwd) request.set_cwd(*args.cwd);
+  if (args.ttl) {
+    CLIENT_TRY(*request.mutable_idle_ttl(), ParseDuration(*args.ttl));
+  }
+  if (args.lease) {
+    CLIENT_TRY(*request.mutable_lease(), ParseDuration(*args.lease));
+  }
+  if (args.runner) {
+    CLIENT_TRY(v1::RunnerPolicy runner, ParseRunner(*args.runner));
+    request.set_runner(runner);
+  }
+  if (absl::Status s = FillSsh(args, &request); !s.ok()) return s;
+  if (absl::Status s = FillMounts(args, &request); !s.ok()) return s;
+  if (absl::Status s = FillPairs(args.env, "--env", request.mutable_env()); !s.ok()) return s;
+  if (absl::Status s = FillPairs(args.labels, "--label", request.mutable_labels()); !s.ok())
+    return s;
+  if (args.sudo_password_stdin) {
+    CLIENT_TRY(*request.mutable_sudo_password(), SudoPassword());
+  }
+  request.set_wait_ready(!args.no_wait);
+  return request;
+}
 
 int SessionCreate(Context& context, const SessionCreateArgs& args) {
   absl::StatusOr<v1::CreateSessionRequest> request = BuildCreate(args);
@@ -288,6 +350,7 @@ int Cleanup(Context& context, const CleanupArgs& args) {
     }
     absl::StatusOr<v1::Session> closed = CleanupToTheEnd(context, request);
     int one = closed.ok() ? Print(Formatted(context, *closed, "")) : Fail(closed.status());
+    SayPending(closed.status(), ShortName(*name));
     if (one != 0) code = one;
   }
   return code;

@@ -18,6 +18,7 @@
 #include "hermes/v1/admin.grpc.pb.h"
 #include "hermes/v1/exec.grpc.pb.h"
 #include "hermes/v1/session.grpc.pb.h"
+#include "hermes/v1/sync.grpc.pb.h"
 
 namespace hermes::client {
 namespace {
@@ -67,10 +68,12 @@ struct Link {
   explicit Link(std::shared_ptr<grpc::Channel> channel)
       : exec(v1::ExecService::NewStub(channel)),
         session(v1::SessionService::NewStub(channel)),
+        sync(v1::SyncService::NewStub(channel)),
         admin(v1::AdminService::NewStub(channel)) {}
 
   const std::unique_ptr<v1::ExecService::Stub> exec;
   const std::unique_ptr<v1::SessionService::Stub> session;
+  const std::unique_ptr<v1::SyncService::Stub> sync;
   const std::unique_ptr<v1::AdminService::Stub> admin;
 };
 
@@ -286,6 +289,8 @@ HERMES_UNARY(Command, exec, WaitCommand, WaitCommandRequest, Repeat::kWhileLost)
 HERMES_UNARY(Command, exec, GetCommand, GetCommandRequest, Repeat::kWhileLost)
 HERMES_UNARY(ListCommandsResponse, exec, ListCommands, ListCommandsRequest, Repeat::kWhileLost)
 HERMES_UNARY(ReadOutputResponse, exec, ReadOutput, ReadOutputRequest, Repeat::kWhileLost)
+HERMES_UNARY(SyncJob, sync, GetSync, GetSyncRequest, Repeat::kWhileLost)
+HERMES_UNARY(ListSyncsResponse, sync, ListSyncs, ListSyncsRequest, Repeat::kWhileLost)
 #undef HERMES_UNARY
 
 absl::StatusOr<v1::InfoResponse> Connection::Info() {
@@ -340,21 +345,22 @@ absl::StatusOr<std::unique_ptr<CommandStream>> Connection::Interact(
   return stream;
 }
 
-absl::StatusOr<std::unique_ptr<Stream<v1::SessionEvent>>> Connection::WatchSessions(
-    const v1::WatchSessionsRequest& request) {
-  return OpenStream<v1::SessionEvent, grpc::ClientReader<v1::SessionEvent>>(
-      *impl_, [&](Link& link, grpc::ClientContext* context) {
-        return link.session->WatchSessions(context, request);
-      });
-}
+// One attempt of one streaming call of one service.
+#define HERMES_STREAM(Event, service, Method, Request)                   \
+  absl::StatusOr<std::unique_ptr<Stream<v1::Event>>> Connection::Method( \
+      const v1::Request& request) {                                      \
+    return OpenStream<v1::Event, grpc::ClientReader<v1::Event>>(         \
+        *impl_, [&](Link& link, grpc::ClientContext* context) {          \
+          return link.service->Method(context, request);                 \
+        });                                                              \
+  }
 
-absl::StatusOr<std::unique_ptr<Stream<v1::CleanupEvent>>> Connection::Cleanup(
-    const v1::CleanupRequest& request) {
-  return OpenStream<v1::CleanupEvent, grpc::ClientReader<v1::CleanupEvent>>(
-      *impl_, [&](Link& link, grpc::ClientContext* context) {
-        return link.session->Cleanup(context, request);
-      });
-}
+HERMES_STREAM(SessionEvent, session, WatchSessions, WatchSessionsRequest)
+HERMES_STREAM(CleanupEvent, session, Cleanup, CleanupRequest)
+HERMES_STREAM(SyncEvent, sync, Sync, SyncRequest)
+HERMES_STREAM(SyncEvent, sync, SyncBack, SyncBackRequest)
+HERMES_STREAM(SyncEvent, sync, RevertSync, RevertSyncRequest)
+#undef HERMES_STREAM
 
 void Connection::Shutdown() { impl_->Shutdown(); }
 bool Connection::Pause(milliseconds time) { return impl_->Wait(time); }

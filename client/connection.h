@@ -17,6 +17,7 @@
 #include "hermes/v1/admin.pb.h"
 #include "hermes/v1/exec.pb.h"
 #include "hermes/v1/session.pb.h"
+#include "hermes/v1/sync.pb.h"
 
 namespace hermes::client {
 
@@ -68,6 +69,8 @@ class Connection {
   absl::StatusOr<v1::Command> GetCommand(const v1::GetCommandRequest& request);
   absl::StatusOr<v1::ListCommandsResponse> ListCommands(const v1::ListCommandsRequest& request);
   absl::StatusOr<v1::ReadOutputResponse> ReadOutput(const v1::ReadOutputRequest& request);
+  absl::StatusOr<v1::SyncJob> GetSync(const v1::GetSyncRequest& request);
+  absl::StatusOr<v1::ListSyncsResponse> ListSyncs(const v1::ListSyncsRequest& request);
   absl::StatusOr<v1::InfoResponse> Info();
   absl::StatusOr<v1::CapabilitiesResponse> Capabilities();
   absl::Status Drain();
@@ -80,6 +83,12 @@ class Connection {
       const v1::WatchSessionsRequest& request);
   absl::StatusOr<std::unique_ptr<Stream<v1::CleanupEvent>>> Cleanup(
       const v1::CleanupRequest& request);
+
+  absl::StatusOr<std::unique_ptr<Stream<v1::SyncEvent>>> Sync(const v1::SyncRequest& request);
+  absl::StatusOr<std::unique_ptr<Stream<v1::SyncEvent>>> SyncBack(
+      const v1::SyncBackRequest& request);
+  absl::StatusOr<std::unique_ptr<Stream<v1::SyncEvent>>> RevertSync(
+      const v1::RevertSyncRequest& request);
 
   // Ends every call and pause with CANCELLED, now and from now on.
   void Shutdown();

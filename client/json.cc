@@ -56,7 +56,21 @@ Json EncodeMessage(const Message& message) {
   return Encode(message);
 }
 
+std::string Hex(const std::string& bytes) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string hex;
+  for (const char c : bytes) {
+    hex += kDigits[static_cast<unsigned char>(c) >> 4];
+    hex += kDigits[static_cast<unsigned char>(c) & 15];
+  }
+  return hex;
+}
+
 void PutBytes(Json& out, const std::string& name, const std::string& bytes) {
+  if (name.ends_with("_sha256")) {
+    out[name] = Hex(bytes);
+    return;
+  }
   out[name] = ToUtf8(bytes);
   if (!IsUtf8(bytes)) out[name + "_b64"] = Base64(bytes);
 }

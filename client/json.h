@@ -6,7 +6,7 @@
 // seconds with an "s" ("1.5s"); 64-bit numbers are numbers. Scalars are always present, messages
 // and oneofs only when set. Bytes are text: valid UTF-8 as it is; otherwise every foreign byte is
 // written as \xHH in the text, and a second field, named with the suffix _b64, holds the exact
-// bytes.
+// bytes. Digests (fields named ..._sha256) are lower-case hexadecimal.
 
 #include <string>
 #include <vector>

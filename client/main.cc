@@ -39,8 +39,9 @@ void ChooseSocket(const Text& named, Connection::Options& options) {
   }
 }
 
-bool WantsColour() {
-  return isatty(STDOUT_FILENO) != 0 && GetEnv("NO_COLOR").empty() && GetEnv("TERM") != "dumb";
+// Escape sequences may go there.
+bool IsSmart(int fd) {
+  return isatty(fd) != 0 && GetEnv("NO_COLOR").empty() && GetEnv("TERM") != "dumb";
 }
 
 int Main(int argc, char** argv) {
@@ -54,7 +55,8 @@ int Main(int argc, char** argv) {
   options.patience = line.patience;
   options.notice = [](const std::string& message) { Say(message); };
   Connection connection(options);
-  Context context{connection, line.format, WantsColour()};
+  Context context{connection, line.format, IsSmart(STDOUT_FILENO)};
+  context.progress = line.format == Format::kTable && IsSmart(STDERR_FILENO);
   return line.run(context);
 }
 

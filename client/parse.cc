@@ -19,6 +19,10 @@ constexpr int64_t kMaxDurationSeconds = int64_t{100} * 366 * 24 * 3600;
 constexpr int64_t kNanosPerSecond = 1'000'000'000;
 constexpr size_t kMaxIdLength = 63;
 constexpr int kMaxSignal = 64;
+// The parts of resource names.
+constexpr std::string_view kSessions = "sessions/";
+constexpr std::string_view kCommands = "/commands/";
+constexpr std::string_view kSyncs = "/syncs/";
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
@@ -85,6 +89,23 @@ absl::Status BadName(std::string_view text, std::string_view form) {
                                     "at both ends");
 }
 
+// "box/c1" or "sessions/box" + middle + "c1" -> the latter.
+absl::StatusOr<std::string> ParseTwo(std::string_view text, std::string_view middle,
+                                     std::string_view form) {
+  std::string_view rest = text;
+  std::string_view separator = "/";
+  if (rest.starts_with(kSessions)) {
+    rest.remove_prefix(kSessions.size());
+    separator = middle;
+  }
+  size_t slash = rest.find(separator);
+  if (slash == std::string_view::npos) return BadName(text, form);
+  std::string_view session = rest.substr(0, slash);
+  std::string_view id = rest.substr(slash + separator.size());
+  if (!IsId(session) || !IsId(id)) return BadName(text, form);
+  return std::string(kSessions) + std::string(session) + std::string(middle) + std::string(id);
+}
+
 }  // namespace
 
 absl::StatusOr<google::protobuf::Duration> ParseDuration(std::string_view text) {
@@ -134,33 +155,28 @@ absl::StatusOr<uint64_t> ParseSize(std::string_view text) {
 
 absl::StatusOr<std::string> ParseSession(std::string_view text) {
   std::string_view id = text;
-  if (id.starts_with("sessions/")) id.remove_prefix(9);
+  if (id.starts_with(kSessions)) id.remove_prefix(kSessions.size());
   if (!IsId(id)) return BadName(text, "SESSION");
-  return "sessions/" + std::string(id);
+  return std::string(kSessions) + std::string(id);
 }
 
 absl::StatusOr<std::string> ParseCommand(std::string_view text) {
-  std::string_view rest = text;
-  std::string_view separator = "/";
-  if (rest.starts_with("sessions/")) {
-    rest.remove_prefix(9);
-    separator = "/commands/";
-  }
-  size_t slash = rest.find(separator);
-  if (slash == std::string_view::npos) return BadName(text, "SESSION/COMMAND");
-  std::string_view session = rest.substr(0, slash);
-  std::string_view command = rest.substr(slash + separator.size());
-  if (!IsId(session) || !IsId(command)) return BadName(text, "SESSION/COMMAND");
-  return "sessions/" + std::string(session) + "/commands/" + std::string(command);
+  return ParseTwo(text, kCommands, "SESSION/COMMAND");
+}
+
+absl::StatusOr<std::string> ParseSync(std::string_view text) {
+  return ParseTwo(text, kSyncs, "SESSION/SYNC");
 }
 
 std::string ShortName(std::string_view resource) {
-  constexpr std::string_view kCommands = "/commands/";
-  if (!resource.starts_with("sessions/")) return std::string(resource);
-  std::string_view rest = resource.substr(9);
-  size_t at = rest.find(kCommands);
-  if (at == std::string_view::npos) return std::string(rest);
-  return std::string(rest.substr(0, at)) + "/" + std::string(rest.substr(at + kCommands.size()));
+  if (!resource.starts_with(kSessions)) return std::string(resource);
+  std::string_view rest = resource.substr(kSessions.size());
+  for (std::string_view middle : {kCommands, kSyncs}) {
+    size_t at = rest.find(middle);
+    if (at == std::string_view::npos) continue;
+    return std::string(rest.substr(0, at)) + "/" + std::string(rest.substr(at + middle.size()));
+  }
+  return std::string(rest);
 }
 
 absl::StatusOr<std::pair<std::string, std::string>> ParsePair(std::string_view text,

@@ -26,7 +26,11 @@ absl::StatusOr<std::string> ParseSession(std::string_view text);
 // "box/c1" or "sessions/box/commands/c1" -> "sessions/box/commands/c1".
 absl::StatusOr<std::string> ParseCommand(std::string_view text);
 
-// The short forms of resource names, for people: "box", "box/c1". Other text comes back as it is.
+// "box/s1" or "sessions/box/syncs/s1" -> "sessions/box/syncs/s1".
+absl::StatusOr<std::string> ParseSync(std::string_view text);
+
+// The short forms of resource names, for people: "box", "box/c1", "box/s1". Other text comes back
+// as it is.
 std::string ShortName(std::string_view resource);
 
 // "KEY=VALUE"; the value may be empty or hold further '='. `what` names the option in errors.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "client/mounts.h"
 #include "client/outcome.h"
 #include "client/parse.h"
 #include "client/text.h"
@@ -12,8 +13,6 @@ namespace {
 
 // Longer summaries are cut in tables; -o json has all that the daemon keeps.
 constexpr size_t kSummaryColumns = 60;
-
-std::string OrDash(std::string text) { return text.empty() ? "-" : text; }
 
 template <class Map>
 std::string JoinPairs(const Map& pairs) {
@@ -33,16 +32,6 @@ std::string Since(const google::protobuf::Timestamp& time, const View& view) {
 std::string Until(const google::protobuf::Timestamp& time, const View& view) {
   int64_t left = time.seconds() - view.now_seconds;
   return left <= 0 ? "over" : Age(left);
-}
-
-std::string Bytes(uint64_t count) {
-  static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  size_t unit = 0;
-  double value = static_cast<double>(count);
-  for (; value >= 1024 && unit + 1 < std::size(kUnits); ++unit) value /= 1024;
-  char text[32];
-  snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", value, kUnits[unit]);
-  return text;
 }
 
 // The first characters of a script on one line, cut at a whole character.
@@ -112,6 +101,29 @@ class KeyValues {
   std::vector<std::pair<std::string, std::string>> rows_;
 };
 
+// A mount's form, and what that leaves out.
+std::string Describe(const v1::Mount& mount) {
+  std::string text = FormatMount(mount) + " (";
+  if (mount.kind() == v1::Mount::FILE) text += "a file; ";
+  if (mount.links() == v1::Mount::INSIDE) text += "follows links inside; ";
+  if (mount.links() == v1::Mount::FOLLOW_HOST) text += "follows links; ";
+  text += "at most " + std::to_string(mount.max_files()) + " files, " +
+          HumanBytes(mount.max_bytes()) + ", " + HumanBytes(mount.max_file_bytes()) + " each";
+  for (int i = 0; i < mount.ignore_size(); ++i)
+    text += (i == 0 ? "; ignores " : " ") + mount.ignore(i);
+  return text + ")";
+}
+
+void AddSync(const v1::SyncPolicy& policy, KeyValues* out) {
+  out->Add("on sync error", policy.on_error() == v1::SyncPolicy::RUN_STALE ? "run-stale" : "fail");
+  if (policy.has_min_interval()) {
+    const google::protobuf::Duration& least = policy.min_interval();
+    const int64_t ms = least.seconds() * 1000 + least.nanos() / 1'000'000;
+    out->Add("sync interval", ms % 1000 == 0 ? Age(least.seconds()) : std::to_string(ms) + "ms");
+  }
+  if (!policy.lock_file().empty()) out->Add("sync lock", policy.lock_file());
+}
+
 }  // namespace
 
 std::string Age(int64_t seconds) {
@@ -129,6 +141,18 @@ std::string Age(int64_t seconds) {
   }
   return "";
 }
+
+std::string HumanBytes(uint64_t count) {
+  static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  size_t unit = 0;
+  double value = static_cast<double>(count);
+  for (; value >= 1024 && unit + 1 < std::size(kUnits); ++unit) value /= 1024;
+  char text[32];
+  snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", value, kUnits[unit]);
+  return text;
+}
+
+std::string OrDash(std::string text) { return text.empty() ? "-" : std::move(text); }
 
 std::string RenderSessions(const std::vector<v1::Session>& sessions, const View& view) {
   Table table({"NAME", "STATE", "BACKEND", "ENGINE", "RUNNING", "AGE", "LEASE", "LABELS", "CWD"});
@@ -161,6 +185,9 @@ std::string RenderSession(const v1::Session& session, const View& view) {
   out.Add("incarnation", OrDash(session.incarnation()));
   out.Add("created by uid", std::to_string(session.creator_uid()));
   out.Add("capabilities", Abilities(session.capabilities()));
+  for (const v1::Mount& mount : session.mounts())
+    out.Add("mount " + ForTerminal(mount.id()), Describe(mount));
+  if (session.has_sync()) AddSync(session.sync(), &out);
   for (const v1::Condition& condition : session.conditions()) {
     out.Add("condition", condition.type() + (condition.status() ? "" : " (over)") + ": " +
                              condition.reason() + " " + condition.message());
@@ -213,10 +240,10 @@ std::string RenderInfo(const v1::InfoResponse& info, const View& view) {
                                  std::to_string(stats.commands_killed()) + " killed, " +
                                  std::to_string(stats.commands_unknown()) + " unknown, " +
                                  std::to_string(stats.commands_adopted()) + " adopted");
-  out.Add("output",
-          Bytes(stats.output_bytes()) + ", dropped " + Bytes(stats.output_bytes_dropped()));
+  out.Add("output", HumanBytes(stats.output_bytes()) + ", dropped " +
+                        HumanBytes(stats.output_bytes_dropped()));
   out.Add("readers", std::to_string(stats.readers()));
-  out.Add("memory", Bytes(stats.rss_bytes()));
+  out.Add("memory", HumanBytes(stats.rss_bytes()));
   return out.Render();
 }
 

@@ -20,6 +20,9 @@ struct View {
 
 // "5s", "3m20s", "2h5m", "4d": two units at most.
 std::string Age(int64_t seconds);
+// "512 B", "1.5 KiB".
+std::string HumanBytes(uint64_t count);
+std::string OrDash(std::string text);
 
 std::string RenderSessions(const std::vector<v1::Session>& sessions, const View& view);
 std::string RenderSession(const v1::Session& session, const View& view);

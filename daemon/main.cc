@@ -39,12 +39,20 @@
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/random.h"
 #include "daemon/runtime/workers.h"
+#include "sync/bundle.h"
+#include "sync/host_root.h"
+#include "sync/lock.h"
+#include "sync/manager.h"
+#include "sync/mount_pair.h"
+#include "sync/real_fs.h"
 
 namespace hermes {
 namespace {
 
 constexpr int kExitConfig = 78;  // EX_CONFIG: a restart would not help
 constexpr int kWorkerThreads = 2;
+// Of their own: one that waits for a lock of others must hold up no request.
+constexpr int kSyncThreads = 4;
 
 struct Flags {
   bool dev = false;
@@ -67,12 +75,16 @@ absl::Status MakePrivateDir(const std::string& path) {
   return absl::OkStatus();
 }
 
+std::string Home() {
+  const char* home = std::getenv("HOME");
+  return home == nullptr ? "" : home;
+}
+
 // Where the local runner listens: as configured, else the socket of its own systemd unit, else a
 // private one below the state directory.
 std::string RunnerDir(const Config& config) {
   if (!config.runner.dir.empty()) return config.runner.dir;
-  const char* home = std::getenv("HOME");
-  std::string of_user = std::string(home == nullptr ? "" : home) + "/.local/state/hermesd-runner";
+  const std::string of_user = Home() + "/.local/state/hermesd-runner";
   for (const std::string& dir : {std::string("/var/lib/hermesd-runner"), of_user}) {
     if (::access((dir + "/s").c_str(), R_OK | W_OK) == 0) return dir;
   }
@@ -94,7 +106,11 @@ class Daemon {
   std::unique_ptr<Backend> MakeSsh();
   void Fatal(const absl::Status& status);
   void OnSignal();
+  sync::HostFence Fence() const;
+  SessionTable::Deps TableDeps();
   std::string SpoolDir() const { return config_.state_dir + "/output"; }
+  std::string BaseDir() const { return config_.state_dir + "/sync"; }
+  std::string QuarantineDir() const { return config_.state_dir + "/quarantine"; }
 
   const Config config_;
   const bool dev_;
@@ -103,12 +119,16 @@ class Daemon {
   SystemClock clock_{loop_};
   SystemRandom random_;
   ThreadWorkers workers_{loop_, kWorkerThreads};
+  ThreadWorkers sync_workers_{loop_, kSyncThreads};
+  sync::RealFs fs_;
+  sync::SyncLocks locks_{clock_};
   Stats stats_;
   asio::signal_set signals_{loop_.context(), SIGTERM, SIGINT};
   std::string daemon_id_;
   std::unique_ptr<SessionStore> store_;
   std::unique_ptr<RunnerLinks> links_;
   std::unique_ptr<PlaceOpener> places_;
+  std::unique_ptr<sync::MountPairs> pairs_;
   std::unique_ptr<SessionTable> table_;
   std::unique_ptr<RpcServer> server_;
   bool ending_ = false;
@@ -116,7 +136,7 @@ class Daemon {
 };
 
 absl::Status Daemon::Prepare() {
-  for (const std::string& dir : {config_.state_dir, SpoolDir()}) {
+  for (const std::string& dir : {config_.state_dir, SpoolDir(), BaseDir(), QuarantineDir()}) {
     absl::Status made = MakePrivateDir(dir);
     if (!made.ok()) return made;
   }
@@ -145,17 +165,7 @@ Task<void> Daemon::Begin() {
     places_->Add(MakeLocalBackend(loop_, clock_, std::move(local)));
   }
   if (config_.ssh.enabled) places_->Add(MakeSsh());
-  TableLimits limits{.max_sessions = config_.limits.max_sessions,
-                     .max_sessions_per_uid = config_.limits.max_sessions_per_uid,
-                     .max_commands = config_.limits.max_commands,
-                     .max_commands_per_uid = config_.limits.max_commands_per_uid,
-                     .max_commands_per_session = config_.limits.max_commands_per_session,
-                     .output_spool_bytes = config_.limits.output_spool_bytes,
-                     .result_retention = config_.limits.result_retention,
-                     .request_id_retention = config_.limits.request_id_retention};
-  SessionTable::Deps deps{loop_,  clock_,   random_,    workers_, *store_,
-                          stats_, *places_, SpoolDir(), limits};
-  table_ = std::make_unique<SessionTable>(std::move(deps));
+  table_ = std::make_unique<SessionTable>(TableDeps());
   size_t sessions = contents->sessions.size();
   table_->Load(*std::move(contents));
   if (absl::Status served = Serve(); !served.ok()) {
@@ -165,6 +175,50 @@ Task<void> Daemon::Begin() {
   std::string status = "serving " + std::to_string(sessions) + " sessions at " + config_.socket;
   LogInfo("ready: " + status);
   (void)notify_.Ready(status);
+}
+
+sync::HostFence Daemon::Fence() const {
+  sync::HostFence fence{sync::HomesOfPeople(),
+                        {config_.state_dir, config_.runtime_dir, RunnerDir(config_)}};
+  if (!Home().empty()) fence.homes.push_back(Home());
+  return fence;
+}
+
+SessionTable::Deps Daemon::TableDeps() {
+  const TableLimits limits{.max_sessions = config_.limits.max_sessions,
+                           .max_sessions_per_uid = config_.limits.max_sessions_per_uid,
+                           .max_commands = config_.limits.max_commands,
+                           .max_commands_per_uid = config_.limits.max_commands_per_uid,
+                           .max_commands_per_session = config_.limits.max_commands_per_session,
+                           .output_spool_bytes = config_.limits.output_spool_bytes,
+                           .result_retention = config_.limits.result_retention,
+                           .request_id_retention = config_.limits.request_id_retention};
+  pairs_ = std::make_unique<sync::MountPairs>(
+      sync::MountPairs::Deps{loop_, clock_, sync_workers_, fs_, locks_, Fence(), BaseDir()});
+  using std::chrono::seconds;
+  const sync::UndoLimits undo{
+      .max_age_s = std::chrono::duration_cast<seconds>(config_.sync.undo_max_age).count(),
+      .max_bytes = config_.sync.undo_max_bytes};
+  return {.loop = loop_,
+          .clock = clock_,
+          .random = random_,
+          .workers = workers_,
+          .store = *store_,
+          .stats = stats_,
+          .engines = *places_,
+          .spool_dir = SpoolDir(),
+          .limits = limits,
+          .sync = {.loop = loop_,
+                   .clock = clock_,
+                   .random = random_,
+                   .workers = sync_workers_,
+                   .fs = fs_,
+                   .locks = locks_,
+                   .pairs = *pairs_,
+                   .unpack_program = sync::FindUnpack(),
+                   .quarantine_dir = QuarantineDir(),
+                   .undo = undo},
+          .hermes_home = Home().empty() ? "" : Home() + "/.hermes"};
 }
 
 std::unique_ptr<Backend> Daemon::MakeSsh() {

@@ -303,10 +303,10 @@ absl::StatusOr<RemoteLook> FarAnswer::TakeLook(std::optional<Digest> expected) {
   return std::move(look_);
 }
 
-absl::StatusOr<std::vector<Placed>> FarAnswer::TakePlaced() {
-  std::vector<Placed> all;
-  for (const std::optional<Placed>& placed : placed_) all.push_back(*placed);
-  return all;
+RemoteApplied FarAnswer::TakeApplied() {
+  RemoteApplied applied{.epoch = std::move(look_.epoch), .placed = {}};
+  for (const std::optional<Placed>& placed : placed_) applied.placed.push_back(*placed);
+  return applied;
 }
 
 }  // namespace hermes::sync

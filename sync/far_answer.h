@@ -68,7 +68,7 @@ class FarAnswer {
 
   // After Finish was OK; once. SYNC_FAILED: the manifest is none, or not that of its digest.
   absl::StatusOr<RemoteLook> TakeLook(std::optional<Digest> expected);
-  absl::StatusOr<std::vector<Placed>> TakePlaced();
+  RemoteApplied TakeApplied();
 
   const std::string& mark() const { return question_.mark; }
 

@@ -1,6 +1,6 @@
 #include "sync/mount.h"
 
-#include <array>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -10,39 +10,6 @@
 
 namespace hermes::sync {
 namespace {
-
-template <typename T>
-struct Word {
-  std::string_view text;
-  T value;
-};
-constexpr std::array<Word<Policy>, 3> kPolicies = {
-    {{"push", Policy::kPush}, {"pull", Policy::kPull}, {"two-way", Policy::kTwoWay}}};
-constexpr std::array<Word<ConflictPolicy>, 4> kConflicts = {{{"remote", ConflictPolicy::kRemote},
-                                                             {"host", ConflictPolicy::kHost},
-                                                             {"both", ConflictPolicy::kBoth},
-                                                             {"abort", ConflictPolicy::kAbort}}};
-constexpr std::array<Word<DeletePolicy>, 3> kDeletes = {{{"guarded", DeletePolicy::kGuarded},
-                                                         {"never", DeletePolicy::kNever},
-                                                         {"report", DeletePolicy::kReport}}};
-
-template <typename Table>
-std::string_view TextOf(const Table& table, decltype(table[0].value) value) {
-  for (const auto& word : table) {
-    if (word.value == value) return word.text;
-  }
-  return "";
-}
-
-template <typename Table, typename T>
-bool Read(const Table& table, std::string_view text, T* value) {
-  for (const auto& word : table) {
-    if (word.text != text) continue;
-    *value = word.value;
-    return true;
-  }
-  return false;
-}
 
 // "/a/b/" -> "/a/b". nullopt: not absolute, the root itself, or with an odd part.
 std::optional<std::string> NormalAbsolute(std::string_view path) {
@@ -72,41 +39,6 @@ absl::Status CheckRules(const Mount& mount) {
   return IgnoreList::CheckPatterns(mount.ignore);
 }
 
-absl::Status ReadRules(std::string_view text, Mount* mount) {
-  bool first = true;
-  for (bool last = false; !last; first = false) {
-    const size_t comma = text.find(',');
-    last = comma == text.npos;
-    const std::string_view word = text.substr(0, comma);
-    if (!last) text.remove_prefix(comma + 1);
-    const size_t equals = word.find('=');
-    const std::string_view key = word.substr(0, equals);
-    const std::string_view value = equals == word.npos ? "" : word.substr(equals + 1);
-    bool known = false;
-    if (first) {
-      known = Read(kPolicies, word, &mount->policy);
-    } else if (key == "conflict") {
-      known = Read(kConflicts, value, &mount->conflict);
-    } else if (key == "deletes") {
-      known = Read(kDeletes, value, &mount->deletes);
-    }
-    if (!known)
-      return BadField("mount", "'" + std::string(word) +
-                                   "' is not understood: the form is HOST:REMOTE"
-                                   "[:push|pull|two-way[,conflict=remote|host|both|abort]"
-                                   "[,deletes=guarded|never|report]]");
-  }
-  return absl::OkStatus();
-}
-
-Mount ProfileMount(const HermesProfile& profile, const std::string& name, Policy policy) {
-  Mount mount;
-  mount.host_root = profile.home + "/" + name;
-  mount.remote_root = profile.remote_home + "/" + name;
-  mount.policy = policy;
-  return mount;
-}
-
 // A fit id made of the last part of the remote root, and not yet in `taken`.
 std::string FreshId(const Mount& mount, const std::set<std::string>& taken) {
   constexpr size_t kMaxStem = 48;
@@ -123,12 +55,15 @@ std::string FreshId(const Mount& mount, const std::set<std::string>& taken) {
   return id;
 }
 
-absl::Status CheckPair(const Mount& a, const Mount& b) {
+std::string Nth(size_t index) { return "mounts[" + std::to_string(index) + "]"; }
+
+// About the second one; no paths in the text, they may hold any bytes.
+absl::Status CheckPair(const Mount& a, const Mount& b, const std::string& first) {
   if (Related(a.remote_root, b.remote_root))
-    return BadField("remote_root", a.remote_root + " and " + b.remote_root + " overlap");
+    return BadField("remote_root", "overlaps with that of " + first);
   if ((a.WritesHost() || b.WritesHost()) && Related(a.host_root, b.host_root))
-    return BadField("host_root", a.host_root + " and " + b.host_root +
-                                     " overlap, and one of them is written by a pull");
+    return BadField("host_root",
+                    "overlaps with that of " + first + ", and one of them is written by a pull");
   return absl::OkStatus();
 }
 
@@ -149,34 +84,29 @@ absl::StatusOr<Mount> CheckedMount(Mount mount) {
   return mount;
 }
 
-absl::StatusOr<Mount> ParseMount(std::string_view text, std::string_view host_home) {
-  const size_t first = text.find(':');
-  if (first == text.npos) return BadField("mount", "HOST:REMOTE, with a colon between");
-  const size_t second = text.find(':', first + 1);
-  Mount mount;
-  mount.host_root = text.substr(0, first);
-  if (mount.host_root.starts_with("~/") && !host_home.empty())
-    mount.host_root = std::string(host_home) + mount.host_root.substr(1);
-  mount.remote_root = text.substr(first + 1, second == text.npos ? second : second - first - 1);
-  if (second != text.npos) RETURN_IF_ERROR(ReadRules(text.substr(second + 1), &mount));
-  return CheckedMount(std::move(mount));
-}
-
-std::string FormatMount(const Mount& mount) {
-  std::string text = mount.host_root + ":" + mount.remote_root + ":";
-  text.append(TextOf(kPolicies, mount.policy));
-  text.append(",conflict=").append(TextOf(kConflicts, mount.conflict));
-  return text.append(",deletes=").append(TextOf(kDeletes, mount.deletes));
-}
-
 absl::StatusOr<std::vector<Mount>> ExpandProfile(const HermesProfile& profile) {
-  std::vector<Mount> mounts = {ProfileMount(profile, "skills", Policy::kTwoWay),
-                               ProfileMount(profile, "cache", Policy::kTwoWay)};
-  for (const std::string& name : profile.credentials) {
-    RETURN_IF_ERROR(RelPath::Parse(name).status());
-    Mount mount = ProfileMount(profile, name, Policy::kPush);
+  const std::optional<std::string> home = NormalAbsolute(profile.home);
+  if (!home.has_value())
+    return BadField("home", "an absolute path below /, without empty, \".\" or \"..\" parts");
+  const std::optional<std::string> remote_home = NormalRemote(profile.remote_home);
+  if (!remote_home.has_value())
+    return BadField("remote_home", "a path below / or ~/, without empty, \".\" or \"..\" parts");
+  const auto mount_of = [&](const std::string& name, Policy policy) {
+    Mount mount;
+    mount.host_root = *home + "/" + name;
+    mount.remote_root = *remote_home + "/" + name;
+    mount.policy = policy;
+    return mount;
+  };
+  std::vector<Mount> mounts = {mount_of("skills", Policy::kTwoWay),
+                               mount_of("cache", Policy::kTwoWay)};
+  for (size_t i = 0; i < profile.credentials.size(); ++i) {
+    const std::string& name = profile.credentials[i];
+    if (const auto path = RelPath::Parse(name); !path.ok())
+      return InField("credentials[" + std::to_string(i) + "]", path.status());
+    Mount mount = mount_of(name, Policy::kPush);
     mount.kind = MountKind::kFile;
-    mount.beneath = profile.home;
+    mount.beneath = *home;
     mounts.push_back(std::move(mount));
   }
   for (Mount& mount : mounts) {
@@ -189,19 +119,25 @@ absl::StatusOr<MountTable> MountTable::Make(std::vector<Mount> mounts,
                                             std::string_view remote_home) {
   if (mounts.size() > kMaxMounts) return BadField("mounts", "a session has at most 64 mounts");
   std::set<std::string> ids;
-  for (Mount& mount : mounts) {
-    ASSIGN_OR_RETURN(mount, CheckedMount(std::move(mount)));
+  for (size_t i = 0; i < mounts.size(); ++i) {
+    Mount& mount = mounts[i];
+    absl::StatusOr<Mount> checked = CheckedMount(std::move(mount));
+    if (!checked.ok()) return InField(Nth(i), checked.status());
+    mount = *std::move(checked);
     if (!remote_home.empty() && mount.remote_root.starts_with("~/"))
       mount.remote_root = std::string(remote_home) + mount.remote_root.substr(1);
     if (!mount.id.empty() && !ids.insert(mount.id).second)
-      return BadField("id", "two mounts are named " + mount.id);
+      return BadField(Nth(i) + ".id", "is the id of another mount, too");
   }
   for (Mount& mount : mounts) {
     if (mount.id.empty()) mount.id = FreshId(mount, ids);
     ids.insert(mount.id);
   }
   for (size_t i = 0; i < mounts.size(); ++i) {
-    for (size_t j = 0; j < i; ++j) RETURN_IF_ERROR(CheckPair(mounts[j], mounts[i]));
+    for (size_t j = 0; j < i; ++j) {
+      if (absl::Status status = CheckPair(mounts[j], mounts[i], Nth(j)); !status.ok())
+        return InField(Nth(i), status);
+    }
   }
   MountTable table;
   table.mounts_ = std::move(mounts);

@@ -55,12 +55,6 @@ struct Mount {
 // "." or ".." parts, a root or home itself, rules that contradict each other, limits of 0.
 absl::StatusOr<Mount> CheckedMount(Mount mount);
 
-// "HOST:REMOTE[:push|pull|two-way[,conflict=remote|host|both|abort]
-// [,deletes=guarded|never|report]]". A host path may begin with "~/", which is `host_home`.
-// BAD_FIELD.
-absl::StatusOr<Mount> ParseMount(std::string_view text, std::string_view host_home);
-std::string FormatMount(const Mount& mount);  // what ParseMount reads, policies always spelt out
-
 // The opt-in profile "hermes": skills and cache two-way, the named credential files push-only.
 struct HermesProfile {
   std::string home;  // absolute: the agent's home on the host
@@ -73,6 +67,7 @@ class MountTable {
  public:
   // `remote_home`: what "~" is over there; empty: not known yet. BAD_FIELD: duplicate ids, remote
   // roots that overlap, host roots that overlap where a pull would write into one, too many mounts.
+  // The error names the mount by its place: "mounts[2].remote_root".
   static absl::StatusOr<MountTable> Make(std::vector<Mount> mounts, std::string_view remote_home);
 
   const std::vector<Mount>& mounts() const { return mounts_; }

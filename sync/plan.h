@@ -43,6 +43,10 @@ enum class Why {
   kOdd,            // one side holds a link, special or unreadable file there
   kTree,           // a file on one side, a directory of that name on the other
   kDenied,         // a name that no pull may write
+  // Of reports, not of plans:
+  kHostChanged,  // a push's: made, edited or deleted on the host
+  kLie,          // what the place sent breaks the rules
+  kGone,         // it was gone when it was fetched
 };
 
 struct Action {

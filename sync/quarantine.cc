@@ -1,9 +1,16 @@
 #include "sync/quarantine.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "sync/stat_key.h"
 
 namespace hermes::sync {
 
@@ -22,8 +29,27 @@ void Quarantine::Append(std::string_view bytes) {
   if (put != static_cast<ssize_t>(bytes.size())) left_ = 0;
 }
 
+void Quarantine::MakeRoom() const {
+  Fd again(openat(directory_fd_, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  DIR* const opened = again.valid() ? fdopendir(again.get()) : nullptr;
+  if (opened == nullptr) return;
+  static_cast<void>(again.release());  // the listing closes it
+  const std::unique_ptr<DIR, decltype(&closedir)> listing(opened, &closedir);
+  std::vector<std::pair<int64_t, std::string>> kept;  // by age
+  while (const dirent* entry = readdir(listing.get())) {
+    struct stat seen;
+    const bool file = fstatat(directory_fd_, entry->d_name, &seen, AT_SYMLINK_NOFOLLOW) == 0 &&
+                      S_ISREG(seen.st_mode);
+    if (file) kept.emplace_back(KeyOf(seen).mtime_ns, entry->d_name);
+  }
+  std::sort(kept.begin(), kept.end());
+  for (size_t i = 0; i + kMaxQuarantined <= kept.size(); ++i)
+    unlinkat(directory_fd_, kept[i].second.c_str(), 0);
+}
+
 bool Quarantine::Keep(const std::string& name) {
   if (!file_.valid()) return false;
+  MakeRoom();
   const std::string path = "/proc/self/fd/" + std::to_string(file_.get());
   return linkat(AT_FDCWD, path.c_str(), directory_fd_, name.c_str(), AT_SYMLINK_FOLLOW) == 0;
 }

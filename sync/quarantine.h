@@ -12,6 +12,9 @@
 
 namespace hermes::sync {
 
+// Streams kept in one directory; the oldest goes when another one lies.
+inline constexpr size_t kMaxQuarantined = 16;
+
 class Quarantine {
  public:
   // `directory_fd` is borrowed for the time of both calls; -1: nothing is kept.
@@ -22,6 +25,8 @@ class Quarantine {
   bool Keep(const std::string& name);
 
  private:
+  void MakeRoom() const;
+
   const int directory_fd_;
   uint64_t left_;
   Fd file_;

@@ -25,7 +25,9 @@
 
 namespace hermes::sync {
 
-// The far root of a mount, and which of its names count.
+// The far root of a mount, and which of its names count. Our token is a file in it,
+// `.hermesd-epoch`; several file mounts may share a directory, so theirs have the file's name
+// behind that. Where that name is too long there is no token, and so no base.
 struct RemoteRoot {
   std::string path;                      // absolute, or "~/..." below the home over there
   std::optional<RelPath> only;           // of a file mount
@@ -66,10 +68,18 @@ class BlobSource {
 
 struct RemoteApply {
   RemoteRoot root;
-  std::string epoch;                  // written below the root; 16 to 64 hex digits
+  std::string epoch;  // written below the root if it can be; 16 to 64 hex digits; empty: it stays
   std::vector<RemoteChange> changes;  // `wanted` of nullopt deletes
   bool secret = false;                // files 0600, new directories 0700
   BlobSource* source = nullptr;       // outlives the call
+  // Called at most once, before the far side has answered, where it can make a command wait for
+  // this apply: with CommandSpec::after of one.
+  std::function<void(std::string run_id)> on_follow = nullptr;
+};
+
+struct RemoteApplied {
+  std::string epoch;  // that was below the root before; empty: none, or no root
+  std::vector<Placed> placed;
 };
 
 class RemoteTree {
@@ -80,9 +90,9 @@ class RemoteTree {
                                                 std::optional<Digest> expected) = 0;
 
   // One exec, staged and then placed file by file by rename; a first push into an empty root in
-  // one. What Placed says of each change, in their order. After an error any of them may have been
-  // placed: Look again.
-  virtual Task<absl::StatusOr<std::vector<Placed>>> Apply(RemoteApply apply) = 0;
+  // one. What Placed says of each change, in their order. Without changes it still makes the root
+  // and writes the epoch. After an error any of them may have been placed: Look again.
+  virtual Task<absl::StatusOr<RemoteApplied>> Apply(RemoteApply apply) = 0;
 
   // A tar stream of exactly these names (those that are still there), handed over piece by piece;
   // an error of `take` ends it. The stream is raw: hermes-unpack verifies it.

@@ -19,7 +19,7 @@ constexpr std::string_view kStage = R"sh(
 h_r=$(umask 077; mkdir "$h_s" 2>&1) || { h_room "$h_r"; h_fail noroot "$h_r"; }
 trap 'rm -rf "$h_s"' EXIT
 trap 'exit 1' HUP INT TERM PIPE
-printf '%s h B 1 -\n' "$h_m"
+printf '%s h B 1 %s\n' "$h_m" "${h_o:--}"
 h_t=$(cd "$h_s" && tar -xomf - 2>&1)
 h_tar=$?
 h_room "$h_t"
@@ -148,11 +148,8 @@ if [ -e "$h_s/t/${2#./}" ]; then h_say f "$1"; fi
 . "$h_s/plan"
 }
 h_token() {
-h_o=
-if [ -f ./.hermesd-epoch ] && [ ! -L ./.hermesd-epoch ]; then IFS= read -r h_o <./.hermesd-epoch; fi
-[ "$h_o" != "$h_e" ] || return 0
-(umask 077; printf '%s\n' "$h_e" >"$h_s/epoch") && mv -f "$h_s/epoch" ./.hermesd-epoch ||
-h_fail failed "the token cannot be written"
+[ -n "$h_e" ] && [ "$h_o" != "$h_e" ] && [ ! -d "$h_n" ] || return 0
+(umask 077; printf '%s\n' "$h_e" >"$h_s/epoch") && mv -f "$h_s/epoch" "$h_n"
 }
 h_old() {
 set +f
@@ -303,7 +300,7 @@ std::string ShellApplyText(std::string_view mark, const RemoteApply& apply,
                            std::string_view nonce) {
   std::string text = ShellPrelude(mark) + ShellRoot(apply.root);
   Append(&text, {"h_s=./.hermesd-stage-", nonce, " h_e=", ShellQuote(apply.epoch), "\numask ",
-                 apply.secret ? "077" : "022", kStart, kEnterRoot, kStage});
+                 apply.secret ? "077" : "022", kStart, kEnterRoot, ShellEpoch(apply.root), kStage});
   return text;
 }
 

@@ -6,14 +6,6 @@
 namespace hermes::sync {
 namespace {
 
-constexpr std::string_view kEpoch = R"sh(h_o=
-if [ -f ./.hermesd-epoch ] && [ ! -L ./.hermesd-epoch ]; then
-IFS= read -r h_o <./.hermesd-epoch
-case $h_o in *[!0-9a-f]*) h_o=;; esac
-[ "${#h_o}" -le 64 ] || h_o=
-fi
-)sh";
-
 // One walk finds everything. Files come as lines into $h_l, "0" before the name of an executable
 // one; what is odd goes straight into the answer, on descriptor 3. What find itself says is among
 // the lines: whatever is neither forbidden nor gone is trouble, for what it hides is not gone.
@@ -145,7 +137,7 @@ std::string ShellLookText(std::string_view mark, const RemoteRoot& root,
   if (wanted != empty_hex)
     Append(&text,
            {"printf 'm %s\\n%s' ", std::to_string(empty.size()), " ", ShellQuote(empty), "\n"});
-  Append(&text, {"printf '%s e\\n' \"$h_m\"\nexit 0\nfi\n", kEnterRoot, kEpoch,
+  Append(&text, {"printf '%s e\\n' \"$h_m\"\nexit 0\nfi\n", kEnterRoot, ShellEpoch(root),
                  "printf '%s h B 1 %s\\n' \"$h_m\" \"${h_o:--}\"\nexec 3>&1\n", FindText(root),
                  WalkText(root), root.only ? std::string_view() : kMounts, kDigests});
   Append(&text, {"[ \"$h_d\" = ", wanted, " ] || printf 'm %s\\n%s\\n' \"$(($2))\" \"$h_t\"\n",

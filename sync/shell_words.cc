@@ -34,6 +34,15 @@ tr '\n' '\0' | h_sums | sed -e '/^\\/{' -e 's/^.//' -e 's/\\r/'"$(printf '\r')"'
 }
 )sh";
 
+// As the runner does it: neither a link nor what is no token is one.
+constexpr std::string_view kEpoch = R"sh(h_o=
+if [ -f "$h_n" ] && [ ! -L "$h_n" ]; then
+IFS= read -r h_o <"$h_n"
+case $h_o in *[!0-9a-f]*) h_o=;; esac
+[ "${#h_o}" -ge 16 ] && [ "${#h_o}" -le 64 ] || h_o=
+fi
+)sh";
+
 }  // namespace
 
 void Append(std::string* text, std::initializer_list<std::string_view> parts) {
@@ -54,6 +63,13 @@ std::string ShellRoot(const RemoteRoot& root) {
   } else {
     Append(&text, {ShellQuote(root.path), "\n"});
   }
+  return text;
+}
+
+std::string ShellEpoch(const RemoteRoot& root) {
+  const std::string behind = root.only ? "-" + root.only->str() : "";
+  std::string text = "h_n=";
+  Append(&text, {ShellQuote("./.hermesd-epoch" + behind), "\n", kEpoch});
   return text;
 }
 

@@ -22,6 +22,9 @@ std::string ShellPrelude(std::string_view mark);
 // Sets $h_w to the root.
 std::string ShellRoot(const RemoteRoot& root);
 
+// Within the root: sets $h_n to the name of our token there, $h_o to what it says (empty: nothing).
+std::string ShellEpoch(const RemoteRoot& root);
+
 // Goes there.
 inline constexpr std::string_view kEnterRoot =
     "cd \"$h_w\" || h_fail noroot \"it cannot be entered\"\n";

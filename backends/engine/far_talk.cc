@@ -40,6 +40,7 @@ Task<absl::Status> FarTalk::Ask(sync::FarAnswer* answer, sync::RemoteTree::TakeB
   co_await Flush();
   stream_->CloseStdin();
   absl::Status read = co_await Read(answer, std::move(take));
+  if (!read.ok()) stream_->Abort();  // whoever is over there has nobody to talk to any more
   if (written_.ok() || ReasonOf(read).value_or(Reason::k_BUG) != Reason::k_BACKEND_UNREACHABLE)
     co_return read;
   // A far end that ended before it had taken all may have said why, in words of its own.

@@ -42,6 +42,8 @@ inline constexpr uint64_t kOutputWindow =
               // the runner stops reading the pipe (or spools, daemon away)
 inline constexpr uint64_t kStdinWindow =
     256 << 10;  // stdin bytes sent beyond what STDIN_ACK has accepted
+inline constexpr uint64_t kFilesStdinWindow =
+    4 << 20;  // the same of the file service: a push of this size costs one round trip
 
 enum class Type : uint8_t {
   // daemon -> runner

@@ -8,6 +8,7 @@
 #include "backends/engine/plain_command.h"
 #include "backends/engine/plain_place.h"
 #include "backends/engine/plain_text.h"
+#include "backends/engine/remote_tree.h"
 #include "backends/engine/runner_wire.h"
 #include "daemon/runtime/status.h"
 
@@ -176,6 +177,10 @@ class PlainEngine : public Engine {
   Task<absl::StatusOr<std::unique_ptr<Channel>>> Start(CommandSpec spec) override;
   Task<absl::StatusOr<std::unique_ptr<Channel>>> Adopt(std::string run_id, uint64_t stdout_offset,
                                                        uint64_t stderr_offset) override;
+  std::unique_ptr<sync::RemoteTree> NewRemoteTree() override {
+    return MakeShellTree({session_->place->clock, session_->place->random},
+                         session_->place->sandbox);
+  }
   // There is nothing over there that could ask for it: sudo asks as it would without us.
   void SetSudoPassword(std::string password) override {}
   Task<absl::StatusOr<TreeReport>> Close(Duration grace) override;

@@ -1,10 +1,12 @@
 #pragma once
 
 // RemoteTrees over what an engine has. They are asked over one stream for each question. They
-// belong to whoever syncs; loop thread.
+// belong to whoever syncs; loop thread. Errors are those of sync/remote_tree.h, or what opening a
+// stream says.
 
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "backends/backend.h"
@@ -23,8 +25,12 @@ struct RemoteTreeDeps {  // outlive the tree
 std::unique_ptr<sync::RemoteTree> MakeShellTree(RemoteTreeDeps deps,
                                                 std::shared_ptr<Sandbox> sandbox);
 
+struct FilesStream {
+  std::unique_ptr<Stream> stream;
+  std::string run_id;  // of the command that it is, which others may follow; empty: it is none
+};
 // Opens a stream to a `hermes-runner files`.
-using OpenFiles = std::function<Task<absl::StatusOr<std::unique_ptr<Stream>>>(Lane lane)>;
+using OpenFiles = std::function<Task<absl::StatusOr<FilesStream>>(Lane lane)>;
 
 // Level A.
 std::unique_ptr<sync::RemoteTree> MakeRunnerTree(RemoteTreeDeps deps, OpenFiles open);

@@ -18,6 +18,8 @@ using sync::RemoteRoot;
 
 constexpr size_t kMarkBytes = 8;  // random ones
 
+using OnFollow = std::function<void(std::string run_id)>;
+
 class RunnerTree : public sync::RemoteTree {
  public:
   RunnerTree(RemoteTreeDeps deps, OpenFiles open) : deps_(deps), open_(std::move(open)) {}
@@ -33,10 +35,11 @@ class RunnerTree : public sync::RemoteTree {
     co_return look;
   }
 
-  Task<absl::StatusOr<std::vector<sync::Placed>>> Apply(RemoteApply apply) override {
+  Task<absl::StatusOr<sync::RemoteApplied>> Apply(RemoteApply apply) override {
     FarAnswer answer({.verb = FarVerb::kApply, .mark = NewMark(), .changes = apply.changes.size()});
     CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk,
-                        co_await Begin(ApplyRequest(answer.mark(), apply), LaneFor(apply)));
+                        co_await Begin(ApplyRequest(answer.mark(), apply), LaneFor(apply),
+                                       std::move(apply.on_follow)));
     for (size_t i = 0; i < apply.changes.size() && !talk->broken(); ++i) {
       const sync::MaybeContent& wanted = apply.changes[i].wanted;
       if (!wanted) continue;
@@ -45,7 +48,7 @@ class RunnerTree : public sync::RemoteTree {
       co_await talk->Write(FileTrailer(good, sent.digest));
     }
     CO_RETURN_IF_ERROR(co_await talk->Ask(&answer));
-    co_return answer.TakePlaced();
+    co_return answer.TakeApplied();
   }
 
   Task<absl::Status> Fetch(RemoteRoot root, std::vector<sync::RelPath> names,
@@ -63,11 +66,14 @@ class RunnerTree : public sync::RemoteTree {
  private:
   std::string NewMark() { return "@" + deps_.random.Hex(kMarkBytes); }
 
-  Task<absl::StatusOr<std::unique_ptr<FarTalk>>> Begin(std::string request, Lane lane) {
+  // `on_follow` before more is said, so that who follows is not behind it on the way.
+  Task<absl::StatusOr<std::unique_ptr<FarTalk>>> Begin(std::string request, Lane lane,
+                                                       OnFollow on_follow = {}) {
     if (request.size() > kMaxFilesRequest)
       co_return Error(Reason::k_SYNC_FAILED, "too many files for one request");
-    CO_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream, co_await open_(lane));
-    auto talk = std::make_unique<FarTalk>(deps_.clock, std::move(stream));
+    CO_ASSIGN_OR_RETURN(FilesStream files, co_await open_(lane));
+    if (on_follow && !files.run_id.empty()) on_follow(files.run_id);
+    auto talk = std::make_unique<FarTalk>(deps_.clock, std::move(files.stream));
     co_await talk->Write(request);
     co_return talk;
   }

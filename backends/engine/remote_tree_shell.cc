@@ -50,7 +50,7 @@ class ShellTree : public sync::RemoteTree {
     co_return look;
   }
 
-  Task<absl::StatusOr<std::vector<sync::Placed>>> Apply(RemoteApply apply) override {
+  Task<absl::StatusOr<sync::RemoteApplied>> Apply(RemoteApply apply) override {
     FarAnswer answer({.verb = FarVerb::kApply, .mark = NewMark(), .changes = apply.changes.size()});
     Sending sending{.apply = std::move(apply), .blobs = {}, .sent = {}};
     const Lane lane = LaneFor(sending.apply);
@@ -73,7 +73,7 @@ class ShellTree : public sync::RemoteTree {
       co_await talk->Write(sync::TarEnd());
     }
     CO_RETURN_IF_ERROR(co_await talk->Ask(&answer));
-    co_return answer.TakePlaced();
+    co_return answer.TakeApplied();
   }
 
   Task<absl::Status> Fetch(RemoteRoot root, std::vector<RelPath> names, TakeBytes take) override {

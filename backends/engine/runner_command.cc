@@ -28,6 +28,7 @@ RunnerCommand::RunnerCommand(Loop& loop, std::shared_ptr<RunnerPort> port, Init 
       number_(init.number),
       run_id_(std::move(init.run_id)),
       session_(std::move(init.session)),
+      stdin_window_(init.files ? frames::kFilesStdinWindow : frames::kStdinWindow),
       start_frame_(std::move(init.start_frame)),
       changed_(loop),
       next_(init.from),
@@ -323,12 +324,12 @@ Task<absl::Status> RunnerCommand::WriteStdinInTurn(Ptr self, uint64_t offset, st
   while (taken < data.size()) {
     if (self->stdin_over()) co_return Error(Reason::k_STDIN_CLOSED, "stdin is closed");
     const uint64_t on_the_way = self->stdin_end_ - self->stdin_acked_;
-    if (on_the_way >= frames::kStdinWindow) {
+    if (on_the_way >= self->stdin_window_) {
       co_await self->changed_.Wait();
       continue;
     }
     const size_t piece = std::min<uint64_t>(
-        {data.size() - taken, frames::kStdinWindow - on_the_way, frames::kMaxDataBytes});
+        {data.size() - taken, self->stdin_window_ - on_the_way, frames::kMaxDataBytes});
     std::string_view bytes = std::string_view(data).substr(taken, piece);
     self->SendStdin(self->stdin_end_, bytes);
     self->stdin_unacked_.append(bytes);

@@ -59,6 +59,7 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
     std::string session;
     std::string start_frame;  // the START that was sent; empty: adopted
     bool stdin_open = false;  // of a started one
+    bool files = false;       // of a started one
     Offsets from;             // of an adopted one: output before these is safe here
   };
   RunnerCommand(Loop& loop, std::shared_ptr<RunnerPort> port, Init init);
@@ -125,6 +126,7 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
   const uint32_t number_;
   const std::string run_id_;
   const std::string session_;
+  const uint64_t stdin_window_;
   std::string start_frame_;  // with what belongs before it; until the runner is known to have it
   Event changed_;
 

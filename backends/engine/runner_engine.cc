@@ -1,12 +1,19 @@
 #include "backends/engine/runner_engine.h"
 
+#include <optional>
 #include <utility>
+#include <vector>
 
+#include "backends/engine/command_stream.h"
+#include "backends/engine/remote_tree.h"
 #include "backends/engine/runner_wire.h"
 #include "daemon/runtime/status.h"
 
 namespace hermes {
 namespace {
+
+// A file service whose daemon has left it alone for so long ends.
+constexpr Duration kFilesLimit = std::chrono::hours(1);
 
 class RunnerChannel : public Channel {
  public:
@@ -35,11 +42,81 @@ class RunnerChannel : public Channel {
   RunnerCommand::Ptr command_;
 };
 
+// The file service of a runner, as a command of the session or apart from it; where the runner is
+// an older one, what its place has. Which of them is known anew at each call: another runner may be
+// there by then.
+class EngineTree : public sync::RemoteTree {
+ public:
+  struct Place {
+    RemoteTreeDeps deps;
+    std::shared_ptr<RunnerLink> link;
+    std::shared_ptr<RunnerSession> session;
+  };
+  explicit EngineTree(const Place& place)
+      : place_(place),
+        runner_(MakeRunnerTree(place.deps, [place](Lane lane) { return Open(place, lane); })),
+        shell_(MakeShellTree(place.deps, place.session->sandbox)) {}
+
+  Task<absl::StatusOr<sync::RemoteLook>> Look(sync::RemoteRoot root,
+                                              std::optional<sync::Digest> expected) override {
+    CO_ASSIGN_OR_RETURN(sync::RemoteTree * tree, co_await Best());
+    co_return co_await tree->Look(std::move(root), expected);
+  }
+  Task<absl::StatusOr<sync::RemoteApplied>> Apply(sync::RemoteApply apply) override {
+    CO_ASSIGN_OR_RETURN(sync::RemoteTree * tree, co_await Best());
+    co_return co_await tree->Apply(std::move(apply));
+  }
+  Task<absl::Status> Fetch(sync::RemoteRoot root, std::vector<sync::RelPath> names,
+                           TakeBytes take) override {
+    CO_ASSIGN_OR_RETURN(sync::RemoteTree * tree, co_await Best());
+    co_return co_await tree->Fetch(std::move(root), std::move(names), std::move(take));
+  }
+
+ private:
+  Task<absl::StatusOr<sync::RemoteTree*>> Best() {
+    const absl::StatusOr<bool> files = co_await RunnerLink::KnowFiles(place_.link, place_.session);
+    if (!files.ok()) co_return Unreachable(files.status());
+    co_return *files ? runner_.get() : shell_.get();
+  }
+
+  static Task<absl::StatusOr<FilesStream>> Open(Place place, Lane lane) {
+    if (lane == Lane::kBulk) {
+      absl::StatusOr<std::unique_ptr<Stream>> own =
+          co_await place.session->sandbox->OpenFiles(lane, {});
+      if (own.ok()) co_return FilesStream{*std::move(own), ""};
+      if (ReasonOf(own.status()) != Reason::k_CAPABILITY_MISSING) co_return own.status();
+    }
+    CommandSpec spec;
+    spec.run_id = place.deps.random.Uuid();
+    spec.files = true;
+    spec.stdin_open = true;
+    spec.state_mode = StateMode::kReadOnly;
+    spec.run_timeout = kFilesLimit;
+    std::string run_id = spec.run_id;
+    absl::StatusOr<RunnerCommand::Ptr> command =
+        co_await RunnerLink::Start(place.link, place.session, std::move(spec));
+    if (!command.ok()) co_return Unreachable(command.status());
+    auto channel = std::make_unique<RunnerChannel>(*std::move(command));
+    co_return FilesStream{MakeCommandStream(std::move(channel)), std::move(run_id)};
+  }
+
+  // Whoever syncs asks again in either case.
+  static absl::Status Unreachable(const absl::Status& status) {
+    if (ReasonOf(status) != Reason::k_RECONNECTING) return status;
+    return Error(Reason::k_BACKEND_UNREACHABLE, std::string(status.message()));
+  }
+
+  const Place place_;
+  const std::unique_ptr<sync::RemoteTree> runner_;
+  const std::unique_ptr<sync::RemoteTree> shell_;
+};
+
 class RunnerEngine : public Engine {
  public:
   RunnerEngine(RunnerLinks& links, RunnerEngineOptions options)
       : capabilities_(options.capabilities),
         reason_(std::move(options.reason)),
+        tree_deps_{links.clock(), links.random()},
         link_(links.For(options.sandbox->place_key())),
         session_(std::make_shared<RunnerSession>()) {
     session_->sandbox = std::move(options.sandbox);
@@ -77,6 +154,9 @@ class RunnerEngine : public Engine {
   }
 
   bool runs_files() const override { return link_->runs_files(); }
+  std::unique_ptr<sync::RemoteTree> NewRemoteTree() override {
+    return std::make_unique<EngineTree>(EngineTree::Place{tree_deps_, link_, session_});
+  }
 
   Task<absl::StatusOr<std::unique_ptr<Channel>>> Adopt(std::string run_id, uint64_t stdout_offset,
                                                        uint64_t stderr_offset) override {
@@ -117,6 +197,7 @@ class RunnerEngine : public Engine {
 
   Capabilities capabilities_;
   std::string reason_;
+  const RemoteTreeDeps tree_deps_;
   std::shared_ptr<RunnerLink> link_;
   std::shared_ptr<RunnerSession> session_;
 };
@@ -130,6 +211,9 @@ class SharedSandbox : public Sandbox {
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
     return sandbox_->ConnectRunner();
+  }
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane lane, WishPtr wish) override {
+    return sandbox_->OpenFiles(lane, std::move(wish));
   }
   std::string place_key() const override { return sandbox_->place_key(); }
   std::string description() const override { return sandbox_->description(); }

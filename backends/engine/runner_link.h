@@ -89,6 +89,9 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
                                                         RunnerCommand::Offsets from);
   void SendSecret(const SessionPtr& session);
 
+  // What runs_files() is once the session is open over there; connects if need be.
+  static Task<absl::StatusOr<bool>> KnowFiles(Ptr self, SessionPtr session);
+
   bool up() const { return up_; }
   bool runs_files() const { return up_ && version_ >= frames::kFilesVersion; }
   const std::string& start_token() const { return start_token_; }
@@ -212,6 +215,9 @@ class RunnerLinks {
 
   // Ends every connection; what runs over there goes on. Returns when no task is left.
   Task<void> Stop();
+
+  Clock& clock() const { return deps_.clock; }
+  Random& random() const { return deps_.random; }
 
  private:
   Deps deps_;

@@ -202,7 +202,8 @@ void RunnerLink::Unregister(const SessionPtr& session) {
 Task<absl::StatusOr<RunnerCommand::Ptr>> RunnerLink::Start(Ptr self, SessionPtr session,
                                                            CommandSpec spec) {
   const bool stdin_open = spec.stdin_open;
-  const bool needs_files = spec.files || !spec.after.empty();
+  const bool files = spec.files;
+  const bool needs_files = files || !spec.after.empty();
   const std::string after = spec.after;
   std::string run_id = spec.run_id;
   frames::Start start = ToWire(session->spec.session_id, std::move(spec));
@@ -231,12 +232,21 @@ Task<absl::StatusOr<RunnerCommand::Ptr>> RunnerLink::Start(Ptr self, SessionPtr 
   }
   self->connection_->queue().append(frame);
   self->Flush();
-  auto command = std::make_shared<RunnerCommand>(
-      self->deps_.loop, self,
-      RunnerCommand::Init{
-          number, std::move(run_id), session->spec.session_id, std::move(frame), stdin_open, {}});
+  auto command = std::make_shared<RunnerCommand>(self->deps_.loop, self,
+                                                 RunnerCommand::Init{number,
+                                                                     std::move(run_id),
+                                                                     session->spec.session_id,
+                                                                     std::move(frame),
+                                                                     stdin_open,
+                                                                     files,
+                                                                     {}});
   self->commands_.emplace(number, command);
   co_return command;
+}
+
+Task<absl::StatusOr<bool>> RunnerLink::KnowFiles(Ptr self, SessionPtr session) {
+  CO_RETURN_IF_ERROR(co_await EnsureOpen(self, session));
+  co_return self->runs_files();
 }
 
 RunnerCommand* RunnerLink::FindRun(std::string_view run_id) const {
@@ -276,7 +286,7 @@ Task<absl::StatusOr<RunnerCommand::Ptr>> RunnerLink::Adopt(Ptr self, SessionPtr 
   auto command = std::make_shared<RunnerCommand>(
       self->deps_.loop, self,
       RunnerCommand::Init{listing.number, std::move(run_id), session->spec.session_id, "", false,
-                          from});
+                          false, from});
   self->commands_.emplace(listing.number, command);
   self->Attach(*command, &listing.listed);
   co_return command;

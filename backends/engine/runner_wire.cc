@@ -52,8 +52,9 @@ LaunchStage FromWire(frames::LaunchStage stage) {
     case frames::LaunchStage::kPty:
       return LaunchStage::kPty;
     case frames::LaunchStage::kOther:
-    case frames::LaunchStage::kAfter:
       return LaunchStage::kOther;
+    case frames::LaunchStage::kAfter:
+      return LaunchStage::kAfter;
   }
   return LaunchStage::kOther;
 }

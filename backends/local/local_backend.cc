@@ -19,6 +19,7 @@
 #include "daemon/runtime/fd.h"
 #include "daemon/runtime/race.h"
 #include "daemon/runtime/status.h"
+#include "sync/manifest.h"
 
 namespace hermes {
 namespace {
@@ -168,6 +169,11 @@ class LocalSandbox : public Sandbox {
     return Connect(config_);
   }
 
+  // The runner may be outside of what the daemon's service is confined to; a child of ours is not,
+  // and would see other files. On one host the runner's own link is as wide as any.
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane, WishPtr) override {
+    co_return Error(Reason::k_CAPABILITY_MISSING, "only the runner serves files here");
+  }
   std::string place_key() const override { return "local"; }
   std::string handle() const override { return std::string(kHandlePrefix) + BootId(); }
 
@@ -186,8 +192,17 @@ class LocalBackend : public Backend {
   std::string_view name() const override { return "local"; }
   absl::Status Available() const override { return CheckPath(*config_); }
   absl::Status Check(const SandboxSpec& spec) const override {
-    if (spec.ssh.host.empty()) return absl::OkStatus();
-    return BadField("ssh", "is for the ssh backend");
+    if (!spec.ssh.host.empty()) return BadField("ssh", "is for the ssh backend");
+    // What is sent into its own source would be sent again, and deeper, for ever.
+    for (size_t i = 0; i < spec.mounts.size(); ++i) {
+      std::string far = spec.mounts[i].remote_root;
+      if (far.starts_with("~/")) far.replace(0, 1, Home());
+      if (!sync::Related(spec.mounts[i].host_root, far)) continue;
+      return BadField("mounts[" + std::to_string(i) + "].remote_root",
+                      far + " lies in " + spec.mounts[i].host_root +
+                          " or above it, and both are on this host: keep them apart");
+    }
+    return absl::OkStatus();
   }
 
   Capabilities runner_capabilities() const override {

@@ -74,6 +74,7 @@ void Command::Launch(const frames::Start& start) {
   if (auto shell = world_.warm.Take(start, session_)) return TakeOver(std::move(shell));
   prepared_ = Prepare(start, world_.sessions, session_, world_.place);
   is_terminal_ = start.pty != 0;
+  if (start.form == frames::Form::kFiles) stdin_.window = frames::kFilesStdinWindow;
   if (prepared_.failure.stage != LaunchStage::kNone) return OnFailed(prepared_.failure);
   supervised_.reset(new Supervised(world_.loop, world_.supervisors, *this));
   bool started = supervised_->Start(prepared_.launch);

@@ -85,7 +85,7 @@ class Service {
     Reader reader(payload_);
     if (payload_.size() < length || !ReadCommon(reader, &request_)) return kMalformed;
     answer_.mark = request_.mark;
-    FilesTree tree(request_.root);
+    FilesTree tree(request_.root, request_.scope.only);
     if (request_.verb == FilesVerb::kLook) {
       std::string_view expected = reader.Str();
       return reader.done() ? Look(expected, tree) : kMalformed;

@@ -65,13 +65,11 @@ Apply::~Apply() {
 }
 
 int Apply::Run() {
-  bool makes = changes.empty();
-  for (const Change& change : changes) makes |= change.wanted;
-  if (!tree_.is_open() && makes && !tree_.Make(secret ? 0700 : 0755)) {
+  if (!tree_.is_open() && !tree_.Make(secret ? 0700 : 0755)) {
     answer_.Trouble("noroot", "it cannot be made", errno);
     return kFilesTrouble;
   }
-  if (tree_.is_open() && !MakeStage()) return kFilesTrouble;
+  if (!MakeStage()) return kFilesTrouble;
   for (size_t i = 0; i < changes.size(); ++i)
     if (changes[i].wanted && !Receive(i)) return kFilesTrouble;
   // In this order a name can become a directory, or a directory a file.
@@ -126,7 +124,7 @@ bool Apply::Receive(size_t index) {
 }
 
 void Apply::Delete(Change& change) {
-  Found found = tree_.is_open() ? tree_.Find(change.name) : Found{};
+  Found found = tree_.Find(change.name);
   change.error = errno;
   change.result = 'c';
   if (found.kind == Found::kNothing || (found.kind == Found::kFailed && errno == ENOTDIR)) {
@@ -190,10 +188,10 @@ void Apply::PlaceAt(int above, size_t index, const Found& found) {
 }
 
 void Apply::WriteEpoch() {
-  if (!stage_.valid() || epoch.empty()) return;
-  Fd file(openat(stage_.get(), kEpochName, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (epoch.empty()) return;
+  Fd file(openat(stage_.get(), "epoch", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (file.valid() && WriteAll(file.get(), std::string(epoch) + "\n"))
-    renameat(stage_.get(), kEpochName, tree_.root(), kEpochName);
+    renameat(stage_.get(), "epoch", tree_.root(), tree_.epoch_name().c_str());
 }
 
 int Apply::Tell() {

@@ -52,7 +52,9 @@ std::string ContentText(std::string_view digest, bool executable) {
 
 std::string Leaf(std::string_view name) { return std::string(name.substr(name.rfind('/') + 1)); }
 
-FilesTree::FilesTree(std::string_view path) : path_(ExpandHome(std::string(path), OwnHome())) {}
+FilesTree::FilesTree(std::string_view path, std::string_view only)
+    : path_(ExpandHome(std::string(path), OwnHome())),
+      epoch_name_((only.empty() ? ".hermesd-epoch" : ".hermesd-epoch-") + std::string(only)) {}
 
 bool FilesTree::Open() {
   root_.Reset(open(path_.c_str(), kDirectoryFlags));
@@ -67,7 +69,7 @@ bool FilesTree::Make(mode_t mode) {
 }
 
 std::string FilesTree::Epoch() const {
-  Fd file(openat(root(), kEpochName, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  Fd file(openat(root(), epoch_name_.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   char text[kMaxEpoch + 1];
   ssize_t n = read(file.get(), text, sizeof text);
   std::string_view epoch(text, n > 0 ? static_cast<size_t>(n) : 0);

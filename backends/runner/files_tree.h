@@ -16,7 +16,6 @@
 namespace hermes::runner {
 
 inline constexpr std::string_view kStagePrefix = ".hermesd-stage-";
-inline constexpr const char* kEpochName = ".hermesd-epoch";
 
 bool IsEpoch(std::string_view text);  // 16 to 64 hex digits
 
@@ -32,12 +31,14 @@ struct Found {
 class FilesTree {
  public:
   // `path`: absolute, or "~/..." below the home. Links on the way to the root are followed.
-  explicit FilesTree(std::string_view path);
+  // `only`: of a file mount, which has a token of its own.
+  FilesTree(std::string_view path, std::string_view only);
 
   bool Open();             // false with ENOENT: it is not there
   bool Make(mode_t mode);  // it and what is missing above it, then as Open
   bool is_open() const { return root_.valid(); }
   int root() const { return root_.get(); }
+  const std::string& epoch_name() const { return epoch_name_; }
   std::string Epoch() const;  // empty: there is none that is one
 
   // The directory that holds `name`, valid until the next call; -1: ENOENT, ELOOP (a link is on the
@@ -51,6 +52,7 @@ class FilesTree {
 
  private:
   const std::string path_;
+  const std::string epoch_name_;
   Fd root_;
   std::string above_;  // what above_fd_ is
   Fd above_fd_;

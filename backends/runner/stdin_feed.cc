@@ -5,8 +5,6 @@
 
 #include <utility>
 
-#include "backends/engine/frames.h"
-
 namespace hermes::runner {
 
 void StdinFeed::Open(Fd fd, int eof_byte) {
@@ -23,7 +21,7 @@ bool StdinFeed::Add(uint64_t offset, std::string_view bytes) {
   uint64_t known = expected() - offset;
   if (known >= bytes.size()) return true;
   bytes.remove_prefix(static_cast<size_t>(known));
-  if (waiting() + bytes.size() > frames::kStdinWindow) return false;
+  if (waiting() + bytes.size() > window) return false;
   queue_.append(bytes);
   Write();
   return true;

@@ -1,14 +1,14 @@
 #pragma once
 
 // A command's stdin: bytes by absolute offset from the link, written as the command reads them. At
-// most frames::kStdinWindow bytes wait here; a daemon that sends more is refused. Owned by its
-// Command.
+// most `window` bytes wait here; a daemon that sends more is refused. Owned by its Command.
 
 #include <stdint.h>
 
 #include <string>
 #include <string_view>
 
+#include "backends/engine/frames.h"
 #include "backends/runner/loop.h"
 
 namespace hermes::runner {
@@ -24,6 +24,8 @@ class StdinFeed : Source::Handler {
   };
 
   StdinFeed(Loop& loop, Owner& owner) : owner_(owner), source_(loop, *this) {}
+
+  uint64_t window = frames::kStdinWindow;
 
   void Expect() { closed_ = false; }  // Open will come: bytes wait until then
   // For a terminal, `eof_byte` is written where a pipe would be closed; -1: a pipe.

@@ -43,6 +43,11 @@ class SshSandbox : public Sandbox {
     if (host_ == nullptr) return Closed();
     return Connect(shared_, host_, wish_);
   }
+  // The program is where the runner's is, and is found or put there as for a link.
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane lane, WishPtr wish) override {
+    if (host_ == nullptr) return Closed();
+    return BecomeFiles(shared_, host_, lane, wish != nullptr ? std::move(wish) : wish_);
+  }
   std::string place_key() const override { return place_key_; }
   std::string description() const override { return description_; }
   std::string handle() const override { return place_key_; }
@@ -60,22 +65,40 @@ class SshSandbox : public Sandbox {
   static Task<absl::StatusOr<std::unique_ptr<Stream>>> Connect(std::shared_ptr<Shared> shared,
                                                                std::shared_ptr<SshHosts::Use> host,
                                                                WishPtr wish) {
-    const ssh::Programs programs = shared->options.programs;
-    const std::string nonce = shared->deps.random.Hex(kNonceBytes);
-    const std::string command =
-        ssh::PlaceCommand(ssh::QuestionFor(programs, Directory(*shared, *host), nonce));
-    SshHost::Runner& runner = (*host)->runner();
-    while (runner.leaving) co_await runner.changed.Wait();
-    CO_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream,
-                        co_await (*host)->Open(command, Lane::kCommand, std::move(wish)));
-    runner.sought = true;
-    CO_ASSIGN_OR_RETURN(
-        ssh::FarRunner far,
-        co_await ssh::AwaitRunner(shared->deps.clock, std::move(stream), programs, nonce));
+    CO_ASSIGN_OR_RETURN(ssh::FarRunner far,
+                        co_await Become(shared, host, {.files = false}, std::move(wish)));
     LogInfo("ssh to " + (*host)->description() + ": runner in " + far.place.text +
             (far.uploaded ? ", sent" : "") + "; " + far.place.os + " " + far.place.arch +
             ", login shell " + far.place.shell + ", has " + far.place.tools);
     co_return std::move(far.stream);
+  }
+  static Task<absl::StatusOr<std::unique_ptr<Stream>>> BecomeFiles(
+      std::shared_ptr<Shared> shared, std::shared_ptr<SshHosts::Use> host, Lane lane,
+      WishPtr wish) {
+    CO_ASSIGN_OR_RETURN(
+        ssh::FarRunner far,
+        co_await Become(shared, host, {.files = true, .lane = lane}, std::move(wish)));
+    co_return std::move(far.stream);
+  }
+
+  struct What {
+    bool files = false;  // else the runner's link
+    Lane lane = Lane::kCommand;
+  };
+  static Task<absl::StatusOr<ssh::FarRunner>> Become(std::shared_ptr<Shared> shared,
+                                                     std::shared_ptr<SshHosts::Use> host, What what,
+                                                     WishPtr wish) {
+    const ssh::Programs programs = shared->options.programs;
+    const std::string nonce = shared->deps.random.Hex(kNonceBytes);
+    ssh::PlaceQuestion question = ssh::QuestionFor(programs, Directory(*shared, *host), nonce);
+    question.files = what.files;
+    SshHost::Runner& runner = (*host)->runner();
+    while (runner.leaving) co_await runner.changed.Wait();
+    CO_ASSIGN_OR_RETURN(
+        std::unique_ptr<Stream> stream,
+        co_await (*host)->Open(ssh::PlaceCommand(question), what.lane, std::move(wish)));
+    runner.sought = true;
+    co_return co_await ssh::AwaitRunner(shared->deps.clock, std::move(stream), programs, nonce);
   }
 
   // A runner speaks to one link. Two targets that turn out to be one account on one host, or hosts

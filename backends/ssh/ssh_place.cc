@@ -17,9 +17,10 @@ constexpr std::string_view kCommon =
     "at() { case $1 in \"\"|/.cache) return 1;; /var/tmp|/tmp|/dev/shm) r=$1/hermesd-$u;; "
     "*) r=$1/hermesd;; esac; s=$r/$i; [ ${#s} -le 88 ]; }; ";
 
-// $2 nonce, $3 $4 digest and size for x86-64, $5 $6 for arm64. Where a runner lives, there it is
-// talked to, whatever has become of the directory. Else a file is executed there, and room for two
-// programs is found, before anything is sent; a program that is there is believed by its digest.
+// $2 nonce, $3 $4 digest and size for x86-64, $5 $6 for arm64, $7 not empty for a file service.
+// Where a runner lives, there it is talked to, whatever has become of the directory. Else a file is
+// executed there, and room for two programs is found, before anything is sent; a program that is
+// there is believed by its digest.
 constexpr std::string_view kFindOrPut =
     "a=$(uname -m); k=$(uname -s); w=- z=0; "
     "case $a in x86_64|amd64) w=$3 z=$4;; aarch64|arm64) w=$5 z=$6;; esac; "
@@ -53,7 +54,7 @@ constexpr std::string_view kFindOrPut =
     "chmod 700 \"$f\" && good \"$f\" && mv -f \"$f\" \"$b\" || "
     "{ rm -f \"$f\"; echo \"@$n:bad\"; exit 0; }; "
     "find \"$r/bin\" -type f -mtime +30 -exec rm -f {} + 2>/dev/null; echo \"@$n:ok\"; fi; "
-    "exec \"$b\" connect \"$s\" 2>/dev/null";
+    "[ \"$7\" ] && exec \"$b\" files 2>/dev/null; exec \"$b\" connect \"$s\" 2>/dev/null";
 
 // Where no session has state any more, the runner is asked to end and what was made is removed: of
 // a place that two daemons share, our part.
@@ -105,7 +106,7 @@ std::string PlaceCommand(const PlaceQuestion& question) {
   std::string command = Line(kFindOrPut) + " hermes " + question.directory + " " + question.nonce;
   AddProgram(question.x86_64, &command);
   AddProgram(question.aarch64, &command);
-  return command;
+  return question.files ? command + " files" : command;
 }
 
 std::string LeaveCommand(const std::string& directory) {

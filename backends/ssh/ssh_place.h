@@ -22,6 +22,7 @@ struct PlaceQuestion {
   std::string nonce;      // marks our lines among what a login shell may say
   Program x86_64;
   Program aarch64;
+  bool files = false;  // it becomes a file service instead of the runner's link
 };
 
 std::string PlaceCommand(const PlaceQuestion& question);
@@ -31,7 +32,7 @@ std::string PlaceCommand(const PlaceQuestion& question);
 std::string LeaveCommand(const std::string& directory);
 
 // The first marked line: what the place is, and whether the runner starts now (kRun: the stream is
-// its link from here on), waits for its program's bytes (kPut), or cannot run there (kNone).
+// its from here on), waits for its program's bytes (kPut), or cannot run there (kNone).
 struct PlaceAnswer {
   enum class Verdict { kRun, kPut, kNone };
   Verdict verdict = Verdict::kNone;

@@ -32,7 +32,7 @@ struct Programs {
 PlaceQuestion QuestionFor(const Programs& programs, std::string directory, std::string nonce);
 
 struct FarRunner {
-  std::unique_ptr<Stream> stream;  // the runner's link
+  std::unique_ptr<Stream> stream;  // the runner's link, or a file service
   PlaceAnswer place;
   bool uploaded = false;
 };

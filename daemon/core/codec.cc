@@ -236,7 +236,7 @@ void Field(A& a, S& outcome) {
   EnumField(a, outcome.cause, Cause::kRunnerDied);
   Field(a, outcome.signalled);
   Field(a, outcome.value);
-  EnumField(a, outcome.launch_stage, LaunchStage::kOther);
+  EnumField(a, outcome.launch_stage, LaunchStage::kAfter);
   Field(a, outcome.launch_errno);
   OptionalField(a, outcome.tree);
   Field(a, outcome.user_us);
@@ -259,6 +259,31 @@ void Field(A& a, S& ssh) {
   EnumField(a, ssh.transport, SshTransportChoice::kLibssh2);
   Field(a, ssh.config_file);
   ListField(a, ssh.options);
+}
+
+template <typename A, Is<sync::Mount> S>
+void Field(A& a, S& m) {
+  Field(a, m.id);
+  Field(a, m.host_root);
+  Field(a, m.remote_root);
+  Field(a, m.beneath);
+  EnumField(a, m.kind, sync::MountKind::kFile);
+  EnumField(a, m.policy, sync::Policy::kTwoWay);
+  EnumField(a, m.conflict, sync::ConflictPolicy::kAbort);
+  EnumField(a, m.deletes, sync::DeletePolicy::kReport);
+  EnumField(a, m.links, sync::LinkPolicy::kFollowHost);
+  ListField(a, m.ignore);
+  Field(a, m.max_files);
+  Field(a, m.max_bytes);
+  Field(a, m.max_file_bytes);
+}
+
+template <typename A, Is<SyncSettings> S>
+void Field(A& a, S& s) {
+  ListField(a, s.mounts);
+  EnumField(a, s.on_error, OnSyncError::kRunStale);
+  Field(a, s.min_interval);
+  Field(a, s.lock_file);
 }
 
 template <typename A, Is<SessionInfo> S>
@@ -288,6 +313,9 @@ void Field(A& a, S& s) {
   Field(a, s.has_secret);
   a.Nested([&s](A& inner) { Field(inner, s.ssh); });
   Field(a, s.place);
+  a.Nested([&s](A& inner) { Field(inner, s.sync); });
+  Field(a, s.place_key);
+  Field(a, s.discard);
 }
 
 template <typename A, Is<CommandInfo> S>
@@ -314,6 +342,71 @@ void Field(A& a, S& c) {
   Field(a, c.output.limit_bytes);
   EnumField(a, c.output.overflow, Overflow::kKill);
   Field(a, c.kill_grace);
+  Field(a, c.far_id);
+}
+
+template <typename A, Is<sync::Content> S>
+void Field(A& a, S& content) {
+  std::string digest(content.digest.bytes.begin(), content.digest.bytes.end());
+  Field(a, digest);
+  if constexpr (A::kReads) {
+    if (digest.size() != content.digest.bytes.size()) return a.Fail();
+    std::copy(digest.begin(), digest.end(), content.digest.bytes.begin());
+  }
+  Field(a, content.size);
+  Field(a, content.executable);
+}
+
+template <typename A, Is<sync::SyncEntry> S>
+void Field(A& a, S& e) {
+  Field(a, e.mount);
+  Field(a, e.path);
+  EnumField(a, e.effect, sync::Effect::kKeepCopy);
+  EnumField(a, e.fate, sync::Fate::kFailed);
+  EnumField(a, e.why, sync::Why::kGone);
+  Field(a, e.size);
+  OptionalField(a, e.host);
+  OptionalField(a, e.remote);
+  Field(a, e.aside);
+  Field(a, e.note);
+}
+
+template <typename A, Is<std::vector<sync::SyncEntry>> S>
+void Field(A& a, S& entries) {
+  ListField(a, entries);
+}
+
+template <typename A, Is<sync::SyncReport> S>
+void Field(A& a, S& r) {
+  for (auto* count : {&r.counts.applied, &r.counts.conflicts, &r.counts.rejected, &r.counts.held,
+                      &r.counts.failed, &r.unsaved}) {
+    Field(a, *count);
+  }
+  Field(a, r.counts.bytes);
+  Field(a, r.suspect);
+  Field(a, r.revertible);
+}
+
+template <typename A, Is<SyncInfo> S>
+void Field(A& a, S& s) {
+  Field(a, s.session_id);
+  Field(a, s.id);
+  EnumField(a, s.kind, SyncKind::kRevert);
+  EnumField(a, s.state, SyncState::kInterrupted);
+  Field(a, s.reason);
+  Field(a, s.message);
+  for (auto* number : {&s.progress.files_done, &s.progress.files_total, &s.progress.bytes_done,
+                       &s.progress.bytes_total, &s.entries_total}) {
+    Field(a, *number);
+  }
+  a.Nested([&s](A& inner) { Field(inner, s.report); });
+  Field(a, s.of_sync);
+  Field(a, s.create_time);
+  OptionalField(a, s.end_time);
+  OptionalField(a, s.expire_time);
+  Field(a, s.creator_uid);
+  Field(a, s.request_id);
+  Field(a, s.request_digest);
 }
 
 template <typename A, Is<OutputLog::StreamState> S>
@@ -384,6 +477,14 @@ absl::StatusOr<SessionInfo> DecodeSession(std::string_view blob) {
 std::string EncodeCommand(const StoredCommand& command) { return Encode(command); }
 absl::StatusOr<StoredCommand> DecodeCommand(std::string_view blob) {
   return Decode<StoredCommand>(blob);
+}
+std::string EncodeSync(const SyncInfo& sync) { return Encode(sync); }
+absl::StatusOr<SyncInfo> DecodeSync(std::string_view blob) { return Decode<SyncInfo>(blob); }
+std::string EncodeSyncEntries(const std::vector<sync::SyncEntry>& entries) {
+  return Encode(entries);
+}
+absl::StatusOr<std::vector<sync::SyncEntry>> DecodeSyncEntries(std::string_view blob) {
+  return Decode<std::vector<sync::SyncEntry>>(blob);
 }
 
 }  // namespace hermes

@@ -49,6 +49,7 @@ Task<void> CommandRun::Pump(std::unique_ptr<Channel> channel) {
       // Of one that an earlier hermesd started only the acceptance was stored: that is near enough.
       if (!info_.start_time)
         info_.start_time = restored_ ? info_.create_time : deps_.clock.NowWall();
+      start_again_ = nullptr;
       changed().NotifyAll();
     } else if (auto* data = std::get_if<DataEvent>(&*event)) {
       co_await TakeData(std::move(*data));
@@ -180,11 +181,24 @@ Task<void> CommandRun::TakeEnd(Outcome outcome) {
   if (ended()) co_return;  // told again after a restart: the first one stands
   for (size_t i = 0; i < kOutputStreams; ++i)
     log_->Skip(static_cast<OutputStream>(i), refused_to_[i]);
+  if (start_again_ != nullptr && outcome.launch_stage == LaunchStage::kAfter &&
+      outcome.cause == Cause::kLaunchFailed) {
+    absl::StatusOr<std::unique_ptr<Channel>> again = co_await std::exchange(start_again_, {})();
+    if (again.ok()) next_channel_ = *std::move(again);
+    came_to_nothing_ = again.status();
+    co_return;
+  }
   if (!co_await Commit(Ended(std::move(outcome)))) co_return;
   channel_->Ack(log_->end(OutputStream::kStdout), log_->end(OutputStream::kStderr));
 }
 
 Task<void> CommandRun::TakeDrained() {
+  if (next_channel_ != nullptr) {
+    channel_->Forget();
+    former_channel_ = std::exchange(channel_, std::move(next_channel_));
+    changed().NotifyAll();
+    co_return;
+  }
   bool was_residual = info_.residual;
   log_->Finish();
   if (was_residual) {
@@ -218,10 +232,23 @@ Task<bool> CommandRun::Commit(CommandInfo shown) {
   co_return true;
 }
 
+void CommandRun::Prepare(std::string_view phase, WishPtr wish) {
+  phase_ = phase;
+  preparation_ = std::move(wish);
+  changed().NotifyAll();
+}
+
+Task<bool> CommandRun::SetFarId(std::string far_id) {
+  CommandInfo named = info_;
+  named.far_id = std::move(far_id);
+  co_return co_await Commit(std::move(named));
+}
+
 void CommandRun::FailStart(absl::Status why) {
   CHECK(!why.ok());
   start_error_ = std::move(why);
   log_->Finish();
+  changed().NotifyAll();
 }
 
 Task<void> CommandRun::WaitStarted() {
@@ -242,7 +269,7 @@ Task<void> CommandRun::EndWith(Outcome outcome) {
 Task<absl::Status> CommandRun::WriteStdin(uint64_t offset, std::string data, bool eof) {
   std::shared_ptr<CommandRun> self = shared_from_this();
   co_await WaitStarted();
-  if (ended() || channel_ == nullptr) {
+  if (ended() || channel_ == nullptr || !start_error_.ok()) {
     co_return Error(Reason::k_STDIN_CLOSED, "stdin is closed: the command has ended",
                     {{"field", "name"}});
   }
@@ -272,6 +299,7 @@ absl::Status CommandRun::Resize(uint16_t cols, uint16_t rows) {
 
 Task<absl::StatusOr<TreeReport>> CommandRun::Kill(Duration grace, Cause cause) {
   std::shared_ptr<CommandRun> self = shared_from_this();
+  if (preparation_ != nullptr) preparation_->Withdraw();
   // Not for the start itself: a command may wait long for its turn over there.
   while (channel_ == nullptr && info_.state < CommandState::kRunning && start_error_.ok() &&
          !abandoned_) {
@@ -284,9 +312,16 @@ Task<absl::StatusOr<TreeReport>> CommandRun::Kill(Duration grace, Cause cause) {
     nothing.verified = true;
     co_return info_.outcome&& info_.outcome->tree ? *info_.outcome->tree : nothing;
   }
-  absl::StatusOr<TreeReport> report = co_await channel_->Kill(grace, cause);
-  if (report.ok()) deps_.stats.kill_survivors += report->survivors;
-  while (report.ok() && !ended() && !abandoned_) co_await changed().Wait();
+  absl::StatusOr<TreeReport> report = TreeReport();
+  const Channel* killed = nullptr;
+  while (report.ok() && killed != channel_.get()) {  // it may have been started again meanwhile
+    killed = channel_.get();
+    report = co_await channel_->Kill(grace, cause);
+    if (report.ok()) deps_.stats.kill_survivors += report->survivors;
+    while (report.ok() && killed == channel_.get() && !ended() && start_error_.ok() && !abandoned_)
+      co_await changed().Wait();
+  }
+  if (!start_error_.ok()) co_return start_error_;
   if (abandoned_ && !ended())
     co_return Error(Reason::k_DRAINING, "the daemon is shutting down; the kill goes on");
   co_return report;
@@ -303,6 +338,7 @@ Task<void> CommandRun::WaitEnded(SteadyTime deadline) {
 void CommandRun::Abandon() {
   abandoned_ = true;
   read_.NotifyAll();
+  if (preparation_ != nullptr) preparation_->Withdraw();
   if (channel_ != nullptr) channel_->Abandon();
   changed().NotifyAll();
 }

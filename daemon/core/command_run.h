@@ -6,6 +6,7 @@
 // (rpc); loop thread only.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +21,7 @@
 #include "daemon/runtime/event.h"
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/task.h"
+#include "daemon/runtime/wish.h"
 
 namespace hermes {
 
@@ -55,6 +57,22 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   // Pumps until the channel is drained or abandoned; spawned by the Session once. `after_end` is
   // called once, right after the outcome was committed.
   Task<void> Pump(std::unique_ptr<Channel> channel);
+
+  // What is done for it before it is handed over; empty: nothing any more. A kill before that, or
+  // a drain, withdraws `wish`.
+  void Prepare(std::string_view phase, WishPtr wish);
+  std::string_view phase() const { return phase_; }
+  const WishPtr& preparation() const { return preparation_; }
+
+  // Before Pump, of a command that follows another (CommandSpec::after). Called once if that has
+  // not succeeded: gives the channel of another start, or why there is none. Then it has come to
+  // nothing: no end is stored, and whoever pumps takes its row back and calls FailStart.
+  using StartAgain = std::function<Task<absl::StatusOr<std::unique_ptr<Channel>>>()>;
+  void set_start_again(StartAgain start_again) { start_again_ = std::move(start_again); }
+  const absl::Status& came_to_nothing() const { return came_to_nothing_; }
+
+  // From now on the place knows it by this name; stored when it returns true.
+  Task<bool> SetFarId(std::string far_id);
 
   // It was certainly not started and leaves no record: whoever attached meanwhile is told `why`.
   void FailStart(absl::Status why);
@@ -111,7 +129,14 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   CommandInfo info_;
   std::unique_ptr<OutputLog> log_;
   std::unique_ptr<Channel> channel_;
+  std::unique_ptr<Channel>
+      next_channel_;  // of the start that replaces the one that came to nothing
+  std::unique_ptr<Channel> former_channel_;  // somebody may still be inside a call of it
   absl::Status start_error_;
+  std::string_view phase_;
+  WishPtr preparation_;
+  StartAgain start_again_;
+  absl::Status came_to_nothing_;
   bool limit_kill_sent_ = false;
   bool dropped_ = false;  // something of this log that the far side does not know is safe to drop
   bool restored_ = false;

@@ -238,6 +238,10 @@ constexpr Key kKeys[] = {
      }},
     {"runner.binary", [](const Value& v, Config& c) { return v.Path(c.runner.binary); }},
     {"runner.dir", [](const Value& v, Config& c) { return v.Path(c.runner.dir); }},
+    {"sync.undo_max_age",
+     [](const Value& v, Config& c) { return v.Time(kSecond, 366 * kDay, c.sync.undo_max_age); }},
+    {"sync.undo_max_bytes",
+     [](const Value& v, Config& c) { return v.Bytes(0, 1ull << 50, c.sync.undo_max_bytes); }},
     {"backend.local.enabled", [](const Value& v, Config& c) { return v.Flag(c.local.enabled); }},
     {"backend.ssh.enabled", [](const Value& v, Config& c) { return v.Flag(c.ssh.enabled); }},
     {"backend.ssh.transport",
@@ -281,8 +285,8 @@ std::string_view NearestKey(std::string_view unknown) {
       ->name;
 }
 
-constexpr std::string_view kTables[] = {"limits",  "access",        "log",        "runner",
-                                        "backend", "backend.local", "backend.ssh"};
+constexpr std::string_view kTables[] = {"limits", "access",  "log",           "runner",
+                                        "sync",   "backend", "backend.local", "backend.ssh"};
 
 bool IsTable(std::string_view key) {
   return std::find(std::begin(kTables), std::end(kTables), key) != std::end(kTables);

@@ -63,6 +63,12 @@ struct Config {
     bool operator==(const Ssh&) const = default;
   } ssh;
 
+  struct Sync {
+    Duration undo_max_age = std::chrono::hours(7 * 24);
+    uint64_t undo_max_bytes = 256 << 20;
+    bool operator==(const Sync&) const = default;
+  } sync;
+
   bool operator==(const Config&) const = default;
 };
 

@@ -11,6 +11,8 @@
 
 #include "backends/backend.h"
 #include "daemon/runtime/clock.h"
+#include "sync/mount.h"
+#include "sync/report.h"
 
 namespace hermes {
 
@@ -26,6 +28,18 @@ struct Condition {
   std::string reason;
   std::string message;
   WallTime since;
+};
+
+enum class OnSyncError { kFail, kRunStale };
+enum class SyncBefore { kIfStale, kForce, kSkip };
+
+// A session's mounts, and how they are kept in step.
+struct SyncSettings {
+  std::vector<sync::Mount> mounts;  // of a MountTable
+  OnSyncError on_error = OnSyncError::kFail;
+  Duration min_interval{0};  // between two pushes that nobody forces
+  std::string lock_file;     // see sync::LockRequest
+  bool operator==(const SyncSettings&) const = default;
 };
 
 // A session as it is stored and shown.
@@ -55,6 +69,9 @@ struct SessionInfo {
   std::string request_id;
   std::string request_digest;
   SshSpec ssh;  // of a session on another host
+  SyncSettings sync;
+  std::string place_key;  // stored, not shown: Sandbox::place_key(), once it was opened
+  bool discard = false;   // stored, not shown: its cleanup gave up what is not on the host
   bool has_secret =
       false;  // a sudo password was given; where it is kept, it is kept in memory only
   // One hermesd per store today; kept so that a fleet can share one later.
@@ -96,6 +113,34 @@ struct CommandInfo {
   bool has_pty = false;
   OutputPolicy output;
   Duration kill_grace{0};
+  // What the place knows it by; empty: run_id. Another one each time where a start may come to
+  // nothing and be tried again, for the place never starts an id twice.
+  std::string far_id;
+
+  const std::string& FarId() const { return far_id.empty() ? run_id : far_id; }
+};
+
+enum class SyncKind { kPush, kPull, kPlan, kRevert };
+enum class SyncState { kRunning, kDone, kFailed, kInterrupted };
+
+// A sync as it is stored and shown.
+struct SyncInfo {
+  std::string session_id;
+  std::string id;  // without "sessions/../syncs/"
+  SyncKind kind = SyncKind::kPush;
+  SyncState state = SyncState::kRunning;
+  std::string reason;   // of kFailed: the catalogue's word
+  std::string message;  // of kFailed
+  sync::SyncProgress progress;
+  sync::SyncReport report;
+  std::string of_sync;  // of kRevert: the id of what it takes back
+  WallTime create_time;
+  std::optional<WallTime> end_time;
+  std::optional<WallTime> expire_time;  // of report.revertible
+  uint64_t entries_total = 0;
+  uint32_t creator_uid = 0;
+  std::string request_id;  // empty: none
+  std::string request_digest;
 };
 
 }  // namespace hermes

@@ -23,6 +23,9 @@ class ConnectedSandbox : public Sandbox {
     if (connected_ != nullptr) co_return std::move(connected_);
     co_return co_await inner_->ConnectRunner();
   }
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane lane, WishPtr wish) override {
+    return inner_->OpenFiles(lane, std::move(wish));
+  }
   std::string place_key() const override { return inner_->place_key(); }
   std::string description() const override { return inner_->description(); }
   std::string handle() const override { return inner_->handle(); }

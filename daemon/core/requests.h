@@ -29,6 +29,7 @@ struct CreateSession {
   Duration lease{0};     // 0: none
   RunnerPolicy runner = RunnerPolicy::kDefault;
   SshSpec ssh;
+  SyncSettings sync;  // checked but for what needs the disk: the host roots
   std::string sudo_password;
   bool wait_ready = false;
   std::string request_id;  // empty: none
@@ -56,7 +57,20 @@ struct StartCommand {
   OnDisconnect on_disconnect = OnDisconnect::kDetach;
   Labels labels;
   std::string expected_incarnation;
+  SyncBefore sync_before = SyncBefore::kIfStale;
   std::string summary;
+  uint32_t uid = 0;
+};
+
+struct StartSync {
+  std::string session_id;
+  SyncKind kind = SyncKind::kPush;
+  bool force = false;            // of kPush
+  bool approve_deletes = false;  // of kPull and kPlan
+  bool salvage = false;          // of kPull and kPlan
+  std::string of_sync;           // of kRevert
+  std::string request_id;        // empty: none
+  std::string digest;            // SHA-256 of the request body
   uint32_t uid = 0;
 };
 

@@ -1,15 +1,19 @@
 #pragma once
 
-// Session: name, owner, state machine, and its running commands; owns one Sandbox and one Engine.
-// Every transition is written to the store before it is shown. Owned by the SessionTable; loop
-// thread only.
+// Session: name, owner, state machine, and its running commands; owns one Sandbox, one Engine and
+// the syncs of its mounts. Every transition is written to the store before it is shown. Owned by
+// the SessionTable; loop thread only. Its life is in session.cc, its commands in
+// session_commands.cc, its mounts in session_files.cc, its end in session_close.cc.
 
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
@@ -20,7 +24,9 @@
 #include "daemon/core/model.h"
 #include "daemon/core/requests.h"
 #include "daemon/core/session_store.h"
+#include "daemon/core/session_sync.h"
 #include "daemon/core/stats.h"
+#include "daemon/core/sync_job.h"
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/event.h"
 #include "daemon/runtime/loop.h"
@@ -39,6 +45,7 @@ class Session : public std::enable_shared_from_this<Session> {
     SessionStore& store;
     Stats& stats;
     EngineFactory& engines;
+    const sync::SyncManager::Deps& sync;
     std::string spool_dir;
     uint32_t max_commands_per_session = 0;
     std::function<absl::Status(uint32_t uid)> admit_command;  // the caps over all sessions
@@ -54,6 +61,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Event& changed() { return changed_; }
   size_t running() const;
   int readers() const;
+  bool syncing() const { return sync_ != nullptr && sync_->busy(); }
   SteadyTime last_active() const { return last_active_; }
   // What a command that does not run yet waits for: "connecting" or "launching".
   std::string_view phase() const;
@@ -75,22 +83,39 @@ class Session : public std::enable_shared_from_this<Session> {
     bool existing = false;  // started by an earlier request with the same id
   };
   // At most one process for a run id. Returns when the command was handed to the engine (or is an
-  // existing one).
+  // existing one), or while the host's changes are sent before it: then it is handed over, or fails
+  // (CommandRun::start_error), in the background.
   Task<absl::StatusOr<StartResult>> Start(StartCommand request);
 
   // A command of this session, running or kept. COMMAND_UNKNOWN, RESULT_EXPIRED.
   Task<absl::StatusOr<std::shared_ptr<CommandRun>>> Find(std::string command_id);
 
+  // See SessionTable.
+  Task<absl::StatusOr<std::shared_ptr<SyncJob>>> Sync(StartSync request);
+  Task<absl::StatusOr<StoredSync>> FindSync(std::string sync_id);
+  Task<absl::StatusOr<std::vector<SyncInfo>>> ListSyncs(std::string before, size_t limit);
+
   Task<absl::Status> Update(UpdateSession request);
   Task<absl::StatusOr<SessionInfo>> Renew(Duration extend);
 
-  // Kills, releases, CLOSED. Waits for one under way; goes on where one that failed stopped.
-  // `progress` is told of each kill; may be null.
+  // Kills, pulls, releases, CLOSED. Waits for one under way; goes on where one that failed stopped.
+  // PULL_PENDING: something in the mounts is not on the host; the session is READY again.
+  struct CloseRequest {
+    Duration grace{0};
+    bool discard = false;  // gives up what is not on the host
+    uint32_t uid = 0;
+  };
+  struct ClosePhase {
+    std::string_view name;  // "killing", "syncing", "releasing"
+  };
   struct KilledCommand {
     std::string command_id;
     TreeReport tree;
   };
-  Task<absl::Status> Close(Duration grace, absl::AnyInvocable<void(KilledCommand)> progress);
+  // A SyncInfo is that of the pull, when it has ended.
+  using CloseEvent = std::variant<ClosePhase, KilledCommand, SyncInfo>;
+  using CloseProgress = absl::AnyInvocable<void(CloseEvent)>;  // may be null
+  Task<absl::Status> Close(CloseRequest request, CloseProgress progress);
 
   // Lets go of everything without touching the place: for drain.
   Task<void> Abandon();
@@ -105,8 +130,25 @@ class Session : public std::enable_shared_from_this<Session> {
   absl::Status Admit(const StartCommand& request) const;
   CommandInfo NewCommandInfo(const StartCommand& request);
   static absl::Status ReusedError(const std::string& run_id);
-  Task<absl::StatusOr<StartResult>> StartFresh(StartCommand request,
-                                               std::shared_ptr<CommandRun> run);
+  Task<absl::Status> Reach();
+  Task<absl::Status> HandOver(StartCommand request, std::shared_ptr<CommandRun> run);
+  void TakeOver(std::shared_ptr<CommandRun> run, std::unique_ptr<Channel> channel,
+                std::optional<std::string> stdin_data);
+  bool MustPush(const StartCommand& request);
+  struct Following;
+  Task<void> PushThenStart(std::shared_ptr<Session> self, StartCommand request,
+                           std::shared_ptr<CommandRun> run);
+  Task<absl::Status> PushFor(StartCommand* request, std::shared_ptr<CommandRun> run, WishPtr wish,
+                             std::shared_ptr<Following> following);
+  Task<void> StartFollowing(std::shared_ptr<Session> self, StartCommand request,
+                            std::shared_ptr<CommandRun> run, std::shared_ptr<Following> following);
+  Task<absl::StatusOr<std::unique_ptr<Channel>>> StartAgain(CommandRun* run,
+                                                            std::shared_ptr<CommandSpec> spec,
+                                                            std::shared_ptr<Following> following);
+  Task<void> NoteSync();
+  Task<void> NoteSync(const SyncInfo& ended);
+  Task<void> RunSync(std::shared_ptr<Session> self, std::shared_ptr<SyncJob> job,
+                     StartSync request);
   Task<absl::StatusOr<StartResult>> AttachToKnown(StartCommand request, CommandInfo known);
   absl::StatusOr<std::shared_ptr<CommandRun>> Restored(StoredCommand row);
   Task<void> Adopt(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run);
@@ -118,18 +160,25 @@ class Session : public std::enable_shared_from_this<Session> {
   void Untrack(const CommandRun& run);
   Task<void> AfterEnd(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run);
   Task<void> FeedStdin(std::shared_ptr<CommandRun> run, std::string data);
-  Task<absl::Status> ReleaseAndClose(Duration grace,
-                                     absl::AnyInvocable<void(KilledCommand)> progress);
-  Task<absl::Status> Release(Duration grace, absl::AnyInvocable<void(KilledCommand)> progress);
-  Task<void> KillOne(std::shared_ptr<CommandRun> run, Duration grace,
-                     absl::AnyInvocable<void(KilledCommand)>* progress);
+  Task<absl::Status> ReleaseAndClose(CloseRequest request, CloseProgress* progress);
+  Task<absl::Status> Release(CloseRequest request, CloseProgress* progress);
+  Task<absl::Status> PullBeforeRelease(uint32_t uid, CloseProgress* progress);
+  absl::Status PullPending(const std::string& why) const;
+  Task<void> KillOne(std::shared_ptr<CommandRun> run, Duration grace, CloseProgress* progress);
   void Drop(const std::shared_ptr<CommandRun>& run);
   absl::Status Withdraw(const std::shared_ptr<CommandRun>& run, absl::Status why);
+  Task<absl::Status> TakeBack(std::shared_ptr<CommandRun> run, absl::Status why);
   OutputLog::Options LogOptions(const CommandInfo& info) const;
   std::unique_ptr<OutputLog> NewLog(const CommandInfo& info);
   CommandRun::Deps RunDeps();
   void NoteLostSecret();
-  void ClearCondition(std::string_view type);
+  absl::Status NotReady() const;
+  bool SetCondition(std::string_view type, std::string_view reason, std::string message);
+  bool ClearCondition(std::string_view type);
+  bool HasCondition(std::string_view type) const;
+  static constexpr char kSyncStale[] = "SYNC_STALE";
+  static constexpr char kSyncSuspect[] = "SYNC_SUSPECT";
+  static constexpr char kPullPending[] = "PULL_PENDING";
   void NoteReachable(bool reachable);
   void NoteIncarnation(std::string incarnation, uint64_t generation);
 
@@ -139,6 +188,7 @@ class Session : public std::enable_shared_from_this<Session> {
   absl::Status open_error_;
   std::unique_ptr<Sandbox> sandbox_;
   std::unique_ptr<Engine> engine_;
+  std::unique_ptr<SessionSync> sync_;  // null: no mounts
   bool engine_opening_ = false;
   const WishPtr first_place_ = std::make_shared<Wish>();  // withdrawn: closed while it was opening
   bool reachable_ = true;                                 // false: READY is shown as DEGRADED

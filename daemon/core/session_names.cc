@@ -37,6 +37,10 @@ std::string CommandName(std::string_view session_id, std::string_view command_id
   return SessionName(session_id) + "/commands/" + std::string(command_id);
 }
 
+std::string SyncName(std::string_view session_id, std::string_view sync_id) {
+  return SessionName(session_id) + "/syncs/" + std::string(sync_id);
+}
+
 std::string SpoolPath(std::string_view spool_dir, std::string_view command) {
   std::string path(spool_dir);
   path += '/';

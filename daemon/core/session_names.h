@@ -14,6 +14,7 @@ namespace hermes {
 std::string_view NameOf(SessionState state);  // "READY"
 std::string SessionName(std::string_view session_id);
 std::string CommandName(std::string_view session_id, std::string_view command_id);
+std::string SyncName(std::string_view session_id, std::string_view sync_id);
 
 // Where the output files of a command ("session/command") are; a prefix for OutputLog.
 std::string SpoolPath(std::string_view spool_dir, std::string_view command);

@@ -28,6 +28,12 @@ struct StoredCommand {
   bool output_expired = false;  // only the knowledge is left that it existed
 };
 
+struct StoredSync {
+  SyncInfo info;
+  std::vector<sync::SyncEntry> entries;  // the first kStoredSyncEntries
+};
+inline constexpr size_t kStoredSyncs = 1'000;  // of one session; at the limit the oldest goes
+
 class SessionStore {
  public:
   virtual ~SessionStore() = default;
@@ -38,12 +44,14 @@ class SessionStore {
     std::vector<StoredCommand>
         live_commands;  // not ended, or not drained, or not forgotten: to be taken up again
   };
-  // Everything that a starting daemon needs. First call; takes over from a dead daemon (epoch + 1).
+  // Everything that a starting daemon needs. First call; takes over from a dead daemon (epoch + 1):
+  // syncs that were running are INTERRUPTED from now on.
   virtual Task<absl::StatusOr<Contents>> Load() = 0;
 
   // Inserts or replaces. `owner` and `epoch` are the store's to fill in.
   virtual Task<absl::Status> PutSession(SessionInfo session) = 0;
-  virtual Task<absl::Status> DeleteSession(std::string session_id) = 0;  // with its commands
+  // With its commands and syncs.
+  virtual Task<absl::Status> DeleteSession(std::string session_id) = 0;
 
   // Write-ahead of a start. If the run id (of this session) is known, nothing changes and the known
   // one is returned.
@@ -72,11 +80,35 @@ class SessionStore {
                                                                       std::string before,
                                                                       size_t limit) = 0;
 
-  // Drops outputs of commands that ended before `results_before` (their rows stay, so that
-  // RESULT_EXPIRED can be told), and whole rows of those that ended before `requests_before`; what
-  // is still to be taken up stays. Returns the prefixes (session/id) whose files may go.
-  virtual Task<absl::StatusOr<std::vector<std::string>>> Expire(WallTime results_before,
-                                                                WallTime requests_before) = 0;
+  // Write-ahead of a sync that somebody asked for. If the request id (of this session, not empty)
+  // is known, nothing changes and the known one is returned.
+  struct AcceptedSync {
+    bool fresh = false;
+    SyncInfo existing;  // when !fresh
+  };
+  virtual Task<absl::StatusOr<AcceptedSync>> AcceptSync(SyncInfo sync) = 0;
+
+  // A sync's row with its first entries, made or replaced. One whose session was deleted stays
+  // gone: OK. Of each session the newest kStoredSyncs are kept.
+  virtual Task<absl::Status> PutSync(StoredSync sync) = 0;
+  virtual Task<absl::StatusOr<std::optional<StoredSync>>> GetSync(std::string session_id,
+                                                                  std::string id) = 0;
+  // Newest first, without entries, after `before` (exclusive; empty: from the newest). BAD_FIELD
+  // when `before` is gone.
+  virtual Task<absl::StatusOr<std::vector<SyncInfo>>> ListSyncs(std::string session_id,
+                                                                std::string before,
+                                                                size_t limit) = 0;
+
+  // Drops outputs of commands that ended before `results` (their rows stay, so that RESULT_EXPIRED
+  // can be told), whole rows of those that ended before `requests`, and syncs made before `syncs`;
+  // what is still to be taken up or runs stays. Returns the prefixes (session/id) of commands whose
+  // files may go.
+  struct Before {
+    WallTime results;
+    WallTime requests;
+    WallTime syncs;
+  };
+  virtual Task<absl::StatusOr<std::vector<std::string>>> Expire(Before before) = 0;
 };
 
 // Opens (or makes) the database file, 0600, and keeps an flock on "<path>.lock". Blocking; before

@@ -1,6 +1,9 @@
 #include "daemon/core/session_table.h"
 
+#include <algorithm>
 #include <chrono>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "daemon/core/session_names.h"
@@ -14,6 +17,9 @@ namespace {
 constexpr Duration kSweepInterval = std::chrono::seconds(1);
 constexpr Duration kExpireInterval = std::chrono::seconds(60);
 constexpr Duration kReapGrace = std::chrono::seconds(2);
+// Between tries to close a session whose time is over but whose files are not saved.
+constexpr Duration kFirstReapPause = std::chrono::seconds(30);
+constexpr Duration kLastReapPause = std::chrono::hours(1);
 // Removed sessions that watchers can still be told of; a watcher further behind misses the removal.
 constexpr size_t kMaxTombstones = 10'000;
 
@@ -36,6 +42,7 @@ Session::Deps SessionTable::SessionDeps() {
           .store = deps_.store,
           .stats = deps_.stats,
           .engines = deps_.engines,
+          .sync = deps_.sync,
           .spool_dir = deps_.spool_dir,
           .max_commands_per_session = deps_.limits.max_commands_per_session,
           .admit_command = [this](uint32_t uid) { return AdmitCommand(uid); },
@@ -63,6 +70,7 @@ void SessionTable::Load(SessionStore::Contents contents) {
   deps_.stats.sessions = sessions_.size();
   spool_bytes_ = SpoolBytes(deps_.spool_dir);
   tasks_.Spawn("sweep output files", SweepOrphans());
+  tasks_.Spawn("recover mounts", RecoverMounts());
   ArmSweep();
 }
 
@@ -70,6 +78,23 @@ Task<void> SessionTable::SweepOrphans() {
   SpoolSweep sweep{deps_.workers, deps_.store, deps_.spool_dir, [this] { return draining_; }};
   const size_t removed = co_await SweepSpool(std::move(sweep));
   if (removed > 0) LogInfo("output files of " + std::to_string(removed) + " gone commands removed");
+}
+
+// What the last daemon was landing when it died is ended now, not when the session is used again.
+Task<void> SessionTable::RecoverMounts() {
+  std::map<std::string, std::pair<sync::Mount, std::string>> roots;
+  for (const auto& [id, entry] : sessions_) {
+    const SessionInfo& info = entry.session->info();
+    for (const sync::Mount& mount : info.sync.mounts) {
+      if (mount.WritesHost() && entry.session->live())
+        roots.try_emplace(mount.host_root, mount, info.sync.lock_file);
+    }
+  }
+  for (const auto& [root, mount] : roots) {
+    if (draining_) co_return;
+    absl::Status status = co_await deps_.sync.pairs.Recover(mount.first, mount.second);
+    if (!status.ok()) LogWarning("a mount is not recovered: " + std::string(status.message()));
+  }
 }
 
 Task<void> SessionTable::Opened(std::shared_ptr<Session> session, std::string sudo_password) {
@@ -94,7 +119,8 @@ absl::Status SessionTable::AdmitSession(const CreateSession& request) const {
                  {{"limit", std::to_string(deps_.limits.max_sessions_per_uid)},
                   {"setting", "limits.max_sessions_per_uid"}});
   }
-  return deps_.engines.CheckBackend(request.backend, {request.id, request.ssh});
+  return deps_.engines.CheckBackend(request.backend,
+                                    {request.id, request.ssh, request.sync.mounts});
 }
 
 // The session an earlier request with this id made, or null. A different body or a taken name is an
@@ -129,6 +155,7 @@ SessionInfo SessionTable::NewSessionInfo(CreateSession request) const {
   info.first_env = std::move(request.env);
   info.runner = request.runner;
   info.ssh = request.ssh;
+  info.sync = std::move(request.sync);
   info.creator_uid = request.uid;
   info.request_id = std::move(request.request_id);
   info.request_digest = std::move(request.digest);
@@ -144,6 +171,16 @@ Task<absl::StatusOr<SessionInfo>> SessionTable::Create(CreateSession request) {
   std::shared_ptr<Session> session = *earlier;
   if (session == nullptr) {
     CO_RETURN_IF_ERROR(AdmitSession(request));
+    if (!request.sync.mounts.empty()) {
+      CO_RETURN_IF_ERROR(co_await CheckMounts(&request.sync));
+      if (request.sync.lock_file.empty()) request.sync.lock_file = co_await DefaultLockFile();
+      earlier = Earlier(request);  // somebody may have been quicker
+      if (!earlier.ok()) co_return earlier.status();
+      session = *earlier;
+    }
+  }
+  if (session == nullptr) {
+    if (draining_) co_return Draining();
     absl::StatusOr<std::shared_ptr<Session>> made = co_await Make(std::move(request));
     if (!made.ok()) co_return made.status();
     session = *made;
@@ -176,6 +213,28 @@ Task<absl::StatusOr<std::shared_ptr<Session>>> SessionTable::Make(CreateSession 
   deps_.stats.sessions = sessions_.size();
   tasks_.Spawn("open " + id, Opened(session, std::move(sudo_password)));
   co_return session;
+}
+
+Task<absl::Status> SessionTable::CheckMounts(const SyncSettings* settings) {
+  for (size_t i = 0; i < settings->mounts.size(); ++i) {
+    const sync::Mount& mount = settings->mounts[i];
+    absl::Status checked = co_await deps_.sync.pairs.Check(mount);
+    if (checked.ok()) continue;
+    co_return Error(
+        Reason::k_BAD_FIELD, "mount '" + mount.id + "': " + std::string(checked.message()),
+        {{"field", "mounts[" + std::to_string(i) + "].host_root"}, {"mount", mount.id}});
+  }
+  co_return absl::OkStatus();
+}
+
+// The lock that others honour who sync the same files; without them there is nobody to lock out.
+Task<std::string> SessionTable::DefaultLockFile() {
+  const std::string home = deps_.hermes_home;
+  const bool there = co_await deps_.workers.Run([home] {
+    std::error_code error;
+    return !home.empty() && std::filesystem::is_directory(home, error);
+  });
+  co_return there ? home + "/.sync.lock" : "";
 }
 
 // Removes what is kept of an ended session: rows and output files.
@@ -233,6 +292,28 @@ Task<absl::StatusOr<Session::StartResult>> SessionTable::Start(StartCommand requ
   co_return co_await (*session)->Start(std::move(request));
 }
 
+Task<absl::StatusOr<std::shared_ptr<SyncJob>>> SessionTable::Sync(StartSync request) {
+  if (draining_) co_return Draining();
+  absl::StatusOr<std::shared_ptr<Session>> session = Find(request.session_id);
+  if (!session.ok()) co_return session.status();
+  co_return co_await (*session)->Sync(std::move(request));
+}
+
+Task<absl::StatusOr<StoredSync>> SessionTable::FindSync(std::string session_id,
+                                                        std::string sync_id) {
+  absl::StatusOr<std::shared_ptr<Session>> session = Find(session_id);
+  if (!session.ok()) co_return session.status();
+  co_return co_await (*session)->FindSync(std::move(sync_id));
+}
+
+Task<absl::StatusOr<std::vector<SyncInfo>>> SessionTable::ListSyncs(std::string session_id,
+                                                                    std::string before,
+                                                                    size_t limit) {
+  absl::StatusOr<std::shared_ptr<Session>> session = Find(session_id);
+  if (!session.ok()) co_return session.status();
+  co_return co_await (*session)->ListSyncs(std::move(before), limit);
+}
+
 bool SessionTable::Filter::Matches(const SessionInfo& info) const {
   if (state && info.state != *state) return false;
   if (!backend.empty() && info.backend != backend) return false;
@@ -287,7 +368,8 @@ void SessionTable::Sweep() {
   for (const auto& [id, entry] : sessions_) {
     Session& session = *entry.session;
     const SessionInfo& info = session.info();
-    if (info.state != SessionState::kReady || session.running() > 0 || session.readers() > 0)
+    if (info.state != SessionState::kReady || session.running() > 0 || session.readers() > 0 ||
+        session.syncing() || entry.next_reap > now)
       continue;
     bool lapsed = info.expire_time && *info.expire_time <= wall;
     bool idle = info.idle_ttl.count() > 0 && session.last_active() + info.idle_ttl <= now;
@@ -301,19 +383,33 @@ void SessionTable::Sweep() {
 }
 
 Task<void> SessionTable::Reap(std::shared_ptr<Session> session, std::string why) {
-  LogInfo("session is closed: " + why, {.session = session->info().id});
-  absl::Status status = co_await session->Close(kReapGrace, nullptr);
-  if (!status.ok()) {
-    LogWarning("session not closed: " + std::string(status.message()),
-               {.session = session->info().id});
-  }
+  const std::string id = session->info().id;
+  auto it = sessions_.find(id);
+  const bool again = it != sessions_.end() && it->second.reap_pause.count() > 0;
+  if (!again) LogInfo("session is closed: " + why, {.session = id});
+  absl::Status status = co_await session->Close({.grace = kReapGrace}, nullptr);
+  if (status.ok()) co_return;
+  if (!again) LogWarning("session not closed: " + std::string(status.message()), {.session = id});
+  if (ReasonOf(status) == Reason::k_PULL_PENDING) PutOff(id);
+}
+
+void SessionTable::PutOff(const std::string& id) {
+  auto it = sessions_.find(id);
+  if (it == sessions_.end()) return;
+  Entry& entry = it->second;
+  entry.reap_pause = std::clamp(2 * entry.reap_pause, kFirstReapPause, kLastReapPause);
+  entry.next_reap = deps_.clock.Now() + entry.reap_pause;
 }
 
 // Drops outputs, request ids and ended sessions that were kept long enough.
 Task<void> SessionTable::Expire() {
   WallTime now = deps_.clock.NowWall();
+  const Duration undo = std::chrono::seconds(deps_.sync.undo.max_age_s);
+  const TableLimits& limits = deps_.limits;
   absl::StatusOr<std::vector<std::string>> dropped = co_await deps_.store.Expire(
-      now - deps_.limits.result_retention, now - deps_.limits.request_id_retention);
+      {.results = now - limits.result_retention,
+       .requests = now - limits.request_id_retention,
+       .syncs = now - std::max<Duration>(undo, limits.request_id_retention)});
   if (!dropped.ok()) {
     LogWarning("old results are not dropped: " + std::string(dropped.status().message()));
     co_return;
@@ -338,7 +434,11 @@ Task<void> SessionTable::Drain() {
   sweep_alarm_.reset();
   std::vector<std::shared_ptr<Session>> sessions;
   for (const auto& [id, entry] : sessions_) sessions.push_back(entry.session);
-  for (const std::shared_ptr<Session>& session : sessions) co_await session->Abandon();
+  // All at once: none waits for another's sync to be withdrawn.
+  TaskGroup abandoned(deps_.loop);
+  for (const std::shared_ptr<Session>& session : sessions)
+    abandoned.Spawn("abandon " + session->info().id, session->Abandon());
+  co_await abandoned.Join();
 }
 
 }  // namespace hermes

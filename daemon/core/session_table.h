@@ -18,6 +18,7 @@
 #include "daemon/core/session.h"
 #include "daemon/core/session_store.h"
 #include "daemon/core/stats.h"
+#include "daemon/core/sync_job.h"
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/random.h"
@@ -49,6 +50,8 @@ class SessionTable {
     EngineFactory& engines;
     std::string spool_dir;
     TableLimits limits;
+    sync::SyncManager::Deps sync;  // of every session with mounts
+    std::string hermes_home = {};  // where a sync lock is shared with others, if it is a directory
   };
   explicit SessionTable(Deps deps);
   ~SessionTable();
@@ -57,6 +60,7 @@ class SessionTable {
   // removed, in the background.
   void Load(SessionStore::Contents contents);
 
+  // BAD_FIELD names the mount whose host root is refused.
   Task<absl::StatusOr<SessionInfo>> Create(CreateSession request);
 
   // SESSION_UNKNOWN. CLOSED, FAILED and LOST sessions are found until their names are taken or
@@ -64,6 +68,16 @@ class SessionTable {
   absl::StatusOr<std::shared_ptr<Session>> Find(const std::string& id) const;
 
   Task<absl::StatusOr<Session::StartResult>> Start(StartCommand request);
+
+  // Begins a sync, or finds the one that this request id has begun. CAPABILITY_MISSING: the session
+  // has no mounts. Whoever wants it to go on without them adds themselves as a watcher first.
+  Task<absl::StatusOr<std::shared_ptr<SyncJob>>> Sync(StartSync request);
+  // SYNC_UNKNOWN.
+  Task<absl::StatusOr<StoredSync>> FindSync(std::string session_id, std::string sync_id);
+  // Newest first, after `before` (an id, exclusive; empty: from the newest). BAD_FIELD when
+  // `before` is gone.
+  Task<absl::StatusOr<std::vector<SyncInfo>>> ListSyncs(std::string session_id, std::string before,
+                                                        size_t limit);
 
   // Sessions after `after` in name order that match, at most `limit`.
   struct Filter {
@@ -97,11 +111,16 @@ class SessionTable {
   struct Entry {
     std::shared_ptr<Session> session;
     uint64_t seq = 0;
+    // Between two tries to close it when its time is over; grows while it is refused.
+    Duration reap_pause{0};
+    SteadyTime next_reap = {};
   };
   Session::Deps SessionDeps();
   absl::Status AdmitSession(const CreateSession& request) const;
   absl::Status AdmitCommand(uint32_t uid);
   absl::StatusOr<std::shared_ptr<Session>> Earlier(const CreateSession& request) const;
+  Task<absl::Status> CheckMounts(const SyncSettings* settings);
+  Task<std::string> DefaultLockFile();
   SessionInfo NewSessionInfo(CreateSession request) const;
   Task<absl::StatusOr<std::shared_ptr<Session>>> Make(CreateSession request);
   Task<absl::Status> Forget(std::shared_ptr<Session> session);
@@ -109,8 +128,10 @@ class SessionTable {
   void NoteChange(const std::string& id, bool removed);
   Task<void> Opened(std::shared_ptr<Session> session, std::string sudo_password);
   Task<void> Reap(std::shared_ptr<Session> session, std::string why);
+  void PutOff(const std::string& id);
   Task<void> Expire();
   Task<void> SweepOrphans();
+  Task<void> RecoverMounts();
   void Sweep();
   void ArmSweep();
 

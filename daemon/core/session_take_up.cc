@@ -39,7 +39,7 @@ void Session::TakeUp(StoredCommand row) {
 // that it does not.
 Task<void> Session::Adopt(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run) {
   Backoff pause({kFirstRetry, kLastRetry}, deps_.random);
-  const std::string run_id = run->info().run_id;
+  const std::string run_id = run->info().FarId();
   while (!abandoned_) {
     absl::Status status = co_await EnsureEngine();
     bool same_place = run->info().incarnation == info_.incarnation;

@@ -33,10 +33,22 @@ CREATE INDEX commands_by_end ON commands(expired, end_time) WHERE end_time IS NO
 CREATE INDEX commands_live ON commands(seq) WHERE live = 1;
 )sql";
 
+// A sync is found by its request id as long as its row is kept; seq is the order of beginning.
+constexpr char kVersion2[] = R"sql(
+CREATE TABLE syncs(
+  seq INTEGER PRIMARY KEY, session_id TEXT NOT NULL, id TEXT NOT NULL, request_id TEXT NOT NULL,
+  state INTEGER NOT NULL, create_time INTEGER NOT NULL, data BLOB NOT NULL, entries BLOB);
+CREATE UNIQUE INDEX syncs_by_id ON syncs(session_id, id);
+CREATE UNIQUE INDEX syncs_by_request ON syncs(session_id, request_id) WHERE request_id <> '';
+CREATE INDEX syncs_by_order ON syncs(session_id, seq);
+CREATE INDEX syncs_by_time ON syncs(create_time);
+)sql";
+
 // The n-th makes version n + 1 out of version n.
 using Migration = absl::Status (*)(SqliteDb&);
 constexpr Migration kMigrations[] = {
     [](SqliteDb& db) { return db.Exec(kVersion1); },
+    [](SqliteDb& db) { return db.Exec(kVersion2); },
 };
 
 int64_t Count(WallTime time) { return time.time_since_epoch().count(); }
@@ -71,6 +83,8 @@ absl::StatusOr<StoredCommand> CommandWithOutputOf(const SqliteStatement& row) {
   }
   return command;
 }
+
+constexpr auto kRunning = static_cast<int64_t>(SyncState::kRunning);
 
 }  // namespace
 
@@ -114,7 +128,31 @@ SqliteRows::SqliteRows(SqliteDb& db)
       expire_(db,
               "UPDATE commands SET expired = 1, out = NULL, err = NULL "
               "WHERE end_time < ? AND live = 0 AND expired = 0"),
-      delete_expired_(db, "DELETE FROM commands WHERE end_time < ? AND live = 0 AND expired = 1") {}
+      delete_expired_(db, "DELETE FROM commands WHERE end_time < ? AND live = 0 AND expired = 1"),
+      accept_sync_(
+          db,
+          "INSERT INTO syncs(session_id, id, request_id, state, create_time, data) "
+          "SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE EXISTS(SELECT 1 FROM sessions WHERE id = ?1) "
+          "ON CONFLICT DO NOTHING"),
+      find_sync_request_(db, "SELECT data FROM syncs WHERE session_id = ? AND request_id = ?"),
+      put_sync_(db,
+                "INSERT INTO syncs(session_id, id, request_id, state, create_time, data, entries) "
+                "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 "
+                "WHERE EXISTS(SELECT 1 FROM sessions WHERE id = ?1) "
+                "ON CONFLICT(session_id, id) DO UPDATE SET "
+                "state = excluded.state, data = excluded.data, entries = excluded.entries"),
+      get_sync_(db, "SELECT data, entries FROM syncs WHERE session_id = ? AND id = ?"),
+      get_sync_sequence_(db, "SELECT seq FROM syncs WHERE session_id = ? AND id = ?"),
+      list_syncs_(db,
+                  "SELECT data FROM syncs WHERE session_id = ? AND seq < ? "
+                  "ORDER BY seq DESC LIMIT ?"),
+      load_running_syncs_(db, "SELECT data FROM syncs WHERE state = ? ORDER BY seq"),
+      delete_session_syncs_(db, "DELETE FROM syncs WHERE session_id = ?"),
+      trim_syncs_(
+          db,
+          "DELETE FROM syncs WHERE session_id = ?1 AND state <> ?2 AND seq <= "
+          "(SELECT seq FROM syncs WHERE session_id = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?3)"),
+      expire_syncs_(db, "DELETE FROM syncs WHERE create_time < ? AND state <> ?") {}
 
 absl::Status SqliteRows::Migrate() {
   const int64_t latest = std::size(kMigrations);
@@ -165,6 +203,7 @@ absl::StatusOr<SessionStore::Contents> SqliteRows::Load() {
   RETURN_IF_ERROR(take_over_.Bind(owner_, static_cast<int64_t>(epoch_)).Run());
   ASSIGN_OR_RETURN(contents.sessions, LoadSessions());
   ASSIGN_OR_RETURN(contents.live_commands, LoadLive());
+  RETURN_IF_ERROR(InterruptSyncs());
   return contents;
 }
 
@@ -206,6 +245,7 @@ absl::Status SqliteRows::PutSession(const SessionInfo& session) {
 
 absl::Status SqliteRows::DeleteSession(const std::string& session_id) {
   RETURN_IF_ERROR(delete_session_commands_.Bind(session_id).Run());
+  RETURN_IF_ERROR(delete_session_syncs_.Bind(session_id).Run());
   return delete_session_.Bind(session_id).Run();
 }
 
@@ -291,10 +331,95 @@ absl::StatusOr<std::vector<CommandInfo>> SqliteRows::ListCommands(const std::str
   }
 }
 
-absl::StatusOr<std::vector<std::string>> SqliteRows::Expire(WallTime results_before,
-                                                            WallTime requests_before) {
+absl::Status SqliteRows::InterruptSyncs() {
+  std::vector<SyncInfo> running;
+  load_running_syncs_.Bind(kRunning);
+  while (true) {
+    ASSIGN_OR_RETURN(const bool found, load_running_syncs_.Next());
+    if (!found) break;
+    ASSIGN_OR_RETURN(SyncInfo sync, DecodeSync(load_running_syncs_.Text(0)));
+    running.push_back(std::move(sync));
+  }
+  for (SyncInfo& sync : running) {
+    sync.state = SyncState::kInterrupted;
+    RETURN_IF_ERROR(PutSync({std::move(sync), {}}));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SessionStore::AcceptedSync> SqliteRows::AcceptSync(const SyncInfo& sync) {
+  SessionStore::AcceptedSync accepted;
+  const std::string data = EncodeSync(sync);
+  RETURN_IF_ERROR(accept_sync_
+                      .Bind(sync.session_id, sync.id, sync.request_id,
+                            static_cast<int64_t>(sync.state), Count(sync.create_time),
+                            SqlBlob{data})
+                      .Run());
+  accepted.fresh = db_.ChangedRows() == 1;
+  if (accepted.fresh) {
+    RETURN_IF_ERROR(TrimSyncs(sync.session_id));
+    return accepted;
+  }
+  ASSIGN_OR_RETURN(const bool found,
+                   find_sync_request_.Bind(sync.session_id, sync.request_id).Next());
+  if (!found)
+    return Error(Reason::k_BUG, "no session for the sync, or its id is taken: " + sync.id);
+  ASSIGN_OR_RETURN(accepted.existing, DecodeSync(find_sync_request_.Text(0)));
+  find_sync_request_.Reset();
+  return accepted;
+}
+
+absl::Status SqliteRows::PutSync(const StoredSync& sync) {
+  const std::string data = EncodeSync(sync.info);
+  const std::string entries = EncodeSyncEntries(sync.entries);
+  RETURN_IF_ERROR(put_sync_
+                      .Bind(sync.info.session_id, sync.info.id, sync.info.request_id,
+                            static_cast<int64_t>(sync.info.state), Count(sync.info.create_time),
+                            SqlBlob{data}, SqlBlob{entries})
+                      .Run());
+  return TrimSyncs(sync.info.session_id);
+}
+
+absl::Status SqliteRows::TrimSyncs(const std::string& session_id) {
+  return trim_syncs_.Bind(session_id, kRunning, static_cast<int64_t>(kStoredSyncs)).Run();
+}
+
+absl::StatusOr<std::optional<StoredSync>> SqliteRows::GetSync(const std::string& session_id,
+                                                              const std::string& id) {
+  ASSIGN_OR_RETURN(const bool found, get_sync_.Bind(session_id, id).Next());
+  if (!found) return std::nullopt;
+  StoredSync sync;
+  ASSIGN_OR_RETURN(sync.info, DecodeSync(get_sync_.Text(0)));
+  const std::string entries = get_sync_.Text(1);
+  get_sync_.Reset();
+  if (entries.empty()) return sync;
+  ASSIGN_OR_RETURN(sync.entries, DecodeSyncEntries(entries));
+  return sync;
+}
+
+absl::StatusOr<std::vector<SyncInfo>> SqliteRows::ListSyncs(const std::string& session_id,
+                                                            const std::string& before,
+                                                            size_t limit) {
+  int64_t sequence = std::numeric_limits<int64_t>::max();
+  if (!before.empty()) {
+    ASSIGN_OR_RETURN(const bool found, get_sync_sequence_.Bind(session_id, before).Next());
+    if (!found) return BadField("page_token", "this page is no longer kept; list from the start");
+    sequence = get_sync_sequence_.Int(0);
+    get_sync_sequence_.Reset();
+  }
+  list_syncs_.Bind(session_id, sequence, static_cast<int64_t>(std::min<size_t>(limit, 1 << 30)));
+  std::vector<SyncInfo> syncs;
+  while (true) {
+    ASSIGN_OR_RETURN(const bool found, list_syncs_.Next());
+    if (!found) return syncs;
+    ASSIGN_OR_RETURN(SyncInfo sync, DecodeSync(list_syncs_.Text(0)));
+    syncs.push_back(std::move(sync));
+  }
+}
+
+absl::StatusOr<std::vector<std::string>> SqliteRows::Expire(SessionStore::Before before) {
   // What is deleted expires with it, so that its files are named, too.
-  const int64_t results = Count(std::max(results_before, requests_before));
+  const int64_t results = Count(std::max(before.results, before.requests));
   std::vector<std::string> dropped;
   expiring_.Bind(results);
   while (true) {
@@ -303,7 +428,8 @@ absl::StatusOr<std::vector<std::string>> SqliteRows::Expire(WallTime results_bef
     dropped.push_back(expiring_.Text(0) + "/" + expiring_.Text(1));
   }
   RETURN_IF_ERROR(expire_.Bind(results).Run());
-  RETURN_IF_ERROR(delete_expired_.Bind(Count(requests_before)).Run());
+  RETURN_IF_ERROR(delete_expired_.Bind(Count(before.requests)).Run());
+  RETURN_IF_ERROR(expire_syncs_.Bind(Count(before.syncs), kRunning).Run());
   return dropped;
 }
 

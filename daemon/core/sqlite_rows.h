@@ -35,14 +35,21 @@ class SqliteRows {
                                                           const std::string& id);
   absl::StatusOr<std::vector<CommandInfo>> ListCommands(const std::string& session_id,
                                                         const std::string& before, size_t limit);
-  absl::StatusOr<std::vector<std::string>> Expire(WallTime results_before,
-                                                  WallTime requests_before);
+  absl::StatusOr<SessionStore::AcceptedSync> AcceptSync(const SyncInfo& sync);
+  absl::Status PutSync(const StoredSync& sync);
+  absl::StatusOr<std::optional<StoredSync>> GetSync(const std::string& session_id,
+                                                    const std::string& id);
+  absl::StatusOr<std::vector<SyncInfo>> ListSyncs(const std::string& session_id,
+                                                  const std::string& before, size_t limit);
+  absl::StatusOr<std::vector<std::string>> Expire(SessionStore::Before before);
 
  private:
   absl::StatusOr<std::string> Meta(const std::string& name);  // empty: not there
   absl::Status SetMeta(const std::string& name, const std::string& value);
   absl::StatusOr<std::vector<SessionInfo>> LoadSessions();
   absl::StatusOr<std::vector<StoredCommand>> LoadLive();
+  absl::Status InterruptSyncs();
+  absl::Status TrimSyncs(const std::string& session_id);
   absl::StatusOr<int64_t> SequenceOf(const std::string& session_id, const std::string& before);
 
   SqliteDb& db_;
@@ -54,6 +61,9 @@ class SqliteRows {
   SqliteStatement accept_, find_run_, find_run_in_session_, delete_command_, put_command_;
   SqliteStatement get_command_, get_sequence_, list_all_, list_session_;
   SqliteStatement expiring_, expire_, delete_expired_;
+  SqliteStatement accept_sync_, find_sync_request_, put_sync_, get_sync_, get_sync_sequence_;
+  SqliteStatement list_syncs_, load_running_syncs_, delete_session_syncs_, trim_syncs_;
+  SqliteStatement expire_syncs_;
 };
 
 }  // namespace hermes

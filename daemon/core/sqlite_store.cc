@@ -216,12 +216,36 @@ Task<absl::StatusOr<std::vector<CommandInfo>>> SqliteStore::ListCommands(std::st
       });
 }
 
-Task<absl::StatusOr<std::vector<std::string>>> SqliteStore::Expire(WallTime results_before,
-                                                                   WallTime requests_before) {
-  return Submit<absl::StatusOr<std::vector<std::string>>>(
-      [results_before, requests_before](SqliteRows& rows) {
-        return rows.Expire(results_before, requests_before);
+Task<absl::StatusOr<SessionStore::AcceptedSync>> SqliteStore::AcceptSync(SyncInfo sync) {
+  return Submit<absl::StatusOr<AcceptedSync>>(
+      [sync = std::move(sync)](SqliteRows& rows) { return rows.AcceptSync(sync); });
+}
+
+Task<absl::Status> SqliteStore::PutSync(StoredSync sync) {
+  return Submit<absl::Status>(
+      [sync = std::move(sync)](SqliteRows& rows) { return rows.PutSync(sync); });
+}
+
+Task<absl::StatusOr<std::optional<StoredSync>>> SqliteStore::GetSync(std::string session_id,
+                                                                     std::string id) {
+  return Submit<absl::StatusOr<std::optional<StoredSync>>>(
+      [session_id = std::move(session_id), id = std::move(id)](SqliteRows& rows) {
+        return rows.GetSync(session_id, id);
       });
+}
+
+Task<absl::StatusOr<std::vector<SyncInfo>>> SqliteStore::ListSyncs(std::string session_id,
+                                                                   std::string before,
+                                                                   size_t limit) {
+  return Submit<absl::StatusOr<std::vector<SyncInfo>>>(
+      [session_id = std::move(session_id), before = std::move(before), limit](SqliteRows& rows) {
+        return rows.ListSyncs(session_id, before, limit);
+      });
+}
+
+Task<absl::StatusOr<std::vector<std::string>>> SqliteStore::Expire(Before before) {
+  return Submit<absl::StatusOr<std::vector<std::string>>>(
+      [before](SqliteRows& rows) { return rows.Expire(before); });
 }
 
 absl::StatusOr<std::unique_ptr<SessionStore>> OpenSqliteStore(Loop& loop, const std::string& path) {

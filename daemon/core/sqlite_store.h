@@ -39,8 +39,13 @@ class SqliteStore : public SessionStore {
   Task<absl::StatusOr<std::vector<CommandInfo>>> ListCommands(std::string session_id,
                                                               std::string before,
                                                               size_t limit) override;
-  Task<absl::StatusOr<std::vector<std::string>>> Expire(WallTime results_before,
-                                                        WallTime requests_before) override;
+  Task<absl::StatusOr<AcceptedSync>> AcceptSync(SyncInfo sync) override;
+  Task<absl::Status> PutSync(StoredSync sync) override;
+  Task<absl::StatusOr<std::optional<StoredSync>>> GetSync(std::string session_id,
+                                                          std::string id) override;
+  Task<absl::StatusOr<std::vector<SyncInfo>>> ListSyncs(std::string session_id, std::string before,
+                                                        size_t limit) override;
+  Task<absl::StatusOr<std::vector<std::string>>> Expire(Before before) override;
 
  private:
   class Job;

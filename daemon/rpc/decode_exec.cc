@@ -161,6 +161,20 @@ absl::Status DecodeTimes(const v1::ExecuteRequest& request, DecodeLimits limits,
   return absl::OkStatus();
 }
 
+absl::StatusOr<SyncBefore> DecodeSyncBefore(v1::SyncBefore before) {
+  switch (before) {
+    case v1::SYNC_BEFORE_UNSPECIFIED:
+    case v1::IF_STALE:
+      return SyncBefore::kIfStale;
+    case v1::FORCE:
+      return SyncBefore::kForce;
+    case v1::SKIP:
+      return SyncBefore::kSkip;
+    default:
+      return BadField("sync_before", "is not a mode that this daemon knows");
+  }
+}
+
 absl::Status DecodeModes(const v1::ExecuteRequest& request, StartCommand& start) {
   switch (request.state_mode()) {
     case v1::STATE_MODE_UNSPECIFIED:
@@ -193,9 +207,7 @@ absl::Status DecodeModes(const v1::ExecuteRequest& request, StartCommand& start)
     default:
       return BadField("on_disconnect", "is not a mode that this daemon knows");
   }
-  if (!v1::SyncBefore_IsValid(request.sync_before())) {
-    return BadField("sync_before", "is not a mode that this daemon knows");
-  }
+  ASSIGN_OR_RETURN(start.sync_before, DecodeSyncBefore(request.sync_before()));
   return absl::OkStatus();
 }
 

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "daemon/rpc/decode.h"
+#include "daemon/rpc/decode_sync.h"
 #include "daemon/rpc/digest.h"
 #include "daemon/rpc/filter.h"
 #include "daemon/runtime/status.h"
@@ -35,7 +36,6 @@ absl::StatusOr<RunnerPolicy> DecodeRunner(v1::RunnerPolicy runner) {
   }
 }
 
-// What makes two creations the same. Waiting is not part of it.
 absl::StatusOr<SshSpec> DecodeSsh(const v1::SshPlace& place) {
   SshSpec spec;
   spec.host = place.host();
@@ -63,6 +63,7 @@ absl::StatusOr<SshSpec> DecodeSsh(const v1::SshPlace& place) {
   return spec;
 }
 
+// What makes two creations the same. Waiting is not part of it.
 std::string DigestOfBody(v1::CreateSessionRequest& request) {
   request.clear_request_id();
   request.clear_wait_ready();
@@ -121,6 +122,7 @@ absl::StatusOr<CreateSession> DecodeCreate(v1::CreateSessionRequest request, Dec
   if (request.has_ssh()) {
     ASSIGN_OR_RETURN(create.ssh, DecodeSsh(request.ssh()));
   }
+  ASSIGN_OR_RETURN(create.sync, DecodeSyncSettings(request));
   RETURN_IF_ERROR(CheckPassword(request.sudo_password()));
   create.sudo_password = std::move(*request.mutable_sudo_password());
   return create;

@@ -7,6 +7,9 @@
 #include <utility>
 
 #include "daemon/core/session_names.h"
+#include "daemon/rpc/encode_sync.h"
+#include "daemon/rpc/errors.h"
+#include "daemon/rpc/fields.h"
 
 namespace hermes {
 namespace {
@@ -18,19 +21,6 @@ constexpr int kCodeNotRunnable = 126;
 constexpr int kCodeNotFound = 127;
 constexpr int kCodeSignal = 128;
 constexpr int kCodeCancelled = 130;
-
-void EncodeTime(WallTime time, google::protobuf::Timestamp* to) {
-  const int64_t nanos = time.time_since_epoch().count();
-  int64_t seconds = nanos / kNanosPerSecond;
-  if (nanos % kNanosPerSecond < 0) --seconds;
-  to->set_seconds(seconds);
-  to->set_nanos(static_cast<int32_t>(nanos - seconds * kNanosPerSecond));
-}
-
-void EncodeDuration(Duration duration, google::protobuf::Duration* to) {
-  to->set_seconds(duration.count() / kNanosPerSecond);
-  to->set_nanos(static_cast<int32_t>(duration.count() % kNanosPerSecond));
-}
 
 void EncodeLabels(const Labels& labels, google::protobuf::Map<std::string, std::string>* to) {
   for (const auto& [key, value] : labels) (*to)[key] = value;
@@ -123,6 +113,7 @@ v1::LaunchFailure::Stage StageOf(LaunchStage stage) {
       return v1::LaunchFailure::RESOURCES;
     case LaunchStage::kPty:
       return v1::LaunchFailure::PTY;
+    case LaunchStage::kAfter:  // what it followed is an error of its own
     case LaunchStage::kOther:
       return v1::LaunchFailure::OTHER;
   }
@@ -206,6 +197,19 @@ struct EventEncoder {
 };
 
 }  // namespace
+
+void EncodeTime(WallTime time, google::protobuf::Timestamp* to) {
+  const int64_t nanos = time.time_since_epoch().count();
+  int64_t seconds = nanos / kNanosPerSecond;
+  if (nanos % kNanosPerSecond < 0) --seconds;
+  to->set_seconds(seconds);
+  to->set_nanos(static_cast<int32_t>(nanos - seconds * kNanosPerSecond));
+}
+
+void EncodeDuration(Duration duration, google::protobuf::Duration* to) {
+  to->set_seconds(duration.count() / kNanosPerSecond);
+  to->set_nanos(static_cast<int32_t>(duration.count() % kNanosPerSecond));
+}
 
 int ShellCode(const Outcome& outcome) {
   const int code = outcome.signalled ? kCodeSignal + outcome.value : outcome.value;
@@ -339,7 +343,7 @@ void Encode(const SessionInfo& info, v1::Session* to) {
     wire->set_type(condition.type);
     wire->set_status(condition.status);
     wire->set_reason(condition.reason);
-    wire->set_message(condition.message);
+    wire->set_message(FitText(condition.message, kMaxErrorText));
     EncodeTime(condition.since, wire->mutable_last_transition_time());
   }
   to->set_creator_uid(info.creator_uid);
@@ -348,6 +352,7 @@ void Encode(const SessionInfo& info, v1::Session* to) {
   to->set_running_commands(info.running_commands);
   if (!info.ssh.host.empty()) Encode(info.ssh, to->mutable_ssh());
   to->set_place(info.place);
+  if (!info.sync.mounts.empty()) Encode(info.sync, to);
 }
 
 std::string EncodeHead(const OutputPiece& piece, bool has_pty, WallTime now) {

@@ -2,6 +2,9 @@
 
 // From the core's values to messages. Pure; messages only, no gRPC.
 
+#include <google/protobuf/duration.pb.h>
+#include <google/protobuf/timestamp.pb.h>
+
 #include "daemon/core/command_run.h"
 #include "daemon/core/follow.h"
 #include "daemon/core/model.h"
@@ -11,6 +14,9 @@
 #include "hermes/v1/session.pb.h"
 
 namespace hermes {
+
+void EncodeTime(WallTime time, google::protobuf::Timestamp* to);
+void EncodeDuration(Duration duration, google::protobuf::Duration* to);
 
 void Encode(const SessionInfo& info, v1::Session* to);
 void Encode(const CommandInfo& info, v1::Command* to);

@@ -36,12 +36,6 @@ std::optional<int64_t> RetryDelayMs(Reason reason, const Metadata& metadata) {
   return reason == Reason::k_DRAINING ? kDrainDelayMs : kStandardDelayMs;
 }
 
-// Fit for a proto3 string, of bounded size.
-std::string Text(std::string_view text, size_t most) {
-  std::string cut(CutUtf8(text, most));
-  return IsUtf8(cut) ? cut : Shown(cut);
-}
-
 }  // namespace
 
 WireError ToWire(const absl::Status& status) {
@@ -51,7 +45,7 @@ WireError ToWire(const absl::Status& status) {
   if (!reason && absl::IsCancelled(status)) {
     wire.code = static_cast<int>(absl::StatusCode::kCancelled);
     wire.message =
-        Text(std::string_view(status.message().data(), status.message().size()), kMaxErrorText);
+        FitText(std::string_view(status.message().data(), status.message().size()), kMaxErrorText);
     return wire;
   }
   if (!reason) LogError("an error without a reason reached a caller: " + status.ToString());
@@ -59,13 +53,13 @@ WireError ToWire(const absl::Status& status) {
   const Metadata metadata = MetadataOf(status);
   wire.code = static_cast<int>(info.code);
   wire.message =
-      Text(std::string_view(status.message().data(), status.message().size()), kMaxErrorText);
+      FitText(std::string_view(status.message().data(), status.message().size()), kMaxErrorText);
 
   v1::ErrorInfo error;
   error.set_reason(std::string(info.name));
   error.set_domain(kErrorDomain);
   for (const auto& [key, value] : metadata) {
-    (*error.mutable_metadata())[Text(key, kMaxErrorValue)] = Text(value, kMaxErrorValue);
+    (*error.mutable_metadata())[FitText(key, kMaxErrorValue)] = FitText(value, kMaxErrorValue);
   }
   (*error.mutable_metadata())["next"] = std::string(info.next);
 

@@ -56,6 +56,11 @@ class ReaderCount {
   Stats& stats_;
 };
 
+std::string_view PhaseOf(const CommandRun& run) {
+  if (!run.phase().empty()) return run.phase();
+  return run.away_since() ? "reconnecting" : "launching";
+}
+
 bool Started(const CommandRun& run) {
   return run.info().state >= CommandState::kRunning || !run.start_error().ok();
 }
@@ -165,33 +170,45 @@ Task<void> ExecService::RunStart(hermes::StartCommand start, std::shared_ptr<Ses
 Task<void> ExecService::WaitForStart(std::shared_ptr<Call> call, std::shared_ptr<Session> session,
                                      std::shared_ptr<Starting> starting,
                                      std::optional<SteadyTime> until) {
+  if (until) until = std::max(*until, context_.clock.Now() + kPhaseAfter);
+  call->OnStop([session] { session->changed().NotifyAll(); });
+  Waiting waiting{
+      .over = [call,
+               starting] { return starting->has_value() || call->stop() == Call::Stop::kDraining; },
+      .phase = [session] { return session->phase(); },
+      .changed = &session->changed()};
+  (void)co_await TellPhases(call, std::move(waiting), until);
+  call->OnStop(nullptr);
+}
+
+// A phase is told once it has lasted for a while. False: `until` came first.
+Task<bool> ExecService::TellPhases(std::shared_ptr<Call> call, Waiting waiting,
+                                   std::optional<SteadyTime> until) {
   Clock& clock = context_.clock;
   CallSink sink(clock, call, false);
-  const auto wake = [session] { session->changed().NotifyAll(); };
-  call->OnStop(wake);
+  const auto wake = [&waiting] { waiting.changed->NotifyAll(); };
   std::unique_ptr<Clock::Alarm> end_alarm, phase_alarm;
-  if (until) until = std::max(*until, clock.Now() + kPhaseAfter);
   if (until) end_alarm = clock.At(*until, wake);
-  std::string_view phase;
+  std::string phase;
   SteadyTime due;
   bool told = false;
-  while (!starting->has_value() && call->stop() != Call::Stop::kDraining) {
-    if (until && clock.Now() >= *until) break;
-    if (phase != session->phase()) {
-      phase = session->phase();
+  while (!waiting.over()) {
+    if (until && clock.Now() >= *until) co_return false;
+    if (phase != waiting.phase()) {
+      phase = waiting.phase();
       due = clock.Now() + kPhaseAfter;
       phase_alarm = clock.At(due, wake);
       told = false;
     }
     if (told || clock.Now() < due || call->stopped()) {
-      co_await session->changed().Wait();
+      co_await waiting.changed->Wait();
       continue;
     }
     told = true;
-    PhaseInfo info{.name = std::string(phase), .detail = ""};
+    PhaseInfo info{.name = phase, .detail = ""};
     co_await sink.Send(std::move(info));
   }
-  call->OnStop(nullptr);
+  co_return true;
 }
 
 Task<absl::StatusOr<std::shared_ptr<CommandRun>>> ExecService::Find(CommandRef name) {
@@ -294,9 +311,11 @@ Task<absl::StatusOr<Follower::Result>> ExecService::RunFollower(std::shared_ptr<
     call->stop() == Call::Stop::kDraining ? follower.Drain() : follower.Cancel();
   });
   // The follower cannot be stopped before the command has started; this wait can.
-  if (!co_await WaitStarted(call, run, &sink, followed->until)) {
+  Waiting waiting{.over = [call, run] { return Started(*run) || call->stopped(); },
+                  .phase = [run] { return PhaseOf(*run); },
+                  .changed = &run->changed()};
+  if (!co_await TellPhases(call, std::move(waiting), followed->until))
     co_return Follower::Result::kWaitOver;
-  }
   if (!Started(*run)) {
     if (call->stop() != Call::Stop::kDraining) co_return Follower::Result::kReaderGone;
     PhaseInfo phase{.name = "draining", .detail = "attach again"};
@@ -304,30 +323,6 @@ Task<absl::StatusOr<Follower::Result>> ExecService::RunFollower(std::shared_ptr<
     co_return Follower::Result::kDraining;
   }
   co_return co_await follower.Run(sink);
-}
-
-// False: the caller does not want to wait any longer.
-Task<bool> ExecService::WaitStarted(std::shared_ptr<Call> call, std::shared_ptr<CommandRun> run,
-                                    EventSink* sink, std::optional<SteadyTime> until) {
-  if (Started(*run)) co_return true;
-  Clock& clock = context_.clock;
-  const SteadyTime due = clock.Now() + kPhaseAfter;
-  const auto wake = [run] { run->changed().NotifyAll(); };
-  auto phase_alarm = clock.At(due, wake);
-  std::unique_ptr<Clock::Alarm> end_alarm;
-  if (until) end_alarm = clock.At(*until, wake);
-  bool told = false;
-  while (!Started(*run) && !call->stopped()) {
-    if (until && clock.Now() >= *until) co_return false;
-    if (told || clock.Now() < due) {
-      co_await run->changed().Wait();
-      continue;
-    }
-    told = true;
-    PhaseInfo phase{.name = run->away_since() ? "reconnecting" : "launching", .detail = ""};
-    co_await sink->Send(std::move(phase));
-  }
-  co_return true;
 }
 
 Task<absl::Status> ExecService::StartCommand(std::shared_ptr<Call> call,

@@ -2,9 +2,11 @@
 
 // hermes.v1.ExecService over the core. Loop thread; no gRPC.
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "daemon/core/follow.h"
 #include "daemon/rpc/decode.h"
@@ -54,8 +56,14 @@ class ExecService {
                       std::shared_ptr<Starting> starting);
   Task<void> WaitForStart(std::shared_ptr<Call> call, std::shared_ptr<Session> session,
                           std::shared_ptr<Starting> starting, std::optional<SteadyTime> until);
-  Task<bool> WaitStarted(std::shared_ptr<Call> call, std::shared_ptr<CommandRun> run,
-                         EventSink* sink, std::optional<SteadyTime> until);
+  // What somebody waits for, and may be told about; its functions keep alive what they look at.
+  struct Waiting {
+    std::function<bool()> over;
+    std::function<std::string_view()> phase;
+    Event* changed;
+  };
+  Task<bool> TellPhases(std::shared_ptr<Call> call, Waiting waiting,
+                        std::optional<SteadyTime> until);
   Task<absl::StatusOr<Followed>> FindToFollow(v1::AttachRequest request);
   Task<absl::StatusOr<std::shared_ptr<CommandRun>>> Find(CommandRef name);
   Task<void> AddIfMatches(CommandInfo row, CommandFilter filter,

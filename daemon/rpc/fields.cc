@@ -59,6 +59,23 @@ absl::Status CheckEnvEntry(std::string_view field, const std::string& name,
   return absl::OkStatus();
 }
 
+// sessions/{session} + middle + {what}, as its two ids.
+absl::StatusOr<std::pair<std::string, std::string>> ParsePair(std::string_view field,
+                                                              std::string_view name,
+                                                              std::string_view middle,
+                                                              std::string_view what) {
+  std::string form = "sessions/{session}";
+  form.append(middle).append(what);
+  if (name.empty()) return BadName(field, name, "is required: " + form);
+  const size_t at = name.find(middle);
+  if (at != std::string_view::npos) {
+    auto session = ParseSessionName(field, name.substr(0, at));
+    const std::string_view id = name.substr(at + middle.size());
+    if (session.ok() && IsId(id)) return std::pair(*std::move(session), std::string(id));
+  }
+  return BadName(field, name, "must be " + form);
+}
+
 }  // namespace
 
 std::string Shown(std::string_view text) {
@@ -107,17 +124,13 @@ absl::StatusOr<std::string> ParseSessionName(std::string_view field, std::string
 }
 
 absl::StatusOr<CommandRef> ParseCommandName(std::string_view field, std::string_view name) {
-  constexpr std::string_view kMiddle = "/commands/";
-  if (name.empty()) {
-    return BadName(field, name, "is required: sessions/{session}/commands/{command}");
-  }
-  const size_t middle = name.find(kMiddle);
-  if (middle != std::string_view::npos) {
-    auto session = ParseSessionName(field, name.substr(0, middle));
-    const std::string_view command = name.substr(middle + kMiddle.size());
-    if (session.ok() && IsId(command)) return CommandRef{*session, std::string(command)};
-  }
-  return BadName(field, name, "must be sessions/{session}/commands/{command}");
+  ASSIGN_OR_RETURN(auto ids, ParsePair(field, name, "/commands/", "{command}"));
+  return CommandRef{std::move(ids.first), std::move(ids.second)};
+}
+
+absl::StatusOr<SyncRef> ParseSyncName(std::string_view field, std::string_view name) {
+  ASSIGN_OR_RETURN(auto ids, ParsePair(field, name, "/syncs/", "{sync}"));
+  return SyncRef{std::move(ids.first), std::move(ids.second)};
 }
 
 absl::StatusOr<std::string> ParseUuid(std::string_view field, std::string_view text) {
@@ -234,6 +247,11 @@ bool IsPrintable(std::string_view text) {
     }
   }
   return IsUtf8(text);
+}
+
+std::string FitText(std::string_view text, size_t most) {
+  std::string cut(CutUtf8(text, most));
+  return IsUtf8(cut) ? cut : Shown(cut);
 }
 
 std::string_view CutUtf8(std::string_view text, size_t most) {

@@ -52,6 +52,13 @@ struct CommandRef {
 // "sessions/{session}/commands/{command}".
 absl::StatusOr<CommandRef> ParseCommandName(std::string_view field, std::string_view name);
 
+struct SyncRef {
+  std::string session;
+  std::string sync;
+};
+// "sessions/{session}/syncs/{sync}".
+absl::StatusOr<SyncRef> ParseSyncName(std::string_view field, std::string_view name);
+
 // A UUID in its canonical form, any case -> lower case.
 absl::StatusOr<std::string> ParseUuid(std::string_view field, std::string_view text);
 
@@ -81,6 +88,9 @@ bool IsLabelKey(std::string_view key);
 bool IsUtf8(std::string_view text);
 // UTF-8 without control characters.
 bool IsPrintable(std::string_view text);
+
+// Any text as a proto3 string of at most `most` bytes: what is no UTF-8 is shown as by Shown.
+std::string FitText(std::string_view text, size_t most);
 
 // The longest prefix of at most `most` bytes that does not end inside a UTF-8 sequence. Text that
 // is no UTF-8 is cut at `most`.

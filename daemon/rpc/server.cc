@@ -24,6 +24,7 @@
 #include "daemon/rpc/grpc_call.h"
 #include "daemon/rpc/listener.h"
 #include "daemon/rpc/session_service.h"
+#include "daemon/rpc/sync_service.h"
 #include "daemon/rpc/watchdog.h"
 #include "daemon/runtime/log.h"
 #include "daemon/runtime/pending.h"
@@ -117,12 +118,14 @@ class RpcServer::Impl : public CallHost {
         handlers_(deps.workers),
         sessions_(context_),
         exec_(context_),
+        syncs_(context_),
         admin_(context_, std::move(options.on_drain)),
         call_limit_(options.call_limit),
         on_stuck_(std::move(options.on_stuck)),
         env_{deps.loop, *this, reactions_} {
     sessions_.Register(handlers_);
     exec_.Register(handlers_);
+    syncs_.Register(handlers_);
     admin_.Register(handlers_);
   }
 
@@ -257,6 +260,7 @@ class RpcServer::Impl : public CallHost {
   Handlers handlers_;
   SessionService sessions_;
   ExecService exec_;
+  SyncService syncs_;
   AdminService admin_;
   const Duration call_limit_;
   std::function<void()> on_stuck_;

@@ -27,7 +27,7 @@ struct SessionService::CleanupState {
   CleanupState(Loop& loop, std::shared_ptr<Session> s) : session(std::move(s)), changed(loop) {}
   std::shared_ptr<Session> session;
   Event changed;
-  std::deque<Session::KilledCommand> killed;  // at most one per running command
+  std::deque<Session::CloseEvent> events;  // at most one per running command, and a few
   std::optional<absl::Status> done;
 };
 
@@ -152,18 +152,21 @@ Task<absl::Status> SessionService::Cleanup(std::shared_ptr<Call> call, v1::Clean
   CO_ASSIGN_OR_RETURN(CleanupCall cleanup, DecodeCleanup(request));
   if (cleanup.discard) CO_RETURN_IF_ERROR(RequireFull(call->caller(), "Cleanup with discard"));
   CO_ASSIGN_OR_RETURN(std::shared_ptr<Session> session, context_.table.Find(cleanup.session));
+  Session::CloseRequest close{
+      .grace = cleanup.grace, .discard = cleanup.discard, .uid = call->caller().uid};
   auto state = std::make_shared<CleanupState>(context_.loop, std::move(session));
-  context_.tasks.Spawn("cleanup " + cleanup.session, RunClose(state, cleanup.grace));
+  context_.tasks.Spawn("cleanup " + cleanup.session, RunClose(state, close));
   call->OnStop([state] { state->changed.NotifyAll(); });
   co_return co_await ReportCleanup(std::move(call), std::move(state));
 }
 
-Task<void> SessionService::RunClose(std::shared_ptr<CleanupState> state, Duration grace) {
-  absl::Status status =
-      co_await state->session->Close(grace, [state](Session::KilledCommand killed) {
-        state->killed.push_back(std::move(killed));
-        state->changed.NotifyAll();
-      });
+Task<void> SessionService::RunClose(std::shared_ptr<CleanupState> state,
+                                    Session::CloseRequest request) {
+  auto progress = [state](Session::CloseEvent event) {
+    state->events.push_back(std::move(event));
+    state->changed.NotifyAll();
+  };
+  absl::Status status = co_await state->session->Close(request, std::move(progress));
   state->done = std::move(status);
   state->changed.NotifyAll();
 }
@@ -172,14 +175,18 @@ Task<absl::Status> SessionService::ReportCleanup(std::shared_ptr<Call> call,
                                                  std::shared_ptr<CleanupState> state) {
   const std::string id = state->session->info().id;
   v1::CleanupEvent event;
-  event.mutable_phase()->set_name(state->session->running() > 0 ? "killing" : "releasing");
-  if (!co_await call->Write(event)) co_return call->StopStatus();
   while (!call->stopped()) {
-    if (!state->killed.empty()) {
-      Session::KilledCommand killed = std::move(state->killed.front());
-      state->killed.pop_front();
-      event.mutable_killed()->set_name(CommandName(id, killed.command_id));
-      Encode(killed.tree, event.mutable_killed()->mutable_tree());
+    if (!state->events.empty()) {
+      const Session::CloseEvent next = std::move(state->events.front());
+      state->events.pop_front();
+      if (const auto* phase = std::get_if<Session::ClosePhase>(&next)) {
+        event.mutable_phase()->set_name(std::string(phase->name));
+      } else if (const auto* killed = std::get_if<Session::KilledCommand>(&next)) {
+        event.mutable_killed()->set_name(CommandName(id, killed->command_id));
+        Encode(killed->tree, event.mutable_killed()->mutable_tree());
+      } else {
+        continue;
+      }
       if (!co_await call->Write(event)) break;
     } else if (state->done) {
       CO_RETURN_IF_ERROR(*state->done);

@@ -34,7 +34,7 @@ class SessionService {
                           std::set<std::string>* shown);
   Task<bool> SendChange(std::shared_ptr<Call> call, const SessionTable::Filter* filter,
                         SessionTable::Change change, std::set<std::string>* shown);
-  static Task<void> RunClose(std::shared_ptr<CleanupState> state, Duration grace);
+  static Task<void> RunClose(std::shared_ptr<CleanupState> state, Session::CloseRequest request);
   Task<absl::Status> ReportCleanup(std::shared_ptr<Call> call, std::shared_ptr<CleanupState> state);
 
   RpcContext& context_;

@@ -102,6 +102,20 @@ absl::Status BadField(std::string_view field, std::string_view message) {
   return Error(Reason::k_BAD_FIELD, text, {{"field", std::string(field)}});
 }
 
+absl::Status InField(std::string_view outer, const absl::Status& inner) {
+  Metadata metadata = MetadataOf(inner);
+  const std::string field = metadata["field"];
+  std::string_view message(inner.message().data(), inner.message().size());
+  std::string path(outer);
+  if (!field.empty()) {
+    path.append(".").append(field);
+    if (message.starts_with(field + ": ")) message.remove_prefix(field.size() + 2);
+  }
+  metadata["field"] = path;
+  const Reason reason = ReasonOf(inner).value_or(Reason::k_BUG);
+  return Error(reason, path + ": " + std::string(message), std::move(metadata));
+}
+
 std::optional<Reason> ReasonOf(const absl::Status& status) {
   std::optional<Payload> payload = PayloadOf(status);
   if (!payload.has_value()) return std::nullopt;

@@ -44,6 +44,10 @@ absl::Status Error(Reason reason, std::string_view message, Metadata metadata = 
 // BAD_FIELD naming the field: the usual answer to bad input.
 absl::Status BadField(std::string_view field, std::string_view message);
 
+// The same error about a field of `outer`: "field: why" becomes "outer.field: why", and one that
+// names no field is about `outer` itself.
+absl::Status InField(std::string_view outer, const absl::Status& inner);
+
 // The reason and metadata of a status made by Error(); nullopt for a foreign one (which is a BUG at
 // the API border).
 std::optional<Reason> ReasonOf(const absl::Status& status);

@@ -1,10 +1,15 @@
-# bash completion for hermesctl. Names of sessions and commands are asked from the daemon, briefly.
+# bash completion for hermesctl. Names of sessions, commands and syncs are asked from the daemon, briefly.
 
 _hermesctl_names() {
   local kind=$1
   shift
   if [ "$kind" = sessions ]; then
     hermesctl --patience 0s "$@" session ls 2>/dev/null | awk 'NR > 1 { print $1 }'
+  elif [ "$kind" = syncs ]; then
+    local name
+    for name in $(_hermesctl_names sessions "$@"); do
+      hermesctl --patience 0s "$@" syncs "$name" 2>/dev/null | awk 'NR > 1 { print $1 }'
+    done
   else
     hermesctl --patience 0s "$@" ps 2>/dev/null | awk 'NR > 1 { print $1 }'
   fi
@@ -13,8 +18,8 @@ _hermesctl_names() {
 _hermesctl_options() {
   case "$1" in
     'session create') echo '--backend --cwd --env --label --ttl --lease --runner --host --user --port --key --host-key
-      --transport --ssh-config --ssh-option --request-id
-      --sudo-password-stdin --no-wait' ;;
+      --transport --ssh-config --ssh-option --request-id --mount --mount-profile --hermes-home --credential
+      --on-sync-error --sync-interval --sudo-password-stdin --no-wait' ;;
     'session ls' | 'session watch') echo '--state --backend --label' ;;
     'session update') echo '--label --ttl --sudo-password-stdin --forget-sudo-password' ;;
     'session rm' | cleanup) echo '--discard --grace' ;;
@@ -27,6 +32,8 @@ _hermesctl_options() {
     ps) echo '--state --label' ;;
     kill) echo '--signal --scope --grace' ;;
     wait) echo '--timeout' ;;
+    sync) echo '--force' ;;
+    sync-back) echo '--dry-run --approve-deletes --salvage' ;;
   esac
 }
 
@@ -51,13 +58,15 @@ _hermesctl() {
     esac
   done
   case "$previous" in
-    --socket | --cwd | -f | --file | --key | -F | --ssh-config)
+    --socket | --cwd | -f | --file | --key | -F | --ssh-config | --mount | --hermes-home)
       compopt -o filenames
       mapfile -t COMPREPLY < <(compgen -f -- "$word")
       return
       ;;
     -o | --output) set -- table json jsonl ;;
     --runner) set -- auto never require ;;
+    --mount-profile) set -- hermes ;;
+    --on-sync-error) set -- fail run-stale ;;
     --backend) set -- local ssh ;;
     --transport) set -- auto openssh libssh2 ;;
     --host-key) set -- strict accept-new ;;
@@ -68,15 +77,18 @@ _hermesctl() {
     --secret-env) set -- $(compgen -e) ;;
     *)
       if [[ $word == -* ]]; then
-        set -- --help --socket --output --patience $(_hermesctl_options "$command")
+        set -- --help --version --socket --output --patience $(_hermesctl_options "$command")
       else
         case "$command" in
-          '') set -- session exec start attach logs ps kill wait shell cleanup info capabilities drain ;;
+          '') set -- session exec start attach logs ps kill wait sync sync-back undo syncs shell cleanup info \
+            capabilities drain ;;
           session) set -- create ls show rm watch update renew ;;
-          exec | start | ps | shell | cleanup | session\ show | session\ rm | session\ update | session\ renew)
+          exec | start | ps | shell | cleanup | sync | sync-back | syncs | session\ show | session\ rm | session\ update | \
+            session\ renew)
             set -- $(_hermesctl_names sessions "${socket[@]}")
             ;;
           attach | logs | kill | wait) set -- $(_hermesctl_names commands "${socket[@]}") ;;
+          undo) set -- $(_hermesctl_names syncs "${socket[@]}") ;;
           *) set -- ;;
         esac
       fi

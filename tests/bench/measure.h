@@ -3,6 +3,8 @@
 // What the benchmarks of the daemon share: a client that follows one command.
 
 #include <cstdint>
+#include <fstream>
+#include <string>
 
 #include "tests/bench/table.h"
 #include "tests/e2e/daemon_process.h"
@@ -10,6 +12,16 @@
 namespace hermes {
 
 using Clock = std::chrono::steady_clock;
+
+// VmRSS or VmHWM, its peak, of a process.
+inline uint64_t StatusKb(pid_t pid, const std::string& field) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(field + ":")) return std::stoull(line.substr(field.size() + 1));
+  }
+  return 0;
+}
+inline uint64_t RssKb(pid_t pid) { return StatusKb(pid, "VmRSS"); }
 
 struct Followed {
   bool ok = false;

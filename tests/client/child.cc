@@ -56,12 +56,13 @@ Child::Child(std::vector<std::string> arguments, Streams streams,
   stderr_ = err.ends[0];
   of_child.push_back(err.ends[1]);
   posix_spawn_file_actions_adddup2(&actions, err.ends[1], 2);
-  if (streams == Streams::kTerminal) {
+  if (streams != Streams::kPipes) {
     stdin_ = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
     EXPECT_EQ(grantpt(stdin_) | unlockpt(stdin_), 0);
     // Opened by the leader of a new session: becomes its controlling terminal.
     posix_spawn_file_actions_addopen(&actions, 0, ptsname(stdin_), O_RDWR, 0);
     posix_spawn_file_actions_adddup2(&actions, 0, 1);
+    if (streams == Streams::kAllTerminal) posix_spawn_file_actions_adddup2(&actions, 0, 2);
     stdout_ = fcntl(stdin_, F_DUPFD_CLOEXEC, 0);
   } else {
     Pipe in, out;

@@ -11,7 +11,11 @@ namespace hermes::client {
 
 class Child {
  public:
-  enum class Streams { kPipes, kTerminal };
+  enum class Streams {
+    kPipes,
+    kTerminal,     // stdin and stdout; stderr is a pipe
+    kAllTerminal,  // stderr, too: it is part of out()
+  };
 
   // The standard environment plus `environment` ("K=V").
   explicit Child(std::vector<std::string> arguments, Streams streams = Streams::kPipes,

@@ -32,6 +32,32 @@ TEST(CommandLineTest, TakesTheFixedForms) {
   EXPECT_TRUE(Accepted({"ps", "-o", "json"}));
   EXPECT_TRUE(Accepted({"kill", "box/c1", "--signal", "TERM"}));
   EXPECT_TRUE(Accepted({"cleanup", "box", "--discard"}));
+  EXPECT_TRUE(Accepted({"session",
+                        "create",
+                        "box",
+                        "--backend",
+                        "local",
+                        "--mount",
+                        "/a:/b:two-way,conflict=both,deletes=never",
+                        "--mount",
+                        "c:~/d",
+                        "--mount-profile",
+                        "hermes",
+                        "--hermes-home",
+                        "/h",
+                        "--credential",
+                        "x",
+                        "--credential",
+                        "y",
+                        "--on-sync-error",
+                        "fail",
+                        "--sync-interval",
+                        "5s"}));
+  EXPECT_TRUE(Accepted({"sync", "box", "--force", "-o", "json"}));
+  EXPECT_TRUE(Accepted({"sync-back", "box", "--dry-run", "--approve-deletes", "--salvage"}));
+  EXPECT_TRUE(Accepted({"sync-back", "box", "-o", "json"}));
+  EXPECT_TRUE(Accepted({"undo", "box/s1"}));
+  EXPECT_TRUE(Accepted({"syncs", "box", "-o", "json"}));
   EXPECT_TRUE(Accepted({"session", "rm", "box"}));
   EXPECT_TRUE(Accepted({"session", "renew", "box", "30m"}));
 }

@@ -317,9 +317,11 @@ TEST_F(HermesctlTest, KillWithASignalOnlySendsIt) {
 
 TEST_F(HermesctlTest, HelpOfEverySubCommandHasExamples) {
   for (const char* words :
-       {"exec", "start", "attach", "logs", "ps", "kill", "wait", "shell", "cleanup", "info",
-        "drain", "capabilities", "session create", "session ls", "session show", "session rm",
-        "session watch", "session renew", "session update"}) {
+       {"exec",          "start",          "attach",        "logs",         "ps",
+        "kill",          "wait",           "shell",         "cleanup",      "info",
+        "sync",          "sync-back",      "undo",          "syncs",        "drain",
+        "capabilities",  "session create", "session ls",    "session show", "session rm",
+        "session watch", "session renew",  "session update"}) {
     std::vector<std::string> arguments;
     for (std::string rest = words; !rest.empty();) {
       size_t space = std::min(rest.find(' '), rest.size());

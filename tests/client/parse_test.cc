@@ -65,6 +65,9 @@ TEST(ParseNameTest, TakesShortAndFullForms) {
   EXPECT_EQ(*ParseCommand("box/c1"), "sessions/box/commands/c1");
   EXPECT_EQ(*ParseCommand("sessions/box/commands/c1"), "sessions/box/commands/c1");
   EXPECT_EQ(ShortName("sessions/box/commands/c1"), "box/c1");
+  EXPECT_EQ(*ParseSync("box/s1"), "sessions/box/syncs/s1");
+  EXPECT_EQ(*ParseSync("sessions/box/syncs/s1"), "sessions/box/syncs/s1");
+  EXPECT_EQ(ShortName("sessions/box/syncs/s1"), "box/s1");
   EXPECT_EQ(ShortName("sessions/box"), "box");
   EXPECT_EQ(ShortName("other"), "other");
 }
@@ -78,6 +81,7 @@ TEST(ParseNameTest, RefusesMalformedNames) {
   }
   for (const char* text : {"", "box", "box/", "/c1", "box/c1/x", "sessions/box/c1", "box/C1"}) {
     EXPECT_FALSE(ParseCommand(text).ok()) << text;
+    EXPECT_FALSE(ParseSync(text).ok()) << text;
   }
 }
 

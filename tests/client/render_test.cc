@@ -102,6 +102,36 @@ TEST(RenderTest, OneSessionAsKeysAndValues) {
       << text;
 }
 
+TEST(RenderSessionTest, ShowsMountsAndHowTheyAreKeptInStep) {
+  v1::Session session = BoxSession();
+  v1::Mount& mount = *session.add_mounts();
+  mount.set_id("data");
+  mount.set_host_root("/srv/a\x1b\xff");
+  mount.set_remote_root("~/a");
+  mount.set_policy(v1::Mount::PUSH);
+  mount.set_conflict(v1::Mount::HOST_WINS);
+  mount.set_deletes(v1::Mount::NEVER);
+  mount.set_links(v1::Mount::FOLLOW_HOST);
+  mount.set_kind(v1::Mount::FILE);
+  mount.set_max_files(5);
+  mount.set_max_bytes(2048);
+  mount.set_max_file_bytes(1024);
+  mount.add_ignore("*.o");
+  mount.add_ignore("/x");
+  session.mutable_sync()->set_on_error(v1::SyncPolicy::RUN_STALE);
+  session.mutable_sync()->mutable_min_interval()->set_nanos(500'000'000);
+  session.mutable_sync()->set_lock_file("/h/.sync.lock");
+  const std::string text = RenderSession(session, View{kNow, false});
+  EXPECT_NE(text.find(R"(data:        /srv/a\x1b\xff:~/a:push,conflict=host,deletes=never )"
+                      "(a file; follows links; at most 5 files, 2.0 KiB, 1.0 KiB each; "
+                      "ignores *.o /x)\n"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("on sync error:     run-stale\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("sync interval:     500ms\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("sync lock:         /h/.sync.lock\n"), std::string::npos) << text;
+}
+
 TEST(RenderTest, WatchLines) {
   v1::SessionEvent event;
   *event.mutable_upsert() = BoxSession();

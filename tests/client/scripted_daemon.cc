@@ -7,11 +7,13 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "hermes/v1/error.pb.h"
 #include "hermes/v1/exec.grpc.pb.h"
 #include "hermes/v1/session.grpc.pb.h"
+#include "hermes/v1/sync.grpc.pb.h"
 #include "tests/fakes/temp_dir.h"
 
 namespace hermes::client {
@@ -44,6 +46,21 @@ v1::CommandEvent OutputEvent(v1::Channel channel, uint64_t offset, const std::st
   event.mutable_output()->set_offset(offset);
   event.mutable_output()->set_data(data);
   return event;
+}
+
+std::string Mounts(const v1::CreateSessionRequest& request) {
+  std::string out;
+  for (const v1::Mount& mount : request.mounts()) {
+    out += " mount " + mount.host_root() + ":" + mount.remote_root() + ":" +
+           std::to_string(mount.policy());
+  }
+  if (request.has_profile()) out += " home " + request.profile().home();
+  for (const std::string& file : request.profile().credentials()) out += " " + file;
+  if (request.has_sync()) {
+    out += " on_error " + std::to_string(request.sync().on_error()) + " every " +
+           std::to_string(request.sync().min_interval().seconds()) + "s";
+  }
+  return out;
 }
 
 }  // namespace
@@ -102,7 +119,7 @@ class ScriptedSessions final : public v1::SessionService::Service {
   grpc::Status CreateSession(grpc::ServerContext*, const v1::CreateSessionRequest* request,
                              v1::Session* response) override {
     note_("CreateSession " + request->session_id() + " " + request->backend() + " " +
-          std::to_string(request->idle_ttl().seconds()));
+          std::to_string(request->idle_ttl().seconds()) + Mounts(*request));
     *response = Get();
     return grpc::Status::OK;
   }
@@ -121,6 +138,12 @@ class ScriptedSessions final : public v1::SessionService::Service {
     event.mutable_phase()->set_name("killing");
     writer->Write(event);
     if (cleanups_++ == 0) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "torn");
+    if (std::lock_guard lock(mutex_); pending_) {
+      *event.mutable_sync() = *pending_;
+      writer->Write(event);
+      return WithReason(grpc::StatusCode::FAILED_PRECONDITION, "2 files are not on the host",
+                        "PULL_PENDING", "Run sync-back, or cleanup with discard.");
+    }
     *event.mutable_finished() = Get();
     writer->Write(event);
     return grpc::Status::OK;
@@ -129,6 +152,12 @@ class ScriptedSessions final : public v1::SessionService::Service {
   void Set(v1::Session session) {
     std::lock_guard lock(mutex_);
     session_ = std::move(session);
+  }
+
+  void Refuse(v1::SyncJob pending) {
+    std::lock_guard lock(mutex_);
+    pending_ = std::move(pending);
+    cleanups_ = 1;
   }
 
  private:
@@ -140,7 +169,96 @@ class ScriptedSessions final : public v1::SessionService::Service {
   const std::function<void(std::string)> note_;
   std::mutex mutex_;
   v1::Session session_;
+  std::optional<v1::SyncJob> pending_;
   std::atomic<int> cleanups_ = 0;
+};
+
+// Answers about syncs, from a script.
+class ScriptedSyncs final : public v1::SyncService::Service {
+ public:
+  using Reply = ScriptedDaemon::SyncReply;
+  using Writer = grpc::ServerWriter<v1::SyncEvent>;
+  explicit ScriptedSyncs(std::function<void(std::string)> note) : note_(std::move(note)) {}
+
+  grpc::Status Sync(grpc::ServerContext* context, const v1::SyncRequest* request,
+                    Writer* writer) override {
+    note_("Sync " + request->request_id() + " " + request->session() +
+          (request->force() ? " force" : ""));
+    return Play(context, writer);
+  }
+
+  grpc::Status SyncBack(grpc::ServerContext* context, const v1::SyncBackRequest* request,
+                        Writer* writer) override {
+    note_("SyncBack " + request->request_id() + " " + request->session() +
+          (request->validate_only() ? " dry-run" : "") +
+          (request->approve_deletes() ? " approve" : "") + (request->salvage() ? " salvage" : ""));
+    return Play(context, writer);
+  }
+
+  grpc::Status RevertSync(grpc::ServerContext* context, const v1::RevertSyncRequest* request,
+                          Writer* writer) override {
+    note_("RevertSync " + request->request_id() + " " + request->name());
+    return Play(context, writer);
+  }
+
+  grpc::Status GetSync(grpc::ServerContext*, const v1::GetSyncRequest* request,
+                       v1::SyncJob* response) override {
+    note_("GetSync " + request->name());
+    std::lock_guard lock(mutex_);
+    *response = syncs_.at(0);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ListSyncs(grpc::ServerContext*, const v1::ListSyncsRequest* request,
+                         v1::ListSyncsResponse* response) override {
+    note_("ListSyncs " + request->parent());
+    std::lock_guard lock(mutex_);
+    size_t at = request->page_token().empty() ? 0 : std::stoul(request->page_token());
+    for (size_t end = at + 2; at < end && at < syncs_.size(); ++at) {
+      *response->add_syncs() = syncs_[at];
+    }
+    if (at < syncs_.size()) response->set_next_page_token(std::to_string(at));
+    return grpc::Status::OK;
+  }
+
+  void Script(std::vector<Reply> replies) {
+    std::lock_guard lock(mutex_);
+    for (Reply& reply : replies) replies_.push_back(std::move(reply));
+  }
+  void Set(std::vector<v1::SyncJob> syncs) {
+    std::lock_guard lock(mutex_);
+    syncs_ = std::move(syncs);
+  }
+
+ private:
+  grpc::Status Play(grpc::ServerContext* context, Writer* writer) {
+    std::unique_lock lock(mutex_);
+    if (replies_.empty()) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "torn");
+    const Reply reply = std::move(replies_.front());
+    replies_.pop_front();
+    lock.unlock();
+    for (const v1::SyncEvent& event : reply.events) writer->Write(event);
+    if (reply.end == ScriptedDaemon::End::kTorn) {
+      return grpc::Status(grpc::StatusCode::UNAVAILABLE, "torn");
+    }
+    if (reply.end == ScriptedDaemon::End::kRefused) {
+      return WithReason(grpc::StatusCode::FAILED_PRECONDITION, "the session has no mounts",
+                        "CAPABILITY_MISSING", "See the session's capabilities.");
+    }
+    if (reply.end == ScriptedDaemon::End::kHang) {
+      lock.lock();
+      // gRPC tells of it by no event here.
+      while (!context->IsCancelled()) never_.wait_for(lock, std::chrono::milliseconds(20));
+      note_("Cancelled");
+    }
+    return grpc::Status::OK;
+  }
+
+  const std::function<void(std::string)> note_;
+  std::mutex mutex_;
+  std::condition_variable never_;
+  std::deque<Reply> replies_;
+  std::vector<v1::SyncJob> syncs_;
 };
 
 class ScriptedDaemon::Impl final : public v1::ExecService::Service {
@@ -157,6 +275,7 @@ class ScriptedDaemon::Impl final : public v1::ExecService::Service {
     builder.AddListeningPort("unix:" + socket, grpc::InsecureServerCredentials());
     builder.RegisterService(this);
     builder.RegisterService(&sessions);
+    builder.RegisterService(&syncs);
     std::lock_guard lock(mutex_);
     stopping_ = false;
     server_ = builder.BuildAndStart();
@@ -240,7 +359,9 @@ class ScriptedDaemon::Impl final : public v1::ExecService::Service {
 
   grpc::Status StartCommand(grpc::ServerContext*, const v1::ExecuteRequest* request,
                             v1::Command* response) override {
-    Note("Start " + request->shell());
+    const bool told = request->sync_before() != v1::SYNC_BEFORE_UNSPECIFIED;
+    Note("Start " + request->shell() +
+         (told ? " " + v1::SyncBefore_Name(request->sync_before()) : ""));
     response->set_name(request->session() + "/commands/c1");
     response->set_state(v1::Command::RUNNING);
     return grpc::Status::OK;
@@ -309,6 +430,7 @@ class ScriptedDaemon::Impl final : public v1::ExecService::Service {
 
   std::string socket;
   ScriptedSessions sessions{[this](const std::string& call) { Note(call); }};
+  ScriptedSyncs syncs{[this](const std::string& call) { Note(call); }};
 
  private:
   friend class ScriptedDaemon;
@@ -425,6 +547,16 @@ void ScriptedDaemon::SetCommands(std::vector<v1::Command> commands) {
 }
 
 void ScriptedDaemon::SetSession(v1::Session session) { impl_->sessions.Set(std::move(session)); }
+
+void ScriptedDaemon::RefuseCleanup(v1::SyncJob sync) { impl_->sessions.Refuse(std::move(sync)); }
+
+void ScriptedDaemon::ScriptSyncs(std::vector<SyncReply> replies) {
+  impl_->syncs.Script(std::move(replies));
+}
+
+void ScriptedDaemon::SetSyncs(std::vector<v1::SyncJob> syncs) {
+  impl_->syncs.Set(std::move(syncs));
+}
 
 void ScriptedDaemon::Stop() { impl_->Stop(); }
 void ScriptedDaemon::Start() { impl_->Start(); }

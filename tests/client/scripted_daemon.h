@@ -11,6 +11,7 @@
 
 #include "hermes/v1/exec.pb.h"
 #include "hermes/v1/session.pb.h"
+#include "hermes/v1/sync.pb.h"
 
 namespace hermes::client {
 
@@ -70,8 +71,21 @@ class ScriptedDaemon {
   void SetCommands(std::vector<v1::Command> commands);
   // What CreateSession, GetSession and Cleanup answer; Cleanup breaks at the first call.
   void SetSession(v1::Session session);
+  // Cleanup tells this sync and is refused: PULL_PENDING.
+  void RefuseCleanup(v1::SyncJob sync);
 
-  // "Execute ID SCRIPT @0,0", "Attach NAME @5,0", "Cancel NAME", "Resize 80x24", "Signal 15", ...
+  // One stream of Sync, SyncBack or RevertSync, whichever comes; kHang ends when the client has
+  // cancelled.
+  struct SyncReply {
+    std::vector<v1::SyncEvent> events = {};
+    End end = End::kOk;
+  };
+  void ScriptSyncs(std::vector<SyncReply> replies);
+  // ListSyncs gives two a page, GetSync the first.
+  void SetSyncs(std::vector<v1::SyncJob> syncs);
+
+  // "Execute ID SCRIPT @0,0", "Attach NAME @5,0", "Cancel NAME", "Resize 80x24", "Signal 15",
+  // "Start SCRIPT FORCE", "SyncBack ID NAME dry-run", ...
   std::vector<std::string> calls();
   // Waits up to 10 s; false: no call that starts so came.
   bool WaitForCall(const std::string& prefix);

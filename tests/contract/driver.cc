@@ -78,6 +78,12 @@ Task<absl::StatusOr<std::unique_ptr<Stream>>> CuttableSandbox::ConnectRunner() {
   co_return Keep(std::move(stream));
 }
 
+Task<absl::StatusOr<std::unique_ptr<Stream>>> CuttableSandbox::OpenFiles(Lane lane, WishPtr wish) {
+  CO_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream,
+                      co_await inner_->OpenFiles(lane, std::move(wish)));
+  co_return Keep(std::move(stream));
+}
+
 std::string TestRun::Told() const {
   if (!outcome) return "no end; stdout: " + out + "; stderr: " + err;
   return "state " + std::to_string(static_cast<int>(outcome->state)) + ", cause " +

@@ -10,6 +10,24 @@
 namespace hermes {
 namespace {
 
+sync::Mount FullMount() {
+  sync::Mount mount;
+  mount.id = "m";
+  mount.host_root = std::string("/a\xff", 3);
+  mount.remote_root = "/b";
+  mount.beneath = "/";
+  mount.kind = sync::MountKind::kFile;
+  mount.policy = sync::Policy::kPush;
+  mount.conflict = sync::ConflictPolicy::kAbort;
+  mount.deletes = sync::DeletePolicy::kReport;
+  mount.links = sync::LinkPolicy::kFollowHost;
+  mount.ignore = {"*.o", ""};
+  mount.max_files = 1;
+  mount.max_bytes = 2;
+  mount.max_file_bytes = 3;
+  return mount;
+}
+
 // One change each, so that a field that is not written, or not read back, shows.
 const std::function<void(SessionInfo&)> kSessionFields[] = {
     [](auto& s) { s.id = "build-1"; },
@@ -55,6 +73,12 @@ const std::function<void(SessionInfo&)> kSessionFields[] = {
     [](auto& s) { s.ssh.config_file = "/c"; },
     [](auto& s) { s.ssh.options = {{"Compression", "yes"}, {"Ciphers", ""}}; },
     [](auto& s) { s.place = "u@h:22"; },
+    [](auto& s) { s.sync.mounts = {{.host_root = "/h", .remote_root = "~/r"}, FullMount()}; },
+    [](auto& s) { s.sync.on_error = OnSyncError::kRunStale; },
+    [](auto& s) { s.sync.min_interval = std::chrono::seconds(5); },
+    [](auto& s) { s.sync.lock_file = "/h/.sync.lock"; },
+    [](auto& s) { s.place_key = "local"; },
+    [](auto& s) { s.discard = true; },
 };
 
 Outcome KilledOutcome() {
@@ -102,6 +126,7 @@ const std::function<void(StoredCommand&)> kCommandFields[] = {
     [](auto& c) { c.info.output.limit_bytes = 1; },
     [](auto& c) { c.info.output.overflow = Overflow::kKill; },
     [](auto& c) { c.info.kill_grace = Duration(-1); },
+    [](auto& c) { c.info.far_id = "far"; },
     [](auto& c) { c.output.stream[0].end = 9; },
     [](auto& c) { c.output.stream[0].holes = {{3, 4}, {5, 6}}; },
     [](auto& c) { c.output.stream[1].in_file = true; },
@@ -131,6 +156,55 @@ TEST(CodecTest, BringsBackEveryFieldOfACommand) {
     ASSERT_TRUE(DecodeCommand(blob).ok()) << i;
     EXPECT_EQ(EncodeCommand(*DecodeCommand(blob)), blob) << "field " << i << " is not read back";
   }
+}
+
+const std::function<void(SyncInfo&)> kSyncFields[] = {
+    [](auto& s) { s.session_id = "build-1"; },
+    [](auto& s) { s.id = "y1"; },
+    [](auto& s) { s.kind = SyncKind::kRevert; },
+    [](auto& s) { s.state = SyncState::kInterrupted; },
+    [](auto& s) { s.reason = "SYNC_FAILED"; },
+    [](auto& s) { s.message = "why"; },
+    [](auto& s) { s.progress.files_done = 1; },
+    [](auto& s) { s.progress.files_total = 2; },
+    [](auto& s) { s.progress.bytes_done = 3; },
+    [](auto& s) { s.progress.bytes_total = UINT64_MAX; },
+    [](auto& s) { s.report.counts.applied = 1; },
+    [](auto& s) { s.report.counts.conflicts = 2; },
+    [](auto& s) { s.report.counts.rejected = 3; },
+    [](auto& s) { s.report.counts.held = 4; },
+    [](auto& s) { s.report.counts.failed = 5; },
+    [](auto& s) { s.report.counts.bytes = 1ull << 40; },
+    [](auto& s) { s.report.unsaved = 6; },
+    [](auto& s) { s.report.suspect = true; },
+    [](auto& s) { s.report.revertible = true; },
+    [](auto& s) { s.of_sync = "y0"; },
+    [](auto& s) { s.create_time = WallTime(Duration(1)); },
+    [](auto& s) { s.end_time = WallTime(Duration(2)); },
+    [](auto& s) { s.expire_time = WallTime(Duration(3)); },
+    [](auto& s) { s.entries_total = 7; },
+    [](auto& s) { s.creator_uid = 1000; },
+    [](auto& s) { s.request_id = "id"; },
+    [](auto& s) { s.request_digest = "digest"; },
+};
+
+TEST(CodecTest, BringsBackEveryFieldOfASync) {
+  const std::string plain = EncodeSync({});
+  for (size_t i = 0; i < std::size(kSyncFields); ++i) {
+    SyncInfo sync;
+    kSyncFields[i](sync);
+    const std::string blob = EncodeSync(sync);
+    EXPECT_NE(blob, plain) << "field " << i << " is not written";
+    ASSERT_TRUE(DecodeSync(blob).ok()) << i;
+    EXPECT_EQ(EncodeSync(*DecodeSync(blob)), blob) << "field " << i << " is not read back";
+  }
+}
+
+TEST(CodecTest, BringsBackMounts) {
+  SessionInfo session;
+  session.sync.mounts = {FullMount()};
+  const SessionInfo back = *DecodeSession(EncodeSession(session));
+  EXPECT_EQ(back.sync, session.sync);
 }
 
 SessionInfo FullSession() {
@@ -172,6 +246,7 @@ TEST(CodecTest, IgnoresFieldsOfANewerWriterAndDefaultsThoseOfAnOlderOne) {
   ASSERT_TRUE(older.ok());
   EXPECT_EQ(older->id, "build-1");
   EXPECT_EQ(older->state, SessionState::kOpening);
+  EXPECT_EQ(older->sync, SyncSettings());
   EXPECT_TRUE(DecodeCommand(SealBlob("")).ok());
 }
 
@@ -202,14 +277,18 @@ TEST(CodecTest, SaysStoreCorruptForValuesThatDoNotFit) {
 TEST(CodecTest, SurvivesRandomDamageBehindAValidChecksum) {
   const std::string session = Body(EncodeSession(FullSession()));
   const std::string command = Body(EncodeCommand(FullCommand()));
+  const std::vector<sync::SyncEntry> one = {{.path = "a", .host = sync::Content{}}};
+  const std::string entries = Body(EncodeSyncEntries(one));
   std::mt19937 random(7);
   int refused = 0;
   for (int i = 0; i < 20'000; ++i) {
-    std::string body = i % 2 == 0 ? session : command;
+    std::string body = i % 3 == 0 ? session : i % 3 == 1 ? command : entries;
     for (unsigned n = 1 + random() % 4; n > 0; --n) body[random() % body.size()] = random();
     if (random() % 4 == 0) body.resize(random() % body.size());
     const std::string blob = SealBlob(body);
-    refused += !(i % 2 == 0 ? DecodeSession(blob).ok() : DecodeCommand(blob).ok());
+    refused += !(i % 3 == 0   ? DecodeSession(blob).ok()
+                 : i % 3 == 1 ? DecodeCommand(blob).ok()
+                              : DecodeSyncEntries(blob).ok());
   }
   EXPECT_GT(refused, 1000);
 }

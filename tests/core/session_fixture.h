@@ -37,7 +37,8 @@ class SessionTest : public testing::Test {
   }
 
   absl::Status Close(const std::string& id) {
-    return daemon_->Await((*daemon_->table.Find(id))->Close(std::chrono::seconds(1), nullptr));
+    return daemon_->Await(
+        (*daemon_->table.Find(id))->Close({.grace = std::chrono::seconds(1)}, nullptr));
   }
   SessionState StateOf(const std::string& id) { return (*daemon_->table.Find(id))->info().state; }
 

@@ -228,9 +228,10 @@ TEST_F(SessionStoreTest, ExpiresOutputFirstAndTheRequestIdLater) {
   for (const char* id : {"old", "new", "live"}) Accept(MakeCommand("s", id, id));
   ASSERT_TRUE(Do(store_->PutCommand(Ended(MakeCommand("s", "old", "old"), 100))).ok());
   ASSERT_TRUE(Do(store_->PutCommand(Ended(MakeCommand("s", "new", "new"), 200))).ok());
-  EXPECT_EQ(*Do(store_->Expire(At(100), At(0))), Names()) << "not before its time";
-  EXPECT_EQ(*Do(store_->Expire(At(101), At(0))), Names({"s/old"}));
-  EXPECT_EQ(*Do(store_->Expire(At(101), At(0))), Names()) << "told once";
+  EXPECT_EQ(*Do(store_->Expire({.results = At(100), .requests = At(0)})), Names())
+      << "not before its time";
+  EXPECT_EQ(*Do(store_->Expire({.results = At(101), .requests = At(0)})), Names({"s/old"}));
+  EXPECT_EQ(*Do(store_->Expire({.results = At(101), .requests = At(0)})), Names()) << "told once";
 
   const auto old = Do(store_->GetCommand("s", "old"));
   ASSERT_TRUE(old->has_value());
@@ -240,9 +241,10 @@ TEST_F(SessionStoreTest, ExpiresOutputFirstAndTheRequestIdLater) {
   EXPECT_FALSE((*Do(store_->GetCommand("s", "new")))->output_expired);
   EXPECT_FALSE(Do(store_->AcceptCommand(MakeCommand("s", "x", "old")))->fresh);
 
-  EXPECT_EQ(*Do(store_->Expire(At(101), At(150))), Names());
+  EXPECT_EQ(*Do(store_->Expire({.results = At(101), .requests = At(150)})), Names());
   EXPECT_FALSE(Do(store_->FindRun("old"))->has_value());
-  EXPECT_EQ(*Do(store_->Expire(At(101), At(201))), Names({"s/new"})) << "files of deleted rows";
+  EXPECT_EQ(*Do(store_->Expire({.results = At(101), .requests = At(201)})), Names({"s/new"}))
+      << "files of deleted rows";
   EXPECT_EQ(List("s", "", 10), Names({"s/live"}));
 }
 
@@ -251,7 +253,7 @@ TEST_F(SessionStoreTest, KeepsWhatIsToBeTakenUpFromExpiry) {
   StoredCommand draining = Ended(MakeCommand("s", "c1", "run-1"), 100);
   draining.forgotten = false;
   ASSERT_TRUE(Do(store_->PutCommand(draining)).ok());
-  EXPECT_EQ(*Do(store_->Expire(At(1000), At(1000))), Names());
+  EXPECT_EQ(*Do(store_->Expire({.results = At(1000), .requests = At(1000)})), Names());
   EXPECT_EQ((*Do(store_->GetCommand("s", "c1")))->output.stream[0].inline_bytes.size(), 5u);
 }
 

@@ -216,7 +216,8 @@ TEST_F(SessionTest, CwdAndGenerationMoveWithTheEnd) {
 TEST_F(SessionTest, TakenNamesAreRefusedUntilTheSessionHasEnded) {
   ASSERT_TRUE(daemon_->Create("s").ok());
   EXPECT_EQ(ReasonOf(daemon_->Create("s").status()), Reason::k_SESSION_ID_TAKEN);
-  ASSERT_TRUE(daemon_->Await((*daemon_->table.Find("s"))->Close(seconds(1), nullptr)).ok());
+  ASSERT_TRUE(
+      daemon_->Await((*daemon_->table.Find("s"))->Close({.grace = seconds(1)}, nullptr)).ok());
   EXPECT_EQ((*daemon_->table.Find("s"))->info().state, SessionState::kClosed);
   EXPECT_EQ(ReasonOfStart("out x"), Reason::k_SESSION_NOT_READY);
   EXPECT_TRUE(daemon_->Create("s").ok());
@@ -227,7 +228,8 @@ TEST_F(SessionTest, TakingAnEndedNameAgainRemovesTheOldOutput) {
   ASSERT_TRUE(daemon_->Create("s").ok());
   RunToEnd("outn 300000");
   EXPECT_FALSE(std::filesystem::is_empty(dir_.path()));
-  ASSERT_TRUE(daemon_->Await((*daemon_->table.Find("s"))->Close(seconds(1), nullptr)).ok());
+  ASSERT_TRUE(
+      daemon_->Await((*daemon_->table.Find("s"))->Close({.grace = seconds(1)}, nullptr)).ok());
   EXPECT_FALSE(std::filesystem::is_empty(dir_.path())) << "results outlive their session";
   ASSERT_TRUE(daemon_->Create("s").ok());
   EXPECT_TRUE(std::filesystem::is_empty(dir_.path()));

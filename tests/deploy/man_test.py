@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The manual pages format without a warning; hermesd.toml(5) has every key with its default."""
+"""The manual pages format without a warning; hermesd.toml(5) has every key with its default; hermesctl(1) and the
+completion know every sub-command and option."""
 
 import os
 import re
@@ -42,6 +43,20 @@ class ManTest(unittest.TestCase):
         told = keys(lines("man", "hermesd.toml.5"), r"\.SS \[(.+)\]", r"\\fB([a-z_]+)\\fR = (.+)")
         self.assertGreater(len(shipped), 10)
         self.assertEqual(told, shipped)
+
+    def test_hermesctls_page_and_completion_know_every_subcommand_and_option(self):
+        cli = "\n".join(lines("..", "client", "cli.cc"))
+        options = dict((long, short) for short, long in re.findall(r'"(?:(-\w),)?(--[a-z-]+)"', cli))
+        names = set(re.findall(
+            r'(?:Sub|AddNamed|AddPlain|AddCleanup)\((?:app|\*?session|parent), (?:wiring, )?"([a-z-]+)"', cli))
+        self.assertGreater(len(options), 50)
+        self.assertGreater(len(names), 20)
+        page = re.findall(r"[A-Za-z-]+", "\n".join(lines("man", "hermesctl.1")).replace("\\-", "-"))
+        completion = re.findall(r"[A-Za-z-]+", "\n".join(lines("completion", "hermesctl.bash")))
+        told = sorted(name for name in names if name not in page or name not in completion)
+        told += sorted(long for long in options if long not in completion)
+        told += sorted(long for long, short in options.items() if long not in page and (short or long) not in page)
+        self.assertEqual(told, [])
 
     def test_pages_that_are_referred_to_exist(self):
         for page in os.listdir(MAN):

@@ -94,6 +94,9 @@ class GatedSandbox : public Sandbox {
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
     return inner_->ConnectRunner();
   }
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane lane, WishPtr wish) override {
+    return inner_->OpenFiles(lane, std::move(wish));
+  }
   std::string place_key() const override { return inner_->place_key(); }
   std::string handle() const override { return inner_->handle(); }
   Task<absl::Status> Close(bool destroy) override { return inner_->Close(destroy); }

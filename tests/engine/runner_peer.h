@@ -138,6 +138,9 @@ class PeerSandbox : public Sandbox {
     peers.push_back(std::make_unique<RunnerPeer>(loop_, ends[1]));
     co_return MakeSocketStream(loop_, ends[0]);
   }
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane, WishPtr) override {
+    co_return Error(Reason::k_CAPABILITY_MISSING, "only a runner is here");
+  }
   std::string place_key() const override { return "peer"; }
   std::string handle() const override { return "peer"; }
   Task<absl::Status> Close(bool) override { co_return absl::OkStatus(); }

@@ -32,6 +32,7 @@ using ::testing::ElementsAre;
 struct Peer {
   std::string asked;
   bool at_end = false;
+  bool aborted = false;
   Lane lane{};
   std::string answer;       // after the mark, which it learns from the request
   size_t takes = SIZE_MAX;  // bytes; then it is gone
@@ -73,7 +74,7 @@ class PeerStream : public Stream {
     co_return absl::OkStatus();
   }
   void CloseStdin() override { peer_->at_end = true; }
-  void Abort() override {}
+  void Abort() override { peer_->aborted = true; }
   Task<std::optional<End>> WaitEnd() override { co_return std::nullopt; }
 
  private:
@@ -97,9 +98,9 @@ class Source : public sync::BlobSource {
 
 class RunnerTree : public testing::Test {
  protected:
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenPeer(Lane lane) {
+  Task<absl::StatusOr<FilesStream>> OpenPeer(Lane lane) {
     peer_.lane = lane;
-    co_return std::make_unique<PeerStream>(&peer_);
+    co_return FilesStream{std::make_unique<PeerStream>(&peer_), run_id_};
   }
 
   sync::RemoteRoot root_{.path = "~/w",
@@ -107,6 +108,7 @@ class RunnerTree : public testing::Test {
                          .ignore = {"*.o", "a/b"},
                          .max_file_bytes = 77};
   Peer peer_;
+  std::string run_id_;  // of the command that the next stream is
   Loop loop_;
   SystemClock clock_{loop_};
   SystemRandom random_;
@@ -154,11 +156,12 @@ TEST_F(RunnerTree, SendsEachFileWithItsDigestAndWhetherItIsGood) {
   source_.pieces[2] = {{.bytes = "fo"}};
   source_.pieces[3] = {{.bytes = "four"}};
   source_.failed = {3};
-  peer_.answer = "@M h A 1 -\np 1\nc 0\nf 3\nf 2\n@M e\n";
-  const absl::StatusOr<std::vector<sync::Placed>> placed = RunTask(loop_, tree_->Apply(apply));
-  ASSERT_TRUE(placed.ok()) << placed.status();
-  EXPECT_THAT(*placed, ElementsAre(sync::Placed::kConflict, sync::Placed::kDone,
-                                   sync::Placed::kFailed, sync::Placed::kFailed));
+  peer_.answer = "@M h A 1 0123456789abcdef\np 1\nc 0\nf 3\nf 2\n@M e\n";
+  const absl::StatusOr<sync::RemoteApplied> applied = RunTask(loop_, tree_->Apply(apply));
+  ASSERT_TRUE(applied.ok()) << applied.status();
+  EXPECT_EQ(applied->epoch, "0123456789abcdef");
+  EXPECT_THAT(applied->placed, ElementsAre(sync::Placed::kConflict, sync::Placed::kDone,
+                                           sync::Placed::kFailed, sync::Placed::kFailed));
   FilesVerb verb{};
   std::string mark, behind;
   frames::Reader payload = peer_.Payload(&verb, &mark, &behind);
@@ -228,6 +231,24 @@ TEST_F(RunnerTree, WhatTheFarEndSaysIsWorthMoreThanABrokenPipe) {
   peer_.takes = 100'000;
   peer_.answer = "@M h A 1 -\n";
   EXPECT_EQ(ReasonOf(RunTask(loop_, tree_->Apply(apply)).status()), Reason::k_BACKEND_UNREACHABLE);
+  EXPECT_TRUE(peer_.aborted) << "a far end that nobody listens to is left alone";
+}
+
+TEST_F(RunnerTree, TellsWhatACommandMayFollowBeforeItSaysMore) {
+  std::vector<std::string> told;
+  sync::RemoteApply apply{.root = root_, .on_follow = [&](std::string run_id) {
+                            EXPECT_EQ(peer_.asked, "");
+                            told.push_back(std::move(run_id));
+                          }};
+  peer_.answer = "@M h A 1 -\nP\n@M e\n";
+  EXPECT_TRUE(RunTask(loop_, tree_->Apply(apply)).ok());
+  EXPECT_THAT(told, ElementsAre()) << "nothing can follow a stream of its own";
+  peer_ = {};
+  peer_.answer = "@M h A 1 -\nP\n@M e\n";
+  run_id_ = "run-1";
+  EXPECT_TRUE(RunTask(loop_, tree_->Apply(apply)).ok());
+  EXPECT_THAT(told, ElementsAre("run-1"));
+  EXPECT_FALSE(peer_.aborted);
 }
 
 TEST_F(RunnerTree, LargePushesKeepOutOfTheWayOfCommands) {

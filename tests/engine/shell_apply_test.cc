@@ -57,9 +57,9 @@ TEST_P(ShellApply, MarksARootWithoutAnyChange) {
   EXPECT_EQ(Placed({}), "");
   EXPECT_THAT(Names(), ElementsAre(".hermesd-epoch"));
   sync::RemoteApply apply = ApplyOf({});
-  apply.epoch = "ffff";
+  apply.epoch = "ffffffffffffffff";
   EXPECT_TRUE(Apply(apply).ok());
-  EXPECT_EQ(MustLook().epoch, "ffff");
+  EXPECT_EQ(MustLook().epoch, "ffffffffffffffff");
 }
 
 TEST_P(ShellApply, KeepsSecretsToTheAccount) {
@@ -229,13 +229,13 @@ TEST_P(ShellApply, AFileThatChangedWhileItWasReadIsNotPlacedTheOthersAre) {
                                      {.name = "b", .expected = "old", .wanted = "new"},
                                      {.name = "c", .wanted = "3"}});
   bytes_.fails = 1;
-  EXPECT_THAT(*Apply(apply),
+  EXPECT_THAT(Apply(apply)->placed,
               ElementsAre(sync::Placed::kDone, sync::Placed::kFailed, sync::Placed::kDone));
   EXPECT_EQ(Read(Far("b")), "old");
   EXPECT_EQ(Read(Far("c")), "3");
   apply = ApplyOf({{.name = "d/y", .wanted = "1"}, {.name = "e", .wanted = "2"}});
   bytes_.files = {"?", "longer than was said"};  // of the said size, and not
-  EXPECT_THAT(*Apply(apply), ElementsAre(sync::Placed::kFailed, sync::Placed::kFailed));
+  EXPECT_THAT(Apply(apply)->placed, ElementsAre(sync::Placed::kFailed, sync::Placed::kFailed));
   EXPECT_FALSE(fs::exists(Far("d/y")));
   EXPECT_FALSE(fs::exists(Far("e")));
 }
@@ -350,8 +350,8 @@ TEST_P(ShellApply, RefusesARootThatCannotBeWritten) {
 
 TEST_P(ShellApply, RefusesARootThatIsNoDirectory) {
   Write(Far(), "a file");
-  const absl::StatusOr<std::vector<sync::Placed>> placed = Apply({{.name = "a", .wanted = "1"}});
-  EXPECT_EQ(ReasonOf(placed.status()), Reason::k_SYNC_FAILED) << placed.status();
+  const absl::StatusOr<sync::RemoteApplied> applied = Apply({{.name = "a", .wanted = "1"}});
+  EXPECT_EQ(ReasonOf(applied.status()), Reason::k_SYNC_FAILED) << applied.status();
   EXPECT_EQ(Read(Far()), "a file");
 }
 
@@ -368,9 +368,9 @@ TEST_P(ShellApply, AFullDiskIsToldAsOne) {
   Write(base_ + "/mount.sh",
         "mount -t tmpfs -o size=256k none " + Far() + " || exit 1\nexec \"$@\"\n");
   sandbox().words = {"/usr/bin/unshare", "-m", "/bin/sh", base_ + "/mount.sh"};
-  const absl::StatusOr<std::vector<sync::Placed>> placed =
+  const absl::StatusOr<sync::RemoteApplied> applied =
       Apply({{.name = "a", .wanted = "1"}, {.name = "b", .wanted = std::string(2 << 20, 'b')}});
-  EXPECT_EQ(ReasonOf(placed.status()), Reason::k_DISK_FULL) << placed.status();
+  EXPECT_EQ(ReasonOf(applied.status()), Reason::k_DISK_FULL) << applied.status();
 }
 
 INSTANTIATE_TEST_SUITE_P(Userlands, ShellApply, testing::ValuesIn(Userlands()), NameOfUserland);

@@ -166,10 +166,14 @@ TEST_P(ShellLook, LooksAtOneFileOnly) {
 }
 
 TEST_P(ShellLook, ReadsTheToken) {
-  Write(Far(".hermesd-epoch"), "00ffee\n");
-  EXPECT_EQ(MustLook().epoch, "00ffee");
-  Write(Far(".hermesd-epoch"), "$(reboot)\n");
-  EXPECT_EQ(MustLook().epoch, "");
+  const std::string longest(64, 'e');
+  Write(Far(".hermesd-epoch"), longest + "\n");
+  EXPECT_EQ(MustLook().epoch, longest);
+  for (std::string text : {std::string("$(reboot)aaaaaaaaaaaaaaaa"), longest + "e",
+                           std::string("0123456789abcde"), std::string()}) {
+    Write(Far(".hermesd-epoch"), text + "\n");
+    EXPECT_EQ(MustLook().epoch, "") << text;
+  }
 }
 
 TEST_P(ShellLook, WhatCannotBeReadIsNeitherThereNorGone) {

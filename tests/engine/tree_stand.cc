@@ -118,6 +118,10 @@ Task<absl::StatusOr<std::unique_ptr<Stream>>> ShellSandbox::ConnectRunner() {
   co_return Error(Reason::k_CAPABILITY_MISSING, "there is no runner");
 }
 
+Task<absl::StatusOr<std::unique_ptr<Stream>>> ShellSandbox::OpenFiles(Lane which, WishPtr wish) {
+  co_return Error(Reason::k_CAPABILITY_MISSING, "there is no runner");
+}
+
 Task<absl::Status> ShellSandbox::Close(bool destroy) { co_return absl::OkStatus(); }
 
 Task<sync::BlobSource::Blob> Bytes::Read(size_t index) {
@@ -217,19 +221,19 @@ sync::RemoteApply TreeStand::ApplyOf(const std::vector<Change>& changes) {
   return apply;
 }
 
-absl::StatusOr<std::vector<sync::Placed>> TreeStand::Apply(sync::RemoteApply apply) {
+absl::StatusOr<sync::RemoteApplied> TreeStand::Apply(sync::RemoteApply apply) {
   return Await(tree().Apply(std::move(apply)));
 }
 
-absl::StatusOr<std::vector<sync::Placed>> TreeStand::Apply(const std::vector<Change>& changes) {
+absl::StatusOr<sync::RemoteApplied> TreeStand::Apply(const std::vector<Change>& changes) {
   return Apply(ApplyOf(changes));
 }
 
 std::string TreeStand::Placed(const std::vector<Change>& changes) {
-  const absl::StatusOr<std::vector<sync::Placed>> placed = Apply(changes);
-  if (!placed.ok()) return std::string(placed.status().message());
+  const absl::StatusOr<sync::RemoteApplied> applied = Apply(changes);
+  if (!applied.ok()) return std::string(applied.status().message());
   std::string letters;
-  for (sync::Placed one : *placed) letters.push_back(static_cast<char>(one));
+  for (sync::Placed one : applied->placed) letters.push_back(static_cast<char>(one));
   return letters;
 }
 

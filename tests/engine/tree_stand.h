@@ -42,6 +42,7 @@ class ShellSandbox : public Sandbox {
   Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line, Lane lane,
                                                            WishPtr wish) override;
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override;
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane lane, WishPtr wish) override;
   std::string place_key() const override { return "tree"; }
   std::string handle() const override { return ""; }
   Task<absl::Status> Close(bool destroy) override;
@@ -107,8 +108,8 @@ class TreeStand : public testing::TestWithParam<Userland> {
     bool was_executable = false;
   };
   sync::RemoteApply ApplyOf(const std::vector<Change>& changes);
-  absl::StatusOr<std::vector<sync::Placed>> Apply(sync::RemoteApply apply);
-  absl::StatusOr<std::vector<sync::Placed>> Apply(const std::vector<Change>& changes);
+  absl::StatusOr<sync::RemoteApplied> Apply(sync::RemoteApply apply);
+  absl::StatusOr<sync::RemoteApplied> Apply(const std::vector<Change>& changes);
   // One letter for each change: p, c or f; or the error.
   std::string Placed(const std::vector<Change>& changes);
 

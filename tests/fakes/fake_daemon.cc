@@ -39,7 +39,8 @@ FakeDaemon::FakeDaemon(FakeHost& h, uint64_t seed, TableLimits limits, MemorySto
       random(seed),
       store(loop, h.disk, std::move(gate)),
       engines(loop, clock, random, h.place),
-      table({loop, clock, random, workers, store, stats, engines, h.spool_dir, limits}) {
+      sync(loop, clock, random, workers, h.base_dir),
+      table({loop, clock, random, workers, store, stats, engines, h.spool_dir, limits, sync.deps}) {
   if (host.now > clock.Now()) clock.Advance(host.now - clock.Now());
   table.Load(*Await(store.Load()));
 }

@@ -21,6 +21,7 @@
 #include "daemon/runtime/workers.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/fakes/fake_place.h"
+#include "tests/fakes/fake_sync.h"
 #include "tests/fakes/memory_store.h"
 
 namespace hermes {
@@ -30,6 +31,7 @@ struct FakeHost {
   FakePlace place;
   MemoryStore::Disk disk;
   std::string spool_dir;
+  std::string base_dir;  // of sync; empty: no session has mounts
   SteadyTime now;
 };
 
@@ -100,6 +102,7 @@ class FakeDaemon {
   MemoryStore store;
   Stats stats;
   FakeEngineFactory engines;
+  FakeSync sync;
   SessionTable table;
 };
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "daemon/runtime/status.h"
+#include "tests/fakes/no_tree.h"
 
 namespace hermes {
 namespace {
@@ -94,7 +95,8 @@ class FakeChannel : public Channel {
 
  private:
   std::optional<ChannelEvent> Next() {
-    if (!std::exchange(told_start_, true)) return StartedEvent{.pid = 42};
+    const bool started = command_->outcome.launch_stage == LaunchStage::kNone;
+    if (!std::exchange(told_start_, true) && started) return StartedEvent{.pid = 42};
     SteadyTime now = clock_.Now();
     for (int i = 0; i < 2; ++i) {
       OutputStream stream = static_cast<OutputStream>(i);
@@ -158,6 +160,8 @@ class FakeEngine : public Engine {
     std::shared_ptr<FakeCommand> command = place_.commands[spec.run_id];
     if (command == nullptr) {
       command = FakePlace::Plan(spec, clock_.Now());
+      if (!spec.after.empty()) place_.followed.push_back(spec.after);
+      if (!spec.after.empty() && place_.first_fails) NeverStart(command.get());
       place_.commands[spec.run_id] = command;
       command->session = session_;
       if (!command->new_cwd.empty()) {
@@ -165,7 +169,10 @@ class FakeEngine : public Engine {
         command->outcome.generation = ++place_.generation[session_];
         place_.cwd[session_] = command->new_cwd;
       }
-      ++place_.starts[spec.run_id];
+      if (command->outcome.launch_stage == LaunchStage::kNone) {
+        ++place_.starts[spec.run_id];
+        if (place_.on_start) place_.on_start(spec);
+      }
     }
     co_await Stalled();
     co_return MakeChannel(command, 0, 0);
@@ -182,6 +189,10 @@ class FakeEngine : public Engine {
     co_return MakeChannel(it->second, out, err);
   }
 
+  bool runs_files() const override { return place_.runs_files; }
+  std::unique_ptr<sync::RemoteTree> NewRemoteTree() override {
+    return place_.new_tree ? place_.new_tree() : std::make_unique<NoTree>();
+  }
   void SetSudoPassword(std::string) override {}
 
   Task<absl::StatusOr<TreeReport>> Close(Duration) override {
@@ -197,6 +208,13 @@ class FakeEngine : public Engine {
   Task<void> Stalled() {
     const Duration stall = place_.Stall(random_);
     if (stall > Duration(0)) co_await clock_.SleepFor(stall);
+  }
+  void NeverStart(FakeCommand* command) {
+    command->writes.clear();
+    command->ends = clock_.Now();
+    command->outcome = Outcome{.state = CommandState::kNeverStarted,
+                               .cause = Cause::kLaunchFailed,
+                               .launch_stage = LaunchStage::kAfter};
   }
   void ForgetStrangers(const std::set<std::string, std::less<>>& live) {
     std::erase_if(place_.commands, [&](const auto& entry) {
@@ -226,6 +244,9 @@ class FakeSandbox : public Sandbox {
     co_return Error(Reason::k_CAPABILITY_MISSING, "no streams here");
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
+    co_return Error(Reason::k_CAPABILITY_MISSING, "no streams here");
+  }
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane, WishPtr) override {
     co_return Error(Reason::k_CAPABILITY_MISSING, "no streams here");
   }
   std::string place_key() const override { return "fake"; }

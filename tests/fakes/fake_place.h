@@ -66,6 +66,13 @@ class FakePlace {
   bool reachable = true;
   Faults faults;
 
+  // The far ends of mounts; null: there are none.
+  std::function<std::unique_ptr<sync::RemoteTree>()> new_tree = nullptr;
+  bool runs_files = false;            // commands may follow others, as a runner's may ...
+  bool first_fails = false;           // ... and what they follow has not succeeded
+  std::vector<std::string> followed;  // what commands asked to follow
+  std::function<void(const CommandSpec&)> on_start = nullptr;  // of each process
+
   std::map<std::string, std::shared_ptr<FakeCommand>> commands;  // by run id
   std::map<std::string, int> starts;            // by run id: how many processes ever
   std::map<std::string, std::string> poisoned;  // run ids that must never start

@@ -21,6 +21,7 @@ class MemoryStore : public SessionStore {
     std::map<std::string, SessionInfo> sessions;
     std::map<std::pair<std::string, std::string>, StoredCommand> commands;  // by session and id
     std::map<std::pair<std::string, std::string>, std::string> run_ids;     // by session and run id
+    std::vector<StoredSync> syncs;  // in the order of beginning
   };
 
   // kFull: the write fails as on a full disk. kDie...: the process is killed right before or after
@@ -35,6 +36,9 @@ class MemoryStore : public SessionStore {
     Contents contents;
     contents.daemon_id = "memory";
     for (const auto& [id, session] : disk_.sessions) contents.sessions.push_back(session);
+    for (StoredSync& sync : disk_.syncs) {
+      if (sync.info.state == SyncState::kRunning) sync.info.state = SyncState::kInterrupted;
+    }
     for (const auto& [key, command] : disk_.commands) {
       if (!command.forgotten) contents.live_commands.push_back(command);
     }
@@ -50,6 +54,7 @@ class MemoryStore : public SessionStore {
       disk_.sessions.erase(id);
       std::erase_if(disk_.commands, [&id](const auto& row) { return row.first.first == id; });
       std::erase_if(disk_.run_ids, [&id](const auto& row) { return row.first.first == id; });
+      std::erase_if(disk_.syncs, [&id](const auto& row) { return row.info.session_id == id; });
     });
   }
 
@@ -108,11 +113,57 @@ class MemoryStore : public SessionStore {
     co_return found;
   }
 
-  Task<absl::StatusOr<std::vector<std::string>>> Expire(WallTime, WallTime) override {
+  Task<absl::StatusOr<AcceptedSync>> AcceptSync(SyncInfo sync) override {
+    for (const StoredSync& row : disk_.syncs) {
+      if (sync.request_id.empty() || row.info.session_id != sync.session_id) continue;
+      if (row.info.request_id == sync.request_id) co_return AcceptedSync{false, row.info};
+    }
+    CO_RETURN_IF_ERROR(
+        co_await Write("AcceptSync", [&] { disk_.syncs.push_back({std::move(sync), {}}); }));
+    co_return AcceptedSync{true, {}};
+  }
+
+  Task<absl::Status> PutSync(StoredSync sync) override {
+    co_return co_await Write("PutSync", [&] {
+      StoredSync* row = RowOf(sync.info.session_id, sync.info.id);
+      if (row != nullptr) {
+        *row = std::move(sync);
+      } else if (disk_.sessions.contains(sync.info.session_id)) {
+        disk_.syncs.push_back(std::move(sync));
+      }
+    });
+  }
+
+  Task<absl::StatusOr<std::optional<StoredSync>>> GetSync(std::string session,
+                                                          std::string id) override {
+    const StoredSync* row = RowOf(session, id);
+    co_return row == nullptr ? std::nullopt : std::optional<StoredSync>(*row);
+  }
+
+  Task<absl::StatusOr<std::vector<SyncInfo>>> ListSyncs(std::string session, std::string before,
+                                                        size_t limit) override {
+    std::vector<SyncInfo> found;
+    bool reached = before.empty();
+    for (auto row = disk_.syncs.rbegin(); row != disk_.syncs.rend(); ++row) {
+      if (row->info.session_id != session) continue;
+      if (reached && found.size() < limit) found.push_back(row->info);
+      reached = reached || row->info.id == before;
+    }
+    co_return found;
+  }
+
+  Task<absl::StatusOr<std::vector<std::string>>> Expire(Before) override {
     co_return std::vector<std::string>();
   }
 
  private:
+  StoredSync* RowOf(const std::string& session, const std::string& id) {
+    for (StoredSync& row : disk_.syncs) {
+      if (row.info.session_id == session && row.info.id == id) return &row;
+    }
+    return nullptr;
+  }
+
   Task<absl::Status> Write(const char* step, std::function<void()> effect) {
     Verdict verdict = gate_ == nullptr ? Verdict::kOk : gate_(step);
     if (verdict == Verdict::kFull)

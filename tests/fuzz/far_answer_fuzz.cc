@@ -50,7 +50,7 @@ Seen Read(FarVerb verb, std::string_view text, size_t piece) {
   if (!status.ok()) return seen;
   CHECK(answer.done() != (verb == FarVerb::kFetch));
   if (verb == FarVerb::kApply) {
-    seen.placed = *answer.TakePlaced();
+    seen.placed = answer.TakeApplied().placed;
     CHECK(seen.placed.size() == kChanges);
   }
   if (verb != FarVerb::kLook) return seen;

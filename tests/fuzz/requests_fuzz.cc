@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "daemon/rpc/decode.h"
+#include "daemon/rpc/decode_sync.h"
+#include "daemon/rpc/encode.h"
 #include "daemon/rpc/filter.h"
 #include "daemon/rpc/grep.h"
 #include "daemon/runtime/check.h"
@@ -20,7 +22,7 @@ void CheckRefusal(const absl::Status& status) {
   if (status.ok()) return;
   const std::optional<Reason> reason = ReasonOf(status);
   CHECK(reason == Reason::k_BAD_NAME || reason == Reason::k_BAD_FIELD ||
-        reason == Reason::k_BAD_TIMEOUT);
+        reason == Reason::k_BAD_TIMEOUT || reason == Reason::k_PATH_ESCAPES_ROOT);
   CHECK(IsPrintable(std::string_view(status.message().data(), status.message().size())));
 }
 
@@ -32,7 +34,13 @@ void CheckNames(std::string_view text) {
     CHECK(IsId(command->session) && IsId(command->command));
     CHECK("sessions/" + command->session + "/commands/" + command->command == text);
   }
-  CHECK(!session.ok() || !command.ok());
+  const auto sync = ParseSyncName("name", text);
+  if (sync.ok()) {
+    CHECK(IsId(sync->session) && IsId(sync->sync));
+    CHECK("sessions/" + sync->session + "/syncs/" + sync->sync == text);
+  }
+  CHECK(session.ok() + command.ok() + sync.ok() <= 1);
+  CheckRefusal(sync.status());
   CheckRefusal(session.status());
   CheckRefusal(command.status());
   const auto uuid = ParseUuid("request_id", text);
@@ -107,6 +115,27 @@ void CheckExecute(std::string_view text, bool interactive) {
   });
 }
 
+// Mounts that are accepted can be shown, and asked for again with the same meaning.
+absl::Status CreateStatus(v1::CreateSessionRequest request) {
+  const auto create = DecodeCreate(std::move(request), {}, 1000);
+  if (!create.ok()) return create.status();
+  CHECK(create->sync.mounts.size() <= sync::kMaxMounts);
+  SessionInfo info;
+  info.sync = create->sync;
+  v1::Session shown;
+  Encode(info, &shown);
+  v1::CreateSessionRequest again;
+  *again.mutable_mounts() = shown.mounts();
+  const auto settings = DecodeSyncSettings(again);
+  CHECK(settings.ok());
+  for (size_t i = 0; i < settings->mounts.size(); ++i) {
+    sync::Mount mount = create->sync.mounts[i];
+    mount.beneath.clear();  // of a profile's credentials
+    CHECK(settings->mounts[i] == mount);
+  }
+  return absl::OkStatus();
+}
+
 void CheckRequests(std::string_view text, uint8_t which) {
   const DecodeLimits limits;
   switch (which) {
@@ -124,9 +153,7 @@ void CheckRequests(std::string_view text, uint8_t which) {
       return CheckRequest<v1::ListCommandsRequest>(
           text, [](auto request) { return DecodeListCommands(request).status(); });
     case 5:
-      return CheckRequest<v1::CreateSessionRequest>(text, [&](auto request) {
-        return DecodeCreate(std::move(request), limits, 1000).status();
-      });
+      return CheckRequest<v1::CreateSessionRequest>(text, CreateStatus);
     case 6:
       return CheckRequest<v1::UpdateSessionRequest>(
           text, [&](auto request) { return DecodeUpdate(request, limits).status(); });
@@ -139,9 +166,21 @@ void CheckRequests(std::string_view text, uint8_t which) {
     case 9:
       return CheckRequest<v1::CleanupRequest>(
           text, [](auto request) { return DecodeCleanup(request).status(); });
-    default:
+    case 10:
       return CheckRequest<v1::WaitCommandRequest>(
           text, [](auto request) { return DecodeWait(request).status(); });
+    case 11:
+      return CheckRequest<v1::SyncRequest>(
+          text, [](auto request) { return DecodeSync(std::move(request), 1000).status(); });
+    case 12:
+      return CheckRequest<v1::SyncBackRequest>(
+          text, [](auto request) { return DecodeSyncBack(std::move(request), 1000).status(); });
+    case 13:
+      return CheckRequest<v1::RevertSyncRequest>(
+          text, [](auto request) { return DecodeRevert(std::move(request), 1000).status(); });
+    default:
+      return CheckRequest<v1::ListSyncsRequest>(
+          text, [](auto request) { return DecodeListSyncs(request).status(); });
   }
 }
 
@@ -163,7 +202,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       CheckGrep(text);
       break;
     default:
-      CheckRequests(text, data[0] % 11);
+      CheckRequests(text, data[0] % 15);
   }
   return 0;
 }

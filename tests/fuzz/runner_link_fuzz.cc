@@ -101,6 +101,9 @@ class WireSandbox : public Sandbox {
     wire = std::make_shared<Wire>(loop_);
     co_return std::make_unique<WireStream>(wire);
   }
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane, WishPtr) override {
+    co_return Error(Reason::k_CAPABILITY_MISSING, "only a runner is here");
+  }
   std::string place_key() const override { return "wire"; }
   std::string handle() const override { return "wire"; }
   Task<absl::Status> Close(bool) override { co_return absl::OkStatus(); }

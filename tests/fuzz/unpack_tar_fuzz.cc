@@ -15,7 +15,7 @@
 namespace hermes::sync {
 namespace {
 
-void CheckAgainstLibarchive(const Outcome& outcome, std::string_view stream) {
+void CheckAgainstLibarchive(const Unpacked& outcome, std::string_view stream) {
   archive* reader = archive_read_new();
   archive_read_support_format_tar(reader);
   archive_entry* entry = nullptr;
@@ -46,9 +46,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const auto* const kRequest =
       new hermes::sync::unpack::Request(hermes::sync::RequestFor(hermes::sync::CorpusNames()));
   std::string_view stream(reinterpret_cast<const char*>(data), size);
-  hermes::sync::Outcome whole = hermes::sync::Unpack(*kRequest, stream);
+  hermes::sync::Unpacked whole = hermes::sync::Unpack(*kRequest, stream);
   CHECK(!whole.broken);
-  hermes::sync::Outcome pieces = hermes::sync::Unpack(*kRequest, stream, 1 + size % 700);
+  hermes::sync::Unpacked pieces = hermes::sync::Unpack(*kRequest, stream, 1 + size % 700);
   CHECK(!pieces.broken);
   CHECK(pieces.Told() == whole.Told());
   CHECK(pieces.staged == whole.staged);

@@ -145,6 +145,7 @@ TEST(DecodeExecuteTest, DefaultsAreThoseOfTheApi) {
   EXPECT_EQ(call->start.spec.kill_grace, 2s);
   EXPECT_EQ(call->start.spec.state_mode, StateMode::kCommit);
   EXPECT_EQ(call->start.on_disconnect, OnDisconnect::kCancelAfterGrace);
+  EXPECT_EQ(call->start.sync_before, SyncBefore::kIfStale);
   EXPECT_EQ(call->start.output.limit_bytes, 128u << 20);
   EXPECT_EQ(call->start.output.overflow, Overflow::kDropMiddle);
   EXPECT_EQ(call->start.uid, 7u);
@@ -204,6 +205,7 @@ TEST(DecodeExecuteTest, ValuesArriveAsTheyWereSent) {
   request.mutable_kill_grace();
   request.set_state_mode(v1::ISOLATED);
   request.set_on_disconnect(v1::CANCEL);
+  request.set_sync_before(v1::FORCE);
   request.mutable_output()->set_merge_stderr(true);
   request.mutable_output()->set_overflow(v1::OutputPolicy::BLOCK_PROCESS);
   request.mutable_from()->set_stderr_offset(9);
@@ -219,6 +221,7 @@ TEST(DecodeExecuteTest, ValuesArriveAsTheyWereSent) {
   EXPECT_EQ(call->start.spec.kill_grace, 0s);
   EXPECT_EQ(call->start.spec.state_mode, StateMode::kIsolated);
   EXPECT_EQ(call->start.on_disconnect, OnDisconnect::kCancel);
+  EXPECT_EQ(call->start.sync_before, SyncBefore::kForce);
   EXPECT_TRUE(call->start.spec.merge_stderr);
   EXPECT_EQ(call->start.output.overflow, Overflow::kBlockProcess);
   EXPECT_EQ(call->follow.from.offset[1], 9u);

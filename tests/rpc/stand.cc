@@ -10,6 +10,8 @@
 #include <asio/post.hpp>
 #include <asio/use_awaitable.hpp>
 
+#include "tests/fakes/no_tree.h"
+
 namespace hermes {
 namespace {
 
@@ -74,6 +76,7 @@ class FloodEngine : public Engine {
   Task<absl::StatusOr<std::unique_ptr<Channel>>> Adopt(std::string, uint64_t, uint64_t) override {
     co_return Error(Reason::k_COMMAND_UNKNOWN, "floods are forgotten");
   }
+  std::unique_ptr<sync::RemoteTree> NewRemoteTree() override { return std::make_unique<NoTree>(); }
   void SetSudoPassword(std::string) override {}
   Task<absl::StatusOr<TreeReport>> Close(Duration) override {
     co_return TreeReport{.verified = true};
@@ -122,9 +125,9 @@ Stand::Stand(AccessRules access, Duration call_limit) {
 }
 
 void Stand::Build(AccessRules access, Duration call_limit) {
-  table_ = std::make_unique<SessionTable>(SessionTable::Deps{loop_, clock_, random_, workers_,
-                                                             store_, stats_, engines_,
-                                                             scratch_.path(""), TableLimits{}});
+  table_ = std::make_unique<SessionTable>(
+      SessionTable::Deps{loop_, clock_, random_, workers_, store_, stats_, engines_,
+                         scratch_.path(""), TableLimits{}, sync_.deps});
   table_->Load({});
   RpcOptions options;
   options.socket_path = socket();

@@ -22,6 +22,7 @@
 #include "hermes/v1/session.grpc.pb.h"
 #include "tests/fakes/eventually.h"
 #include "tests/fakes/fake_place.h"
+#include "tests/fakes/fake_sync.h"
 #include "tests/fakes/memory_store.h"
 #include "tests/rpc/scratch.h"
 
@@ -90,6 +91,7 @@ class Stand {
   MemoryStore store_{loop_, disk_};
   FakePlace place_;
   FloodFactory engines_{loop_, clock_, random_, place_};
+  FakeSync sync_{loop_, clock_, random_, workers_, ""};
   std::unique_ptr<SessionTable> table_;
   std::unique_ptr<RpcServer> server_;
   std::promise<void> drain_over_;

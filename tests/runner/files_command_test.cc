@@ -30,7 +30,7 @@ class FilesCommandTest : public RunnerTest {
     for (size_t sent = from; sent < bytes.size();) {
       const size_t piece = std::min(bytes.size() - sent, frames::kMaxDataBytes);
       ASSERT_TRUE(client->Until(command, [&](const Result& r) {
-        return sent + piece <= r.stdin_accepted + frames::kStdinWindow;
+        return sent + piece <= r.stdin_accepted + frames::kFilesStdinWindow;
       }));
       client->Stdin(command, sent, bytes.substr(sent, piece));
       sent += piece;
@@ -51,13 +51,13 @@ class FilesCommandTest : public RunnerTest {
 };
 
 TEST_F(FilesCommandTest, TakesItsRequestFromStdin) {
-  const std::string bytes(2'000'000, 'q');
+  const std::string bytes(3'900'000, 'q');
   uint32_t apply = client->Start(Files());
   Feed(apply, ApplyOne(bytes), 0);
   ASSERT_TRUE(client->UntilDrained(apply));
   EXPECT_EQ(client->results[apply].exit->value, runner::kFilesDone);
   EXPECT_NE(client->results[apply].out.find("\np 0\n"), std::string::npos);
-  EXPECT_EQ(Run("wc -c < " + scope.root + "/f").out, "2000000\n");
+  EXPECT_EQ(Run("wc -c < " + scope.root + "/f").out, "3900000\n");
 }
 
 TEST_F(FilesCommandTest, LeavesNoDescriptorOfTheRunnerOpen) {

@@ -205,10 +205,10 @@ class FilesTest : public ::testing::Test {
                             .max_files = 0});
     if (absl::Status fed = answer.Feed(last.out); !fed.ok()) return fed.ToString();
     if (absl::Status whole = answer.Finish(); !whole.ok()) return whole.ToString();
-    auto placed = answer.TakePlaced();
-    if (!placed.ok()) return placed.status().ToString();
+    const sync::RemoteApplied applied = answer.TakeApplied();
+    old_epoch = applied.epoch;
     std::string letters;
-    for (sync::Placed one : *placed) letters += static_cast<char>(one);
+    for (sync::Placed one : applied.placed) letters += static_cast<char>(one);
     ExpectNoStage();
     return letters;
   }
@@ -217,6 +217,7 @@ class FilesTest : public ::testing::Test {
   std::string root;
   FilesScope scope;
   FilesEnd last;
+  std::string old_epoch;  // as the last apply found it
 };
 
 }  // namespace hermes::test

@@ -91,6 +91,18 @@ TEST(StatusTest, BadFieldNamesTheField) {
   EXPECT_EQ(MetadataOf(status)["field"], "cwd");
 }
 
+TEST(StatusTest, AnErrorAboutAPartNamesTheWhole) {
+  const absl::Status status = InField("mounts[2]", BadField("host_root", "must be absolute"));
+  EXPECT_EQ(status.message(), "mounts[2].host_root: must be absolute");
+  EXPECT_EQ(ReasonOf(status), Reason::k_BAD_FIELD);
+  EXPECT_EQ(MetadataOf(status)["field"], "mounts[2].host_root");
+  const absl::Status whole =
+      InField("path", Error(Reason::k_PATH_ESCAPES_ROOT, "no", {{"a", "b"}}));
+  EXPECT_EQ(whole.message(), "path: no");
+  EXPECT_EQ(ReasonOf(whole), Reason::k_PATH_ESCAPES_ROOT);
+  EXPECT_EQ(MetadataOf(whole), (Metadata{{"a", "b"}, {"field", "path"}}));
+}
+
 TEST(StatusTest, ErrnoStatusKeepsCodeAndText) {
   absl::Status status = ErrnoStatus(ENOENT, "open x");
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);

@@ -309,7 +309,7 @@ constexpr Act kActs[] = {Act::kCancel, Act::kLeave, Act::kCrash, Act::kRunnerDie
 constexpr int kMostSteps = 5000;
 
 Task<void> Close(std::shared_ptr<Session> session) {
-  EXPECT_TRUE((co_await session->Close(seconds(1), nullptr)).ok());
+  EXPECT_TRUE((co_await session->Close({.grace = seconds(1)}, nullptr)).ok());
 }
 
 void Do(World& world, Act act) {

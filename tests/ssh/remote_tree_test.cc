@@ -44,7 +44,7 @@ class RemoteTree : public PlaceStand {
 
     const std::vector<std::string> files = {"one", std::string(300'000, '2'), ""};
     TextSource source(files);
-    sync::RemoteApply apply{.root = root, .epoch = "00ff", .source = &source};
+    sync::RemoteApply apply{.root = root, .epoch = "00ff00ff00ff00ff", .source = &source};
     const std::vector<std::string> names = {"a b", "d/e/\xff", "empty"};
     sync::FileMap expected;
     for (size_t i = 0; i < names.size(); ++i) {
@@ -52,14 +52,14 @@ class RemoteTree : public PlaceStand {
       apply.changes.push_back({*sync::RelPath::Parse(names[i]), std::nullopt, content});
       expected.emplace(apply.changes.back().path, content);
     }
-    absl::StatusOr<std::vector<sync::Placed>> placed = world().Await(tree->Apply(apply));
-    ASSERT_TRUE(placed.ok()) << placed.status();
-    EXPECT_THAT(*placed, Each(sync::Placed::kDone));
+    absl::StatusOr<sync::RemoteApplied> applied = world().Await(tree->Apply(apply));
+    ASSERT_TRUE(applied.ok()) << applied.status();
+    EXPECT_THAT(applied->placed, Each(sync::Placed::kDone));
 
     absl::StatusOr<sync::RemoteLook> look = world().Await(tree->Look(root, std::nullopt));
     ASSERT_TRUE(look.ok()) << look.status();
     EXPECT_EQ(look->manifest.files, expected);
-    EXPECT_EQ(look->epoch, "00ff");
+    EXPECT_EQ(look->epoch, "00ff00ff00ff00ff");
     EXPECT_TRUE(world().Await(tree->Look(root, look->digest))->same);
 
     Taker taker;
@@ -74,9 +74,9 @@ class RemoteTree : public PlaceStand {
 
     for (sync::RemoteChange& change : apply.changes)
       change.expected = std::exchange(change.wanted, std::nullopt);
-    placed = world().Await(tree->Apply(apply));
-    ASSERT_TRUE(placed.ok()) << placed.status();
-    EXPECT_THAT(*placed, Each(sync::Placed::kDone));
+    applied = world().Await(tree->Apply(apply));
+    ASSERT_TRUE(applied.ok()) << applied.status();
+    EXPECT_THAT(applied->placed, Each(sync::Placed::kDone));
     EXPECT_TRUE(world().Await(tree->Look(root, sync::ManifestDigest({})))->same);
   }
 

@@ -114,7 +114,7 @@ TEST(BundleTest, ChangedHeaderBytesApplyNothingElse) {
       if (++number % (Deep() ? 211 : 997) != 0) continue;  // all of them: UnpackCorpusTest
       std::string bytes = hostile.bytes;
       bytes[at] = static_cast<char>(~bytes[at]);
-      const Outcome expected = Unpack(RequestFor(CorpusNames()), bytes);
+      const Unpacked expected = Unpack(RequestFor(CorpusNames()), bytes);
       auto result = stand.Receive(stand.SpecFor(CorpusNames()), bytes);
       EXPECT_EQ(Judge(stand, result), Word(expected.verdict)) << hostile.name << " at " << at;
       if (result.ok() && result->lies.empty()) {

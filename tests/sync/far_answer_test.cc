@@ -131,13 +131,15 @@ TEST(FarAnswerTest, ReadsWhatBecameOfEachChange) {
       Feed(answer, Marked("h A 1 -\n") + "p 2\nf 0\nc 1\n" + Block('t', "rm: no\n") + Marked("e\n"))
           .ok());
   EXPECT_EQ(answer.text(), "rm: no\n");
-  EXPECT_THAT(*answer.TakePlaced(), ElementsAre(Placed::kFailed, Placed::kConflict, Placed::kDone));
+  EXPECT_THAT(answer.TakeApplied().placed,
+              ElementsAre(Placed::kFailed, Placed::kConflict, Placed::kDone));
 }
 
 TEST(FarAnswerTest, OneLineStandsForAllOtherChanges) {
   FarAnswer answer = Of(FarVerb::kApply, 3);
   ASSERT_TRUE(Feed(answer, Marked("h B 1 -\n") + "c 1\nP\n" + Marked("e\n")).ok());
-  EXPECT_THAT(*answer.TakePlaced(), ElementsAre(Placed::kDone, Placed::kConflict, Placed::kDone));
+  EXPECT_THAT(answer.TakeApplied().placed,
+              ElementsAre(Placed::kDone, Placed::kConflict, Placed::kDone));
 }
 
 TEST(FarAnswerTest, RefusesChangesThatWereNotAskedForOrComeTwiceOrAreLeftOut) {

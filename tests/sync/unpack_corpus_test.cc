@@ -19,13 +19,13 @@ const unpack::Request& Wanted() {
   return *kRequest;
 }
 
-bool Accepted(const Outcome& outcome) {
+bool Accepted(const Unpacked& outcome) {
   return outcome.verdict == Verdict::kClean || outcome.verdict == Verdict::kOdd;
 }
 
 TEST(UnpackCorpusTest, GivesEveryStreamItsVerdict) {
   for (const HostileCase& hostile : HostileCorpus()) {
-    Outcome outcome = Unpack(Wanted(), hostile.bytes);
+    Unpacked outcome = Unpack(Wanted(), hostile.bytes);
     EXPECT_EQ(Word(outcome.verdict), Word(hostile.verdict))
         << hostile.name << ": " << outcome.Told();
     EXPECT_FALSE(outcome.broken) << hostile.name;
@@ -36,9 +36,9 @@ TEST(UnpackCorpusTest, GivesEveryStreamItsVerdict) {
 TEST(UnpackCorpusTest, SeesTheSameInWhateverPiecesTheBytesCome) {
   for (const HostileCase& hostile : HostileCorpus()) {
     if (!hostile.small) continue;
-    Outcome whole = Unpack(Wanted(), hostile.bytes);
+    Unpacked whole = Unpack(Wanted(), hostile.bytes);
     for (size_t piece : {1, 7, 511, 512, 513, 1000}) {
-      Outcome pieces = Unpack(Wanted(), hostile.bytes, piece);
+      Unpacked pieces = Unpack(Wanted(), hostile.bytes, piece);
       EXPECT_EQ(pieces.Told(), whole.Told()) << hostile.name << " by " << piece;
     }
   }
@@ -53,7 +53,7 @@ TEST(UnpackCorpusTest, TakesNothingForWholeThatWasCut) {
     const size_t step =
         hostile.small ? 512 : std::max(hostile.bytes.size() / cuts / 512, size_t{1}) * 512;
     for (size_t cut = 0; cut < hostile.bytes.size(); cut += step) {
-      Outcome outcome = Unpack(Wanted(), std::string_view(hostile.bytes).substr(0, cut));
+      Unpacked outcome = Unpack(Wanted(), std::string_view(hostile.bytes).substr(0, cut));
       EXPECT_FALSE(outcome.broken) << hostile.name << " cut at " << cut;
       if (cut < content) {
         EXPECT_FALSE(Accepted(outcome) && hostile.verdict != Verdict::kLie)
@@ -69,7 +69,7 @@ TEST(UnpackCorpusTest, NoChangedHeaderByteBringsAnotherContent) {
   size_t runs = 0;
   for (const HostileCase& hostile : HostileCorpus()) {
     if (!hostile.small) continue;
-    const Outcome honest = Unpack(Wanted(), hostile.bytes);
+    const Unpacked honest = Unpack(Wanted(), hostile.bytes);
     const size_t most = std::min<size_t>(hostile.bytes.size(), 16 << 10);
     for (size_t at = 0; at < most; ++at) {
       const size_t block = at / 512 * 512;
@@ -79,7 +79,7 @@ TEST(UnpackCorpusTest, NoChangedHeaderByteBringsAnotherContent) {
         if (!Deep() && change != 0xff && (at + change) % 7 != 0) continue;
         std::string changed = hostile.bytes;
         changed[at] = static_cast<char>(changed[at] ^ change);
-        Outcome outcome = Unpack(Wanted(), changed);
+        Unpacked outcome = Unpack(Wanted(), changed);
         ++runs;
         ASSERT_FALSE(outcome.broken) << hostile.name << " changed at " << at;
         for (const auto& [name, content] : outcome.staged) {
@@ -104,7 +104,7 @@ TEST(UnpackCorpusTest, AnyChangedByteLeavesAVerdict) {
     for (size_t at = 0; at < most; at += Deep() ? 1 : 3) {
       std::string changed = hostile.bytes;
       changed[at] = static_cast<char>(~changed[at]);
-      Outcome outcome = Unpack(Wanted(), changed);
+      Unpacked outcome = Unpack(Wanted(), changed);
       ASSERT_FALSE(outcome.broken) << hostile.name << " changed at " << at;
       for (const auto& [name, content] : outcome.staged) {
         ASSERT_LE(content.size(), kCorpusMaxFile) << hostile.name << " changed at " << at;
@@ -145,7 +145,7 @@ TEST(UnpackCorpusTest, AgreesWithLibarchiveOnAllItAccepts) {
   size_t agreed = 0;
   size_t refused = 0;
   for (const HostileCase& hostile : HostileCorpus()) {
-    Outcome outcome = Unpack(Wanted(), hostile.bytes);
+    Unpacked outcome = Unpack(Wanted(), hostile.bytes);
     if (!Accepted(outcome) || outcome.staged.empty()) continue;
     auto theirs = ByLibarchive(hostile.bytes);
     // Of a member type that it gives a meaning of its own it wants another form.

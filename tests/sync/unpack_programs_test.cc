@@ -57,7 +57,7 @@ class UnpackProgramsTest : public testing::TestWithParam<std::vector<std::string
 TEST_P(UnpackProgramsTest, ATreeComesWhole) {
   for (const auto& [name, content] : Tree()) Spit(Path(name), content);
   const std::vector<std::string> names = Names(Tree());
-  Outcome outcome = Unpack(RequestFor(names), Packed(names));
+  Unpacked outcome = Unpack(RequestFor(names), Packed(names));
   EXPECT_EQ(Word(outcome.verdict), "clean") << outcome.Told();
   EXPECT_EQ(outcome.staged, Tree());
 }
@@ -65,7 +65,7 @@ TEST_P(UnpackProgramsTest, ATreeComesWhole) {
 TEST_P(UnpackProgramsTest, NamesThatAreNoTextComeWhole) {
   const std::vector<std::string> names = {"caf\xe9", "esc\x1b[2J", std::string(120, '\xff')};
   for (const std::string& name : names) Spit(Path(name), "odd name");
-  Outcome outcome = Unpack(RequestFor(names), Packed(names));
+  Unpacked outcome = Unpack(RequestFor(names), Packed(names));
   EXPECT_EQ(Word(outcome.verdict), "clean") << outcome.Told();
   EXPECT_EQ(outcome.staged.size(), names.size());
 }
@@ -74,7 +74,7 @@ TEST_P(UnpackProgramsTest, FilesThatAreOneInodeComeUnderBothNames) {
   Spit(Path("one"), "shared");
   fs::create_hard_link(Path("one"), Path("two"));
   const std::map<std::string, std::string> both = {{"one", "shared"}, {"two", "shared"}};
-  Outcome outcome = Unpack(RequestFor({"one", "two"}), Packed({"one", "two"}));
+  Unpacked outcome = Unpack(RequestFor({"one", "two"}), Packed({"one", "two"}));
   EXPECT_EQ(Word(outcome.verdict), "clean") << outcome.Told();
   EXPECT_EQ(outcome.staged, both);
 }
@@ -86,7 +86,7 @@ TEST_P(UnpackProgramsTest, WhatIsNoFileAnyMoreIsSkippedAndTheRestComes) {
   Spit(Path("setuid"), "su");
   ASSERT_EQ(chmod(Path("setuid").c_str(), 04755), 0);
   const std::vector<std::string> names = {"first", "link", "fifo", "dir", "setuid", "last"};
-  Outcome outcome = Unpack(RequestFor(names), Packed(names));
+  Unpacked outcome = Unpack(RequestFor(names), Packed(names));
   EXPECT_EQ(Word(outcome.verdict), "odd") << outcome.Told();
   EXPECT_EQ(Names(outcome.staged), (std::vector<std::string>{"first", "last", "setuid"}));
 }
@@ -95,7 +95,7 @@ TEST_P(UnpackProgramsTest, ASparseFileComesWholeOrIsSkipped) {
   Spit(Path("sparse"), "begin");
   ASSERT_EQ(truncate(Path("sparse").c_str(), 50'000), 0);
   Spit(Path("last"), "last");
-  Outcome outcome = Unpack(RequestFor({"sparse", "last"}), Packed({"sparse", "last"}));
+  Unpacked outcome = Unpack(RequestFor({"sparse", "last"}), Packed({"sparse", "last"}));
   EXPECT_TRUE(outcome.lies.empty()) << outcome.Told();
   EXPECT_TRUE(outcome.staged.contains("last"));
   if (outcome.staged.contains("sparse")) EXPECT_EQ(outcome.staged["sparse"].size(), 50'000U);

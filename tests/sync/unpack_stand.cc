@@ -25,7 +25,7 @@ absl::Status MemorySink::Copy(uint32_t index, uint32_t from) {
   return absl::OkStatus();
 }
 
-std::string Outcome::Told() const {
+std::string Unpacked::Told() const {
   std::string text(Word(verdict));
   for (const unpack::Odd& odd : oddities) text += "; odd: " + std::string(unpack::Text(odd.why));
   for (const unpack::Lie& lie : lies) text += "; lie: " + std::string(unpack::Text(lie.what));
@@ -39,7 +39,7 @@ unpack::Request RequestFor(const std::vector<std::string>& names) {
   return request;
 }
 
-Outcome Unpack(const unpack::Request& request, std::string_view bytes, size_t piece) {
+Unpacked Unpack(const unpack::Request& request, std::string_view bytes, size_t piece) {
   MemorySink sink(request);
   RecordChecker checker(request, sink);
   unpack::Unpacker unpacker(request);
@@ -56,10 +56,10 @@ Outcome Unpack(const unpack::Request& request, std::string_view bytes, size_t pi
   unpacker.Finish(&records);
   static_cast<void>(checker.Consume(records));
 
-  Outcome outcome{.staged = sink.files(),
-                  .oddities = checker.oddities(),
-                  .lies = checker.lies(),
-                  .broken = checker.broken() || !checker.end()};
+  Unpacked outcome{.staged = sink.files(),
+                   .oddities = checker.oddities(),
+                   .lies = checker.lies(),
+                   .broken = checker.broken() || !checker.end()};
   const bool whole = checker.end() && checker.end()->how == unpack::End::How::kComplete;
   outcome.verdict = !outcome.lies.empty()       ? Verdict::kLie
                     : !whole                    ? Verdict::kFailed

@@ -33,7 +33,7 @@ class MemorySink : public BundleSink {
   std::map<std::string, std::string> files_;
 };
 
-struct Outcome {
+struct Unpacked {
   Verdict verdict = Verdict::kFailed;
   std::map<std::string, std::string> staged;  // whatever the verdict: what got so far
   std::vector<unpack::Odd> oddities;
@@ -45,7 +45,7 @@ struct Outcome {
 
 unpack::Request RequestFor(const std::vector<std::string>& names);  // with the corpus' limits
 // Fed in pieces of `piece` bytes.
-Outcome Unpack(const unpack::Request& request, std::string_view bytes, size_t piece = 65'536);
+Unpacked Unpack(const unpack::Request& request, std::string_view bytes, size_t piece = 65'536);
 
 std::string_view Word(Verdict verdict);
 bool Deep();  // HERMES_DEEP=1

@@ -1,0 +1,132 @@
+#include <chrono>
+#include <utility>
+
+#include "daemon/core/session.h"
+#include "daemon/core/session_names.h"
+#include "daemon/runtime/status.h"
+
+namespace hermes {
+namespace {
+
+// Inside a closing session nothing is waited for longer than this after its kills.
+constexpr Duration kDrainWait = std::chrono::seconds(5);
+
+void Tell(Session::CloseProgress* progress, Session::CloseEvent event) {
+  if (*progress) (*progress)(std::move(event));
+}
+
+absl::Status Draining() {
+  return Error(Reason::k_DRAINING, "the cleanup goes on when the daemon is back");
+}
+
+}  // namespace
+
+Task<absl::Status> Session::Close(CloseRequest request, CloseProgress progress) {
+  std::shared_ptr<Session> self = shared_from_this();
+  while (closing_) co_await changed_.Wait();
+  if (!live()) co_return absl::OkStatus();
+  closing_ = true;
+  // A place that nobody has reached yet is not reached only to be left.
+  if (info_.state == SessionState::kOpening) first_place_->Withdraw();
+  absl::Status status = co_await ReleaseAndClose(request, &progress);
+  closing_ = false;
+  changed_.NotifyAll();
+  deps_.on_change(*this);
+  co_return status;
+}
+
+// What the store refuses to know is not so: the session is what it was, and the caller may ask
+// again.
+Task<absl::Status> Session::ReleaseAndClose(CloseRequest request, CloseProgress* progress) {
+  const SessionState before = info_.state;
+  const bool discard_before = info_.discard;
+  info_.discard = info_.discard || request.discard;
+  absl::Status status = co_await SetState(SessionState::kClosing);
+  if (!status.ok()) {
+    info_.discard = discard_before;
+    // Not back to OPENING: nobody opens it any more.
+    if (before == SessionState::kReady) info_.state = before;
+    co_return status;
+  }
+  if (!released_) status = co_await Release(request, progress);
+  if (ReasonOf(status) == Reason::k_PULL_PENDING) {
+    SetCondition(kPullPending, ReasonName(status), std::string(status.message()));
+    (void)co_await SetState(SessionState::kReady);
+    co_return status;
+  }
+  if (!status.ok()) co_return status;
+  released_ = true;
+  status = co_await SetState(SessionState::kClosed);
+  if (!status.ok()) info_.state = SessionState::kClosing;
+  co_return status;
+}
+
+Task<absl::Status> Session::Release(CloseRequest request, CloseProgress* progress) {
+  while (engine_opening_) co_await changed_.Wait();
+  const bool never_there = engine_ == nullptr && first_place_->withdrawn();
+  if (never_there && runs_.empty()) co_return absl::OkStatus();
+  CO_RETURN_IF_ERROR(co_await EnsureEngine());
+  std::vector<std::shared_ptr<CommandRun>> runs;
+  for (const auto& [id, run] : runs_) runs.push_back(run);
+  if (!runs.empty()) Tell(progress, ClosePhase{"killing"});
+  TaskGroup kills(deps_.loop);
+  for (const auto& run : runs)
+    kills.Spawn("kill " + run->info().id, KillOne(run, request.grace, progress));
+  co_await kills.Join();
+  if (abandoned_) co_return Draining();
+  // After the kills: nothing changes the files any more.
+  if (sync_ != nullptr && !engine_closed_) {
+    CO_RETURN_IF_ERROR(co_await PullBeforeRelease(request.uid, progress));
+  }
+  Tell(progress, ClosePhase{"releasing"});
+  if (!engine_closed_) {
+    absl::StatusOr<TreeReport> rest = co_await engine_->Close(request.grace);
+    if (!rest.ok()) co_return rest.status();
+    engine_closed_ = true;
+    deps_.stats.kill_survivors += rest->survivors;
+  }
+  SteadyTime until = deps_.clock.Now() + kDrainWait;
+  auto alarm = deps_.clock.At(until, [runs] {
+    for (const auto& run : runs) run->changed().NotifyAll();
+  });
+  for (const auto& run : runs) {
+    while (!run->drained() && deps_.clock.Now() < until) co_await run->changed().Wait();
+    if (!run->drained()) run->Abandon();
+  }
+  co_return co_await sandbox_->Close(true);
+}
+
+Task<void> Session::KillOne(std::shared_ptr<CommandRun> run, Duration grace,
+                            CloseProgress* progress) {
+  absl::StatusOr<TreeReport> report = co_await run->Kill(grace, Cause::kCancelled);
+  if (report.ok()) Tell(progress, KilledCommand{run->info().id, *std::move(report)});
+}
+
+Task<absl::Status> Session::PullBeforeRelease(uint32_t uid, CloseProgress* progress) {
+  co_await sync_->Quiesce();
+  if (abandoned_) co_return Draining();
+  if (info_.discard || !sync_->WritesHost()) co_return absl::OkStatus();
+  if (sync_->suspect()) co_return PullPending("the sandbox has lied: salvage, or discard");
+  Tell(progress, ClosePhase{"syncing"});
+  StartSync request{.session_id = info_.id, .kind = SyncKind::kPull, .uid = uid};
+  absl::StatusOr<SessionSync::Accepted> accepted = co_await sync_->Accept(request);
+  if (!accepted.ok()) co_return accepted.status();
+  co_await sync_->Run(accepted->job, std::move(request), absl::OkStatus());
+  const SyncInfo& pull = accepted->job->info();
+  co_await NoteSync(pull);
+  Tell(progress, pull);
+  if (abandoned_) co_return Draining();
+  if (sync_->suspect()) co_return PullPending("the sandbox has lied: salvage, or discard");
+  if (pull.state != SyncState::kDone) co_return PullPending(pull.reason + ": " + pull.message);
+  if (pull.report.unsaved == 0) co_return absl::OkStatus();
+  co_return PullPending("files that the host does not have: " +
+                        std::to_string(pull.report.unsaved));
+}
+
+absl::Status Session::PullPending(const std::string& why) const {
+  return Error(Reason::k_PULL_PENDING,
+               "changes in session '" + info_.id + "' are not saved on the host: " + why,
+               {{"session", info_.id}});
+}
+
+}  // namespace hermes

@@ -1,0 +1,321 @@
+#include "daemon/core/session_sync.h"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <utility>
+
+#include "daemon/core/codec.h"
+#include "daemon/core/session_names.h"
+#include "daemon/runtime/log.h"
+#include "daemon/runtime/status.h"
+
+namespace hermes {
+namespace {
+
+constexpr size_t kShownFiles = 5;        // named in an error; of more the number is told
+constexpr size_t kShownNameBytes = 200;  // of one of them
+
+// Names are bytes of anybody: no error may carry one that speaks to a terminal.
+std::string Escaped(std::string_view name) {
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string shown;
+  for (const char c : name.substr(0, kShownNameBytes)) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte < 0x7f && c != '\\') {
+      shown += c;
+    } else {
+      shown += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
+    }
+  }
+  return name.size() > kShownNameBytes ? shown + "..." : shown;
+}
+
+std::string FirstFailed(const std::vector<sync::SyncEntry>& entries) {
+  std::string names;
+  size_t shown = 0;
+  for (const sync::SyncEntry& entry : entries) {
+    if (entry.fate != sync::Fate::kFailed) continue;
+    if (shown++ == kShownFiles) return names + ", ...";
+    names += (names.empty() ? "" : ", ") + Escaped(entry.path);
+  }
+  return names;
+}
+
+// Counts a sync as running, with the wish that ends it.
+class Running {
+ public:
+  Running(std::set<WishPtr>& wishes, size_t& count, Event& changed, WishPtr wish)
+      : wishes_(wishes), count_(count), changed_(changed), wish_(std::move(wish)) {
+    ++count_;
+    if (wish_ != nullptr) wishes_.insert(wish_);
+  }
+  ~Running() {
+    --count_;
+    wishes_.erase(wish_);
+    changed_.NotifyAll();
+  }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+
+ private:
+  std::set<WishPtr>& wishes_;
+  size_t& count_;
+  Event& changed_;
+  const WishPtr wish_;
+};
+
+}  // namespace
+
+SessionSync::SessionSync(Deps deps, std::string session_id, SyncSettings settings)
+    : deps_(std::move(deps)),
+      session_id_(std::move(session_id)),
+      settings_(std::move(settings)),
+      changed_(deps_.loop) {}
+
+SessionSync::~SessionSync() = default;
+
+void SessionSync::UsePlace(std::string place, Engine* engine) {
+  place_ = std::move(place);
+  engine_ = engine;
+  if (manager_ != nullptr) manager_->Distrust();
+}
+
+Task<absl::Status> SessionSync::EnsureManager() {
+  while (opening_) co_await changed_.Wait();
+  if (manager_ != nullptr) co_return absl::OkStatus();
+  opening_ = true;
+  sync::SyncManager::Setup setup{.session_id = session_id_,
+                                 .place = place_,
+                                 .mounts = settings_.mounts,
+                                 .lock_file = settings_.lock_file,
+                                 .min_interval = settings_.min_interval};
+  setup.new_tree = [engine = engine_]() -> std::unique_ptr<sync::RemoteTree> {
+    return engine == nullptr ? nullptr : engine->NewRemoteTree();
+  };
+  absl::StatusOr<std::unique_ptr<sync::SyncManager>> opened =
+      co_await sync::SyncManager::Open(deps_.manager, std::move(setup));
+  if (opened.ok()) {
+    manager_ = *std::move(opened);
+    manager_->set_suspect(suspect_);
+  }
+  opening_ = false;
+  changed_.NotifyAll();
+  co_return opened.status();
+}
+
+bool SessionSync::Clean() { return manager_ != nullptr && manager_->Clean(); }
+
+bool SessionSync::WritesHost() const {
+  return std::any_of(settings_.mounts.begin(), settings_.mounts.end(),
+                     [](const sync::Mount& mount) { return mount.WritesHost(); });
+}
+
+SyncInfo SessionSync::NewInfo(SyncKind kind, uint32_t uid) const {
+  SyncInfo info;
+  info.session_id = session_id_;
+  info.id = "y" + deps_.random.Hex(6);
+  info.kind = kind;
+  info.create_time = deps_.clock.NowWall();
+  info.creator_uid = uid;
+  return info;
+}
+
+Task<absl::Status> SessionSync::PushBefore(Before before) {
+  SyncJob job(deps_.loop, NewInfo(SyncKind::kPush, before.uid));
+  Running running(wishes_, running_, changed_, before.wish);
+  sync::PushRequest push{.force = before.force,
+                         .wish = before.wish,
+                         .listener = &job,
+                         .on_follow = std::move(before.on_follow)};
+  absl::StatusOr<sync::SyncReport> report = co_await Push(std::move(push));
+  if (!absl::IsCancelled(report.status())) last_push_ = report.status();
+  SyncInfo ended = Ended(job, report);
+  const sync::SyncCounts& counts = ended.report.counts;
+  if (counts.conflicts + counts.rejected + counts.failed > 0) {
+    // The same trouble is told once, not before every command.
+    std::string told = EncodeSyncEntries(job.entries());
+    if (std::exchange(last_told_, told) != told || !report.ok()) {
+      (void)co_await Store(&job, std::move(ended));
+    }
+  }
+  co_return Explained(job, report.status());
+}
+
+// What a caller who waits for a command is told of the files that keep it from starting.
+absl::Status SessionSync::Explained(const SyncJob& job, const absl::Status& status) const {
+  if (status.ok() || ReasonOf(status).value_or(Reason::k_SYNC_FAILED) != Reason::k_SYNC_FAILED ||
+      absl::IsCancelled(status)) {
+    return status;
+  }
+  Metadata metadata = MetadataOf(status);
+  std::string message(status.message());
+  const sync::SyncCounts& counts = job.info().report.counts;
+  if (const std::string names = FirstFailed(job.entries()); !names.empty()) {
+    message += ": " + names;
+    metadata["entries"] = names;
+  }
+  metadata["session"] = session_id_;
+  metadata["sync"] = SyncName(session_id_, job.info().id);
+  metadata["failed"] = std::to_string(counts.failed);
+  metadata["conflicts"] = std::to_string(counts.conflicts);
+  metadata["rejected"] = std::to_string(counts.rejected);
+  return Error(Reason::k_SYNC_FAILED, message, std::move(metadata));
+}
+
+Task<absl::Status> SessionSync::CheckRevert(std::string sync_id) {
+  absl::StatusOr<StoredSync> sync = co_await Find(sync_id);
+  if (!sync.ok()) co_return sync.status();
+  if (sync->info.kind != SyncKind::kPull) {
+    co_return BadField("name", "only what a sync-back did can be taken back");
+  }
+  if (sync->info.state == SyncState::kRunning) {
+    co_return Error(Reason::k_SYNC_HELD, "this sync has not ended yet",
+                    {{"name", SyncName(session_id_, sync_id)}});
+  }
+  co_return absl::OkStatus();
+}
+
+Task<absl::StatusOr<SessionSync::Accepted>> SessionSync::Accept(StartSync request) {
+  if (running_ >= kMaxRunningSyncs) {
+    co_return Error(Reason::k_QUOTA_COMMANDS,
+                    "as many syncs as may run in session '" + session_id_ + "'",
+                    {{"limit", std::to_string(kMaxRunningSyncs)}});
+  }
+  if (request.kind == SyncKind::kRevert) {
+    CO_RETURN_IF_ERROR(co_await CheckRevert(request.of_sync));
+  }
+  SyncInfo info = NewInfo(request.kind, request.uid);
+  info.of_sync = request.of_sync;
+  info.request_id = request.request_id;
+  info.request_digest = request.digest;
+  const std::string id = info.id;
+  auto job = std::make_shared<SyncJob>(deps_.loop, info);
+  jobs_[id] = job;  // before the first await: an equal request finds it
+  absl::StatusOr<SessionStore::AcceptedSync> accepted =
+      co_await deps_.store.AcceptSync(std::move(info));
+  if (accepted.ok() && accepted->fresh) co_return Accepted{std::move(job), true};
+  jobs_.erase(id);
+  if (!accepted.ok()) co_return accepted.status();
+  if (accepted->existing.request_digest != request.digest) {
+    co_return Error(Reason::k_REQUEST_ID_REUSED,
+                    "request id " + request.request_id + " was used before with another request",
+                    {{"field", "request_id"}, {"request_id", request.request_id}});
+  }
+  auto known = jobs_.find(accepted->existing.id);
+  if (known != jobs_.end()) co_return Accepted{known->second, false};
+  absl::StatusOr<StoredSync> stored = co_await Find(accepted->existing.id);
+  if (!stored.ok()) co_return stored.status();
+  co_return Accepted{
+      std::make_shared<SyncJob>(deps_.loop, std::move(stored->info), std::move(stored->entries)),
+      false};
+}
+
+Task<void> SessionSync::Run(std::shared_ptr<SyncJob> job, StartSync request, absl::Status reached) {
+  Running running(wishes_, running_, changed_, job->wish());
+  absl::StatusOr<sync::SyncReport> report = absl::UnknownError("");
+  if (reached.ok()) {
+    report = co_await Do(job.get(), std::move(request));
+  } else {
+    report = std::move(reached);
+  }
+  if (manager_ != nullptr) suspect_ = manager_->suspect();
+  SyncInfo info = Ended(*job, report);
+  (void)co_await Store(job.get(), info);
+  jobs_.erase(info.id);
+  job->End(std::move(info));
+}
+
+Task<absl::StatusOr<sync::SyncReport>> SessionSync::Push(sync::PushRequest request) {
+  CO_RETURN_IF_ERROR(co_await EnsureManager());
+  co_return co_await manager_->Push(std::move(request));
+}
+
+Task<absl::StatusOr<sync::SyncReport>> SessionSync::Do(SyncJob* job, StartSync request) {
+  if (request.kind == SyncKind::kPush) {
+    sync::PushRequest push{
+        .force = request.force, .tell_odd = true, .wish = job->wish(), .listener = job};
+    co_return co_await Push(std::move(push));
+  }
+  CO_RETURN_IF_ERROR(co_await EnsureManager());
+  if (request.kind == SyncKind::kRevert) {
+    co_return co_await manager_->Revert(std::move(request.of_sync), job);
+  }
+  sync::PullRequest pull{.id = job->info().id,
+                         .dry_run = request.kind == SyncKind::kPlan,
+                         .approve_deletes = request.approve_deletes,
+                         .salvage = request.salvage,
+                         .wish = job->wish(),
+                         .listener = job};
+  co_return co_await manager_->Pull(std::move(pull));
+}
+
+SyncInfo SessionSync::Ended(const SyncJob& job,
+                            const absl::StatusOr<sync::SyncReport>& report) const {
+  SyncInfo info = job.info();
+  info.end_time = deps_.clock.NowWall();
+  if (report.ok()) {
+    info.state = SyncState::kDone;
+    info.report = *report;
+  } else if (absl::IsCancelled(report.status())) {
+    info.state = SyncState::kInterrupted;
+  } else {
+    info.state = SyncState::kFailed;
+    info.reason = ReasonName(report.status());
+    info.message = std::string(report.status().message());
+    info.report.suspect = suspect_;
+    // Mounts that had landed before stay so.
+    info.report.revertible = info.kind == SyncKind::kPull && info.report.counts.applied > 0;
+  }
+  if (info.report.revertible) {
+    info.expire_time = *info.end_time + std::chrono::seconds(deps_.manager.undo.max_age_s);
+  }
+  return info;
+}
+
+// A row that cannot be stored says RUNNING until the next daemon finds it so.
+Task<absl::Status> SessionSync::Store(const SyncJob* job, SyncInfo info) {
+  StoredSync row{std::move(info), job->entries()};
+  if (row.entries.size() > kStoredSyncEntries) row.entries.resize(kStoredSyncEntries);
+  absl::Status status = co_await deps_.store.PutSync(std::move(row));
+  if (!status.ok())
+    LogError("a sync is not stored: " + std::string(status.message()), {.session = session_id_});
+  co_return status;
+}
+
+Task<absl::StatusOr<StoredSync>> SessionSync::Find(std::string sync_id) {
+  if (auto it = jobs_.find(sync_id); it != jobs_.end()) {
+    const std::vector<sync::SyncEntry>& all = it->second->entries();
+    const size_t kept = std::min(all.size(), kStoredSyncEntries);
+    co_return StoredSync{it->second->info(), {all.begin(), all.begin() + kept}};
+  }
+  absl::StatusOr<std::optional<StoredSync>> row =
+      co_await deps_.store.GetSync(session_id_, sync_id);
+  if (!row.ok()) co_return row.status();
+  if (!row->has_value()) {
+    co_return Error(Reason::k_SYNC_UNKNOWN,
+                    "there is no sync '" + sync_id + "' in session '" + session_id_ + "'",
+                    {{"name", SyncName(session_id_, sync_id)}});
+  }
+  co_return **std::move(row);
+}
+
+Task<absl::StatusOr<std::vector<SyncInfo>>> SessionSync::List(std::string before, size_t limit) {
+  absl::StatusOr<std::vector<SyncInfo>> rows =
+      co_await deps_.store.ListSyncs(session_id_, std::move(before), limit);
+  if (!rows.ok()) co_return rows.status();
+  for (SyncInfo& row : *rows) {
+    if (auto it = jobs_.find(row.id); it != jobs_.end()) row = it->second->info();
+  }
+  co_return rows;
+}
+
+Task<void> SessionSync::Quiesce() {
+  while (running_ > 0) {
+    const std::set<WishPtr> wishes = wishes_;
+    for (const WishPtr& wish : wishes) wish->Withdraw();
+    co_await changed_.Wait();
+  }
+}
+
+}  // namespace hermes

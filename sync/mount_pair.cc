@@ -1,0 +1,102 @@
+#include "sync/mount_pair.h"
+
+#include <vector>
+
+#include "daemon/runtime/status.h"
+#include "sync/land.h"
+
+namespace hermes::sync {
+namespace {
+
+// Mounts with the same key see the same files on the same two ends. Policies are no part of it.
+std::string KeyOf(const Mount& mount, const std::string& place) {
+  std::string key = place;
+  const auto add = [&key](std::string_view part) { key.append("\n").append(part); };
+  add(mount.host_root);
+  add(mount.remote_root);
+  add(mount.WritesHost() ? "host" : "");  // such a root is made where it misses
+  add(std::to_string(static_cast<int>(mount.kind)));
+  add(std::to_string(static_cast<int>(mount.links)));
+  for (const uint64_t limit : {mount.max_files, mount.max_bytes, mount.max_file_bytes})
+    add(std::to_string(limit));
+  for (const std::string& pattern : mount.ignore) add(pattern);
+  return key;
+}
+
+struct Opened {
+  HostRoot root;
+  Base base;
+};
+
+absl::StatusOr<Opened> OpenBoth(const Mount& mount, const HostFence& fence,
+                                const std::string& base_dir, const std::string& key) {
+  ASSIGN_OR_RETURN(HostRoot root, HostRoot::Open(mount, fence));
+  // The base is of the directory itself, not of whatever has its name later.
+  const std::string whole =
+      key + "\n" + std::to_string(root.device()) + " " + std::to_string(root.inode());
+  ASSIGN_OR_RETURN(Base base, Base::Open(base_dir, whole));
+  return Opened{std::move(root), std::move(base)};
+}
+
+}  // namespace
+
+MountPair::MountPair(Loop& loop, const Clock& clock, const Mount& mount, HostRoot host, Base known)
+    : root(std::move(host)),
+      base(std::move(known)),
+      tree({.root = &root, .clock = &clock, .mount = mount, .known = base.Known()}),
+      freed_(loop) {}
+
+MountPair::Turn::~Turn() {
+  if (pair_ == nullptr) return;
+  ++pair_->serving_;
+  pair_->freed_.NotifyAll();
+}
+
+Task<MountPair::Turn> MountPair::TakeTurn(std::shared_ptr<MountPair> pair) {
+  const uint64_t ticket = pair->next_ticket_++;
+  while (pair->serving_ != ticket) co_await pair->freed_.Wait();
+  co_return Turn(std::move(pair));
+}
+
+Task<absl::Status> MountPairs::Check(Mount mount) {
+  co_return co_await deps_.workers.Run([mount = std::move(mount), fence = deps_.fence] {
+    return HostRoot::Open(mount, fence).status();
+  });
+}
+
+Task<absl::StatusOr<std::shared_ptr<MountPair>>> MountPairs::Get(Mount mount, std::string place) {
+  const std::string key = KeyOf(mount, place);
+  while (opening_.contains(key)) co_await opened_.Wait();
+  if (const auto found = pairs_.find(key); found != pairs_.end()) {
+    std::shared_ptr<MountPair> pair = found->second.lock();
+    if (pair != nullptr && pair->root.CheckSame().ok()) co_return pair;
+  }
+  std::erase_if(pairs_, [](const auto& pair) { return pair.second.expired(); });
+  opening_.insert(key);
+  absl::StatusOr<std::shared_ptr<MountPair>> pair = co_await Make(std::move(mount), key);
+  opening_.erase(key);
+  if (pair.ok()) pairs_[key] = *pair;
+  opened_.NotifyAll();
+  co_return pair;
+}
+
+Task<absl::StatusOr<std::shared_ptr<MountPair>>> MountPairs::Make(Mount mount, std::string key) {
+  absl::StatusOr<Opened> opened = co_await deps_.workers.Run(
+      [&mount, &key, this] { return OpenBoth(mount, deps_.fence, deps_.base_dir, key); });
+  if (!opened.ok()) co_return opened.status();
+  co_return std::make_shared<MountPair>(deps_.loop, deps_.clock, mount, std::move(opened->root),
+                                        std::move(opened->base));
+}
+
+Task<absl::Status> MountPairs::Recover(Mount mount, std::string lock_file) {
+  co_return co_await deps_.workers.Run([&mount, &lock_file, this]() -> absl::Status {
+    ASSIGN_OR_RETURN(const HostRoot root, HostRoot::Open(mount, deps_.fence));
+    const absl::StatusOr<SyncLock> lock =
+        deps_.locks.TryAcquire({lock_file, {{root.device(), root.inode()}}});
+    if (ReasonOf(lock.status()) == Reason::k_SYNC_HELD) return absl::OkStatus();
+    RETURN_IF_ERROR(lock.status());
+    return Landing(deps_.fs, root.fd(), {}).Recover().status();
+  });
+}
+
+}  // namespace hermes::sync

@@ -1,0 +1,107 @@
+#pragma once
+
+// MountPair: the host's end of a mount with what is remembered of the far end: one object for all
+// sessions of this daemon whose mounts are the same pair of roots with the same rules about names,
+// so that they share the watch, the base and their turns. MountPairs finds or makes it. Loop
+// thread; blocking work goes to the workers.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "daemon/runtime/clock.h"
+#include "daemon/runtime/event.h"
+#include "daemon/runtime/loop.h"
+#include "daemon/runtime/task.h"
+#include "daemon/runtime/workers.h"
+#include "sync/base.h"
+#include "sync/fs.h"
+#include "sync/host_root.h"
+#include "sync/host_tree.h"
+#include "sync/lock.h"
+#include "sync/mount.h"
+
+namespace hermes::sync {
+
+class MountPair {
+ public:
+  MountPair(Loop& loop, const Clock& clock, const Mount& mount, HostRoot host, Base known);
+
+  // Whoever refreshes the tree, changes the base or moves files for this pair has the turn; given
+  // in the order of asking. Nobody asks for the sync lock while they have it.
+  class Turn {
+   public:
+    explicit Turn(std::shared_ptr<MountPair> pair) : pair_(std::move(pair)) {}
+    Turn(Turn&&) = default;
+    Turn& operator=(Turn&&) = delete;
+    ~Turn();
+
+   private:
+    std::shared_ptr<MountPair> pair_;
+  };
+  static Task<Turn> TakeTurn(std::shared_ptr<MountPair> pair);
+  bool busy() const { return serving_ != next_ticket_; }
+
+  RootKey root_key() const { return {root.device(), root.inode()}; }
+
+  const HostRoot root;
+  Base base;
+  HostTree tree;
+  SteadyTime stats_at{};  // when all stat keys were looked at, and all bytes
+  SteadyTime bytes_at{};
+
+  // The far end has shown or taken our epoch, and nothing says that it is another one now.
+  bool met = false;
+  // The tree's generation up to which everything is over there or refused.
+  std::optional<uint64_t> pushed;
+  // Host versions (nullopt: a deletion) that the far end did not take, as it holds a version that
+  // nobody knew of: offered again once the host moves on, or a pull has looked.
+  std::map<RelPath, MaybeContent> refused;
+  bool recovered = false;  // no landing below the root waits for its end
+
+ private:
+  Event freed_;
+  uint64_t next_ticket_ = 0;
+  uint64_t serving_ = 0;
+};
+
+class MountPairs {
+ public:
+  struct Deps {
+    Loop& loop;
+    Clock& clock;
+    Workers& workers;
+    Fs& fs;
+    SyncLocks& locks;
+    HostFence fence;
+    std::string base_dir;  // exists, the daemon's own
+  };
+  explicit MountPairs(Deps deps) : deps_(std::move(deps)), opened_(deps_.loop) {}
+
+  // BAD_FIELD: the host root is refused, see HostRoot::Open. Makes nothing but a missing last part.
+  Task<absl::Status> Check(Mount mount);
+
+  // `place` names the account and machine of the far end. BAD_FIELD as Check; SYNC_HELD: another
+  // daemon with this state directory has the base open.
+  Task<absl::StatusOr<std::shared_ptr<MountPair>>> Get(Mount mount, std::string place);
+
+  // Ends what a kill or a power cut interrupted below the mount's host root, unless somebody syncs
+  // there right now. `lock_file`: see LockRequest.
+  Task<absl::Status> Recover(Mount mount, std::string lock_file);
+
+ private:
+  Task<absl::StatusOr<std::shared_ptr<MountPair>>> Make(Mount mount, std::string key);
+
+  Deps deps_;
+  std::map<std::string, std::weak_ptr<MountPair>> pairs_;
+  std::set<std::string> opening_;
+  Event opened_;
+};
+
+}  // namespace hermes::sync

@@ -1,0 +1,74 @@
+#include "sync/mount_side.h"
+
+#include <utility>
+
+#include "daemon/runtime/status.h"
+
+namespace hermes::sync {
+namespace {
+
+RemoteRoot RootOf(const Mount& mount, const std::optional<RelPath>& only) {
+  RemoteRoot root;
+  root.path = mount.remote_root;
+  root.ignore = mount.ignore;
+  root.max_file_bytes = mount.max_file_bytes;
+  if (!only) return root;
+  const size_t slash = mount.remote_root.rfind('/');
+  root.path = slash == 0 ? "/" : mount.remote_root.substr(0, slash);
+  root.only = only;
+  return root;
+}
+
+}  // namespace
+
+MountSide::MountSide(Mount m, std::shared_ptr<MountPair> p, std::unique_ptr<RemoteTree> f)
+    : mount(std::move(m)),
+      ignore(mount.ignore),
+      pair(std::move(p)),
+      far(std::move(f)),
+      remote_root(RootOf(mount, pair->root.only())) {}
+
+void SyncMeter::Phase(std::string_view phase) {
+  if (listener_ != nullptr) listener_->OnPhase(phase);
+}
+
+void SyncMeter::Entry(const SyncEntry& entry) {
+  if (listener_ != nullptr) listener_->OnEntry(entry);
+}
+
+void SyncMeter::Expect(uint64_t files, uint64_t bytes) {
+  progress_.files_total += files;
+  progress_.bytes_total += bytes;
+  if (listener_ != nullptr) listener_->OnProgress(progress_);
+}
+
+void SyncMeter::Done(uint64_t files, uint64_t bytes) {
+  progress_.files_done += files;
+  progress_.bytes_done += bytes;
+  if (listener_ != nullptr) listener_->OnProgress(progress_);
+}
+
+bool IsTransport(const absl::Status& status) {
+  const std::optional<Reason> reason = ReasonOf(status);
+  return reason == Reason::k_BACKEND_UNREACHABLE || reason == Reason::k_RECONNECTING;
+}
+
+Duration PauseBefore(int attempt, Random& random) {
+  constexpr uint64_t kFirstMs = 2000;
+  const uint64_t pause = kFirstMs << (attempt - 2);
+  return std::chrono::milliseconds(pause + random.Below(pause / 2));
+}
+
+void AddTo(SyncReport* sum, const SyncReport& part) {
+  sum->counts.applied += part.counts.applied;
+  sum->counts.conflicts += part.counts.conflicts;
+  sum->counts.rejected += part.counts.rejected;
+  sum->counts.held += part.counts.held;
+  sum->counts.failed += part.counts.failed;
+  sum->counts.bytes += part.counts.bytes;
+  sum->unsaved += part.unsaved;
+  sum->suspect = sum->suspect || part.suspect;
+  sum->revertible = sum->revertible || part.revertible;
+}
+
+}  // namespace hermes::sync

@@ -1,0 +1,485 @@
+#include "sync/pull.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "daemon/runtime/status.h"
+#include "sync/undo.h"
+
+namespace hermes::sync {
+namespace {
+
+constexpr uint64_t kFirstLockPauseMs = 20;  // and as much again at random
+
+absl::Status Withdrawn() { return absl::CancelledError("nobody waits for this sync any more"); }
+
+// Internal: what was seen no longer holds, so all is looked at again.
+absl::Status Again() { return Error(Reason::k_PLAN_STALE, "the files do not stand still"); }
+
+bool Moves(const Action& action) {
+  return action.verb == Verb::kTake || action.verb == Verb::kTakeAside ||
+         action.verb == Verb::kKeepRemote;
+}
+
+Effect EffectOf(const Action& action) {
+  switch (action.verb) {
+    case Verb::kTakeAside:
+      return Effect::kBeside;
+    case Verb::kKeepRemote:
+      return action.remote ? Effect::kKeepCopy : Effect::kNothing;
+    case Verb::kTake:
+      if (!action.remote) return Effect::kDelete;
+      return action.host ? Effect::kReplace : Effect::kCreate;
+    default:
+      return Effect::kNothing;
+  }
+}
+
+// A file that has bytes which the host could have, but for this oddity.
+bool HidesWork(Oddity oddity) {
+  return oddity == Oddity::kName || oddity == Oddity::kUnreadable || oddity == Oddity::kTooBig;
+}
+
+absl::Status TooMuch(const Mount& mount) {
+  return Error(Reason::k_SYNC_FAILED,
+               "with the sandbox's files the host's would exceed the mount's limits: raise them",
+               {{"mount", mount.id}});
+}
+
+MaybeContent At(const FileMap& files, const RelPath& path) {
+  const auto found = files.find(path);
+  return found == files.end() ? MaybeContent() : found->second;
+}
+
+// Sizes are what the far side says.
+uint64_t Sum(uint64_t a, uint64_t b) { return b > UINT64_MAX - a ? UINT64_MAX : a + b; }
+
+int64_t SecondsNow(const Clock& clock) {
+  return std::chrono::duration_cast<std::chrono::seconds>(clock.NowWall().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+Task<absl::StatusOr<SyncLock>> WaitForLock(SideWork work, std::string lock_file) {
+  const SyncDeps& deps = work.deps;
+  const LockRequest request{std::move(lock_file), {work.side->pair->root_key()}};
+  const SteadyTime deadline = deps.clock.Now() + kMaxLockWait;
+  for (bool told = false;; told = true) {
+    if (IsWithdrawn(work.wish)) co_return Withdrawn();
+    absl::StatusOr<SyncLock> lock =
+        co_await deps.workers.Run([&deps, &request] { return deps.locks.TryAcquire(request); });
+    if (ReasonOf(lock.status()) != Reason::k_SYNC_HELD || deps.clock.Now() >= deadline)
+      co_return lock;
+    if (!told) work.meter->Phase("waiting");
+    co_await deps.clock.SleepFor(
+        std::chrono::milliseconds(kFirstLockPauseMs + deps.random.Below(kFirstLockPauseMs)));
+  }
+}
+
+Task<absl::Status> RevertSide(SideWork work, std::string land_id, std::string lock_file) {
+  const std::shared_ptr<MountPair> pair = work.side->pair;
+  CO_ASSIGN_OR_RETURN(const SyncLock lock, co_await WaitForLock(work, std::move(lock_file)));
+  const MountPair::Turn turn = co_await MountPair::TakeTurn(pair);
+  work.meter->Phase("landing");
+  pair->recovered = false;  // until it has come to its end
+  CO_ASSIGN_OR_RETURN(const LandReport report, co_await work.deps.workers.Run([&] {
+    return UndoStore(work.deps.fs, pair->root.fd(), {}).Revert(land_id);
+  }));
+  CO_RETURN_IF_ERROR(co_await RefreshHost(work, Effort::kChanges));
+  for (const LandResult& result : report.results) {
+    SyncEntry entry{.mount = work.side->mount.id, .path = result.path.str()};
+    const bool there = pair->tree.manifest().files.contains(result.path);
+    entry.effect = there ? Effect::kReplace : Effect::kDelete;
+    const bool done = result.outcome == Outcome::kDone;
+    const bool edited = result.outcome == Outcome::kHostChanged;
+    entry.fate = done ? Fate::kDone : edited ? Fate::kChanged : Fate::kFailed;
+    if (edited) entry.note = "edited since: left alone";
+    if (result.outcome == Outcome::kInTheWay) entry.note = "something else is in the way";
+    if (result.outcome == Outcome::kFailed) entry.note = std::string(result.why.message());
+    work.meter->Entry(entry);
+    work.report->counts.applied += done ? 1 : 0;
+    work.report->counts.conflicts += edited ? 1 : 0;
+    work.report->counts.failed += done || edited ? 0 : 1;
+  }
+  co_return absl::OkStatus();
+}
+
+Task<void> SidePull::Look() { looked_ = co_await LookOnce(); }
+
+Task<absl::Status> SidePull::LookOnce() {
+  {
+    const MountPair::Turn turn = co_await MountPair::TakeTurn(pair_);
+    base_ = pair_->base.files();
+    base_epoch_ = pair_->base.epoch();
+  }
+  work_.meter->Phase("comparing");
+  CO_ASSIGN_OR_RETURN(RemoteLook look, co_await work_.side->far->Look(work_.side->remote_root,
+                                                                      ManifestDigest(base_)));
+  exists_ = look.exists;
+  base_holds_ = !base_epoch_.empty() && look.epoch == base_epoch_;
+  if (!base_holds_) pair_->met = false;
+  far_ = std::move(look.manifest);
+  if (look.same) far_.files = base_;
+  const Mount& mount = work_.side->mount;
+  const bool fits = !mount.WritesHost() || far_.files.size() <= mount.max_files;
+  co_return fits ? absl::OkStatus() : TooMuch(mount);
+}
+
+Task<absl::Status> SidePull::Finish() {
+  for (int attempt = 1;; ++attempt) {
+    if (attempt > 1) looked_ = co_await LookOnce();
+    const bool last = attempt == kSyncAttempts;
+    absl::Status status = looked_.ok() ? co_await Try(last) : looked_;
+    const bool again = ReasonOf(status) == Reason::k_PLAN_STALE;
+    if (last || (!again && !IsTransport(status))) co_return status;
+    if (!again) co_await work_.deps.clock.SleepFor(PauseBefore(attempt + 1, work_.deps.random));
+    if (IsWithdrawn(work_.wish)) co_return Withdrawn();
+  }
+}
+
+std::vector<Action> SidePull::Plan() const {
+  static const FileMap kNothing;
+  return PlanPull({.mount = work_.side->mount,
+                   .ignore = work_.side->ignore,
+                   .base = base_holds_ ? pair_->base.files() : kNothing,
+                   .host = pair_->tree.manifest(),
+                   .remote = far_,
+                   .approve_deletes = options_.approve_deletes,
+                   .conflict_tag = options_.conflict_tag});
+}
+
+Task<absl::Status> SidePull::Try(bool last) {
+  fetched_.clear();
+  lacking_.clear();
+  if (!exists_) co_return absl::OkStatus();  // nothing is there, so nothing is lost or changed
+  std::vector<Action> actions;
+  {
+    const MountPair::Turn turn = co_await MountPair::TakeTurn(pair_);
+    CO_RETURN_IF_ERROR(co_await RefreshHost(work_, Effort::kChanges));
+    actions = co_await work_.deps.workers.Run([this] { return Plan(); });
+  }
+  CO_RETURN_IF_ERROR(CheckLimits(actions));
+  if (options_.dry_run) {
+    TellOddities();
+    for (const Action& action : actions) {
+      CountLeft(action);
+      if (action.why == Why::kConflict) ++work_.report->counts.conflicts;
+      if (action.verb != Verb::kAgree) Tell(action, Fate::kPlanned, "");
+    }
+    co_return absl::OkStatus();
+  }
+  std::optional<Stage> stage;
+  if (std::any_of(actions.begin(), actions.end(), Moves)) {
+    uint64_t bytes = 0;
+    for (const Action& action : actions)
+      bytes = Sum(bytes, action.FetchesRemote() ? action.remote->size : 0);
+    absl::StatusOr<Stage> made =
+        co_await work_.deps.workers.Run([this, bytes]() -> absl::StatusOr<Stage> {
+          return Landing(work_.deps.fs, pair_->root.fd(), {}).NewStage(options_.land_id, bytes);
+        });
+    CO_RETURN_IF_ERROR(made.status());
+    stage.emplace(*std::move(made));
+    CO_RETURN_IF_ERROR(co_await Fetch(&*stage, std::move(actions), last));
+  }
+  co_return co_await Land(std::move(stage), last);
+}
+
+Task<absl::Status> SidePull::Fetch(Stage* stage, std::vector<Action> actions, bool last) {
+  std::vector<WantedFile> wanted;
+  std::vector<RelPath> names;
+  uint64_t bytes = 0;
+  for (const Action& action : actions) {
+    if (!action.FetchesRemote()) continue;
+    // Not the size that was told: a file may have grown since, and level B tells none.
+    wanted.push_back({action.path, work_.side->mount.max_file_bytes});
+    names.push_back(action.path);
+    bytes = Sum(bytes, action.remote->size);
+  }
+  if (names.empty()) co_return absl::OkStatus();
+  work_.meter->Phase("fetching");
+  const SyncProgress before = work_.meter->progress();
+  work_.meter->Expect(wanted.size(), bytes);
+  const Fd quarantine(
+      options_.salvage || work_.deps.quarantine_dir.empty()
+          ? -1
+          : open(work_.deps.quarantine_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  BundleSpec spec{.program = work_.deps.unpack_program, .wanted = wanted};
+  spec.stage_fd = stage->files();
+  spec.quarantine_fd = quarantine.get();
+  spec.quarantine_name = options_.land_id;
+  spec.max_total_bytes = work_.side->mount.max_bytes;
+  spec.max_members = static_cast<uint32_t>(std::max<uint64_t>(work_.side->mount.max_files, 1));
+  spec.salvage = options_.salvage;
+  spec.on_progress = [this, before](uint32_t files, uint64_t staged) {
+    const SyncProgress& now = work_.meter->progress();
+    work_.meter->Done(before.files_done + files - now.files_done,
+                      before.bytes_done + staged - now.bytes_done);
+  };
+  CO_ASSIGN_OR_RETURN(
+      const std::unique_ptr<Bundle> bundle,
+      Bundle::Start(work_.deps.loop, work_.deps.clock, work_.deps.workers, std::move(spec)));
+  absl::Status stream = co_await work_.side->far->Fetch(
+      work_.side->remote_root, std::move(names),
+      [this, to = bundle.get()](std::string_view piece) { return Take(to, piece); });
+  CO_ASSIGN_OR_RETURN(const BundleResult result, co_await bundle->Finish(std::move(stream)));
+  CO_RETURN_IF_ERROR(TakeLies(result));
+  co_return TakeFiles(result, wanted, last);
+}
+
+Task<absl::Status> SidePull::Take(Bundle* bundle, std::string_view bytes) {
+  if (IsWithdrawn(work_.wish)) co_return Withdrawn();
+  co_return co_await bundle->Feed(bytes);
+}
+
+// A host directory beyond the mount's limits could not be looked at any more.
+absl::Status SidePull::CheckLimits(const std::vector<Action>& actions) const {
+  const Mount& mount = work_.side->mount;
+  uint64_t files = 0;
+  uint64_t bytes = 0;
+  const auto add = [&files, &bytes](const Content& content) {
+    ++files;
+    bytes = Sum(bytes, content.size);
+  };
+  std::set<RelPath> moved;
+  for (const Action& action : actions) {
+    if (action.verb != Verb::kTake && action.verb != Verb::kTakeAside) continue;
+    if (action.remote) add(*action.remote);
+    if (action.verb == Verb::kTake) moved.insert(action.path);
+  }
+  if (files == 0) return absl::OkStatus();  // it does not grow
+  for (const auto& [path, content] : pair_->tree.manifest().files) {
+    if (!moved.contains(path)) add(content);
+  }
+  if (files <= mount.max_files && bytes <= mount.max_bytes) return absl::OkStatus();
+  return TooMuch(mount);
+}
+
+absl::Status SidePull::TakeLies(const BundleResult& result) {
+  if (result.lies.empty()) return absl::OkStatus();
+  const bool too_large = std::all_of(result.lies.begin(), result.lies.end(),
+                                     [](const unpack::Lie& lie) { return IsLimit(lie.what); });
+  work_.report->suspect = work_.report->suspect || !too_large;
+  for (const unpack::Lie& lie : result.lies) {
+    SyncEntry entry{.mount = work_.side->mount.id, .path = lie.name, .why = Why::kLie};
+    entry.note = unpack::Text(lie.what);
+    work_.meter->Entry(entry);
+    ++work_.report->counts.rejected;
+  }
+  if (options_.salvage) return absl::OkStatus();
+  return Error(Reason::k_SYNC_FAILED,
+               too_large ? "the sandbox sends more than the mount's limits allow: raise them, or "
+                           "salvage what is in order"
+                         : "the sandbox sends what breaks the rules, so nothing of it was used: "
+                           "salvage takes what is in order",
+               {{"mount", work_.side->mount.id},
+                {"lie", std::string(unpack::Text(result.lies.front().what))}});
+}
+
+// The manifest and the stream come from the same place at two moments: what arrived counts.
+absl::Status SidePull::TakeFiles(const BundleResult& result, const std::vector<WantedFile>& wanted,
+                                 bool last) {
+  bool stable = true;
+  for (const StagedFile& file : result.staged) {
+    const RelPath& path = wanted[file.index].path;
+    Content& known = far_.files.at(path);
+    stable = stable && known == file.content;
+    known = file.content;
+    fetched_.insert_or_assign(path, Fetched{file.content, StagedName(file.index)});
+    work_.report->counts.bytes += file.content.size;
+  }
+  for (const unpack::Odd& odd : result.oddities) {
+    if (odd.index < wanted.size())
+      lacking_.insert_or_assign(wanted[odd.index].path, std::string(unpack::Text(odd.why)));
+  }
+  for (const uint32_t index : result.missing)
+    lacking_.emplace(wanted[index].path, "it was gone when it was fetched");
+  stable = stable && lacking_.empty();
+  return stable || last || options_.salvage ? absl::OkStatus() : Again();
+}
+
+Task<absl::Status> SidePull::Land(std::optional<Stage> stage, bool last) {
+  if (IsWithdrawn(work_.wish)) co_return Withdrawn();
+  CO_ASSIGN_OR_RETURN(const SyncLock lock, co_await WaitForLock(work_, options_.lock_file));
+  const MountPair::Turn turn = co_await MountPair::TakeTurn(pair_);
+  work_.meter->Phase("landing");
+  CO_RETURN_IF_ERROR(co_await RefreshHost(work_, Effort::kChanges));
+  if (pair_->base.epoch() != base_epoch_) co_return Again();
+  if (!pair_->recovered) {
+    CO_RETURN_IF_ERROR(co_await work_.deps.workers.Run(
+        [this] { return Landing(work_.deps.fs, pair_->root.fd(), {}).Recover().status(); }));
+    pair_->recovered = true;
+    CO_RETURN_IF_ERROR(co_await RefreshHost(work_, Effort::kChanges));
+  }
+  std::vector<Action> actions = co_await work_.deps.workers.Run([this] { return Plan(); });
+  const auto overtaken = [this](const Action& action) { return Overtaken(action); };
+  if (!last && std::any_of(actions.begin(), actions.end(), overtaken)) co_return Again();
+  CO_RETURN_IF_ERROR(CheckLimits(actions));
+  TellOddities();
+  co_return co_await LandActions(std::move(stage), std::move(actions));
+}
+
+// A push since the look has sent another version there: what was seen is of yesterday.
+bool SidePull::Overtaken(const Action& action) const {
+  return base_holds_ && At(pair_->base.files(), action.path) != At(base_, action.path);
+}
+
+Task<absl::Status> SidePull::LandActions(std::optional<Stage> stage, std::vector<Action> actions) {
+  std::vector<BaseChange> agreed;
+  std::vector<Change> changes;
+  std::vector<const Action*> landing;  // of each change
+  bool copies = false;
+  for (const Action& action : actions) {
+    CountLeft(action);
+    if (action.verb == Verb::kLeave) {
+      Tell(action, Fate::kPlanned, "");
+      continue;
+    }
+    const auto fetched = fetched_.find(action.path);
+    const bool lacks =
+        Moves(action) && (!stage || (action.FetchesRemote() && fetched == fetched_.end()));
+    if (lacks || Overtaken(action)) {
+      const auto why = lacking_.find(action.path);
+      Tell(
+          action, Fate::kChanged,
+          why == lacking_.end() ? "it changed during the sync: the next one decides" : why->second);
+      work_.report->unsaved += action.remote ? 1 : 0;
+      continue;
+    }
+    if (action.verb == Verb::kAgree || action.verb == Verb::kKeepRemote) {
+      agreed.push_back({action.path, action.remote});
+      copies = copies || action.FetchesRemote();
+      if (action.verb == Verb::kAgree && action.why == Why::kSame) continue;
+      if (action.why == Why::kConflict) ++work_.report->counts.conflicts;
+      Tell(action, Fate::kDone, "");
+      continue;
+    }
+    const bool aside = action.verb == Verb::kTakeAside;
+    changes.push_back({aside ? *action.aside : action.path, aside ? MaybeContent() : action.host,
+                       action.remote, action.remote ? fetched->second.slot : ""});
+    landing.push_back(&action);
+  }
+  if (stage && (copies || !changes.empty())) {
+    absl::StatusOr<LandReport> report = co_await work_.deps.workers.Run([&, this] {
+      return Landing(work_.deps.fs, pair_->root.fd(), {})
+          .Land(*std::move(stage), std::move(changes), SecondsNow(work_.deps.clock));
+    });
+    pair_->recovered = report.ok();
+    CO_RETURN_IF_ERROR(report.status());
+    for (size_t i = 0; i < report->results.size(); ++i) {
+      TellLanded(*landing[i], report->results[i]);
+      if (report->results[i].outcome == Outcome::kDone)
+        agreed.push_back({landing[i]->path, landing[i]->remote});
+    }
+    work_.report->revertible = work_.report->revertible || !report->results.empty();
+    CO_RETURN_IF_ERROR(co_await Remember(std::move(agreed)));
+    if (report->disk_full) {
+      co_return Error(Reason::k_DISK_FULL,
+                      "the host's disk became full: what had landed was taken back",
+                      {{"mount", work_.side->mount.id}});
+    }
+    co_return co_await work_.deps.workers.Run([this] {
+      return UndoStore(work_.deps.fs, pair_->root.fd(), {})
+          .Expire(work_.deps.undo, SecondsNow(work_.deps.clock));
+    });
+  }
+  co_return co_await Remember(std::move(agreed));
+}
+
+// What both sides hold now. A far end that the base is not of gets a base, and our token last: with
+// the token gone, as after a kill right here, there simply is no base.
+Task<absl::Status> SidePull::Remember(std::vector<BaseChange> agreed) {
+  pair_->refused.clear();
+  pair_->pushed.reset();
+  if (base_holds_) {
+    pair_->met = true;
+    co_return co_await CommitBase(work_, std::move(agreed));
+  }
+  CO_RETURN_IF_ERROR(co_await BeginBase(work_));
+  CO_RETURN_IF_ERROR(co_await CommitBase(work_, std::move(agreed)));
+  RemoteApply token;
+  token.root = work_.side->remote_root;
+  token.epoch = pair_->base.epoch();
+  pair_->met = (co_await work_.side->far->Apply(std::move(token))).ok();
+  co_return absl::OkStatus();
+}
+
+void SidePull::TellOddities() {
+  if (!work_.side->mount.WritesHost()) return;
+  for (const auto& [name, oddity] : far_.oddities) {
+    SyncEntry entry{.mount = work_.side->mount.id, .path = name, .why = Why::kOdd};
+    entry.note = "in the sandbox: " + std::string(OddityName(oddity));
+    work_.meter->Entry(entry);
+    ++work_.report->counts.rejected;
+    if (HidesWork(oddity)) ++work_.report->unsaved;
+  }
+}
+
+void SidePull::Tell(const Action& action, Fate fate, std::string_view note) {
+  SyncEntry entry{.mount = work_.side->mount.id, .path = action.path.str()};
+  entry.effect = EffectOf(action);
+  entry.fate = fate;
+  entry.why = action.why;
+  entry.host = action.host;
+  entry.remote = action.remote;
+  if (action.remote) entry.size = action.remote->size;
+  if (action.aside) entry.aside = action.aside->str();
+  entry.note = note;
+  work_.meter->Entry(entry);
+}
+
+void SidePull::TellLanded(const Action& action, const LandResult& result) {
+  SyncCounts& counts = work_.report->counts;
+  if (action.why == Why::kConflict) ++counts.conflicts;
+  switch (result.outcome) {
+    case Outcome::kDone:
+      ++counts.applied;
+      return Tell(
+          action, Fate::kDone,
+          result.kept ? "an edit of the host that came meanwhile is kept in the undo store" : "");
+    case Outcome::kHostChanged:
+      if (action.why != Why::kConflict) ++counts.conflicts;
+      return Tell(action, Fate::kChanged,
+                  "edited on the host meanwhile; the sandbox's version is in the undo store");
+    case Outcome::kInTheWay:
+      ++counts.failed;
+      work_.report->unsaved += action.remote ? 1 : 0;
+      return Tell(action, Fate::kFailed, "a link, a directory or something special is in the way");
+    case Outcome::kFailed:
+      ++counts.failed;
+      work_.report->unsaved += action.remote ? 1 : 0;
+      return Tell(action, Fate::kFailed, std::string(result.why.message()));
+  }
+}
+
+void SidePull::CountLeft(const Action& action) {
+  if (action.verb != Verb::kLeave) return;
+  SyncReport& report = *work_.report;
+  switch (action.why) {
+    case Why::kHeld:
+      ++report.counts.held;
+      return;
+    case Why::kConflict:
+      ++report.counts.conflicts;
+      report.unsaved += work_.side->mount.WritesHost() ? 1 : 0;
+      return;
+    case Why::kTree:
+      ++report.counts.rejected;
+      report.unsaved += action.remote ? 1 : 0;
+      return;
+    case Why::kOdd:  // of the host; those of the far side are told by their own names
+      if (far_.files.contains(action.path) || far_.oddities.empty()) ++report.unsaved;
+      ++report.counts.rejected;
+      return;
+    case Why::kDenied:
+      ++report.counts.rejected;
+      return;
+    default:
+      return;
+  }
+}
+
+}  // namespace hermes::sync

@@ -1,0 +1,86 @@
+#pragma once
+
+// SidePull: brings back what changed at the far end of one mount, in two halves: Look asks what
+// there is, which all mounts do at once; Finish decides, fetches and lands, one mount after the
+// other. Loop thread; the side and what the work refers to outlive it.
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "daemon/runtime/task.h"
+#include "sync/bundle.h"
+#include "sync/land.h"
+#include "sync/plan.h"
+#include "sync/push.h"
+
+namespace hermes::sync {
+
+inline constexpr Duration kMaxLockWait = std::chrono::seconds(60);  // then SYNC_HELD
+
+struct PullOptions {
+  std::string land_id;       // unique below the host root
+  std::string conflict_tag;  // see PullInput
+  std::string lock_file;     // see LockRequest
+  bool dry_run = false;
+  bool approve_deletes = false;
+  bool salvage = false;
+};
+
+// The sync lock for one host root, waited for without blocking anybody. SYNC_HELD, CANCELLED.
+Task<absl::StatusOr<SyncLock>> WaitForLock(SideWork work, std::string lock_file);
+
+// Takes back what landed under this id below the side's host root. RESULT_EXPIRED, PLAN_STALE.
+Task<absl::Status> RevertSide(SideWork work, std::string land_id, std::string lock_file);
+
+class SidePull {
+ public:
+  SidePull(SideWork work, PullOptions options)
+      : work_(std::move(work)), options_(std::move(options)), pair_(work_.side->pair) {}
+
+  Task<void> Look();            // once, first
+  Task<absl::Status> Finish();  // once, then
+
+ private:
+  struct Fetched {
+    Content content;
+    std::string slot;  // its name in the stage
+  };
+
+  Task<absl::Status> LookOnce();
+  Task<absl::Status> Try(bool last);
+  std::vector<Action> Plan() const;
+  absl::Status CheckLimits(const std::vector<Action>& actions) const;
+  Task<absl::Status> Fetch(Stage* stage, std::vector<Action> actions, bool last);
+  Task<absl::Status> Take(Bundle* bundle, std::string_view bytes);
+  absl::Status TakeLies(const BundleResult& result);
+  absl::Status TakeFiles(const BundleResult& result, const std::vector<WantedFile>& wanted,
+                         bool last);
+  Task<absl::Status> Land(std::optional<Stage> stage, bool last);
+  Task<absl::Status> LandActions(std::optional<Stage> stage, std::vector<Action> actions);
+  Task<absl::Status> Remember(std::vector<BaseChange> agreed);
+  bool Overtaken(const Action& action) const;
+  void TellOddities();
+  void Tell(const Action& action, Fate fate, std::string_view note);
+  void TellLanded(const Action& action, const LandResult& result);
+  void CountLeft(const Action& action);
+
+  const SideWork work_;
+  const PullOptions options_;
+  const std::shared_ptr<MountPair> pair_;
+
+  absl::Status looked_;
+  std::string base_epoch_;  // the base as of the look
+  FileMap base_;
+  bool base_holds_ = false;  // the far end is the one that the base is of
+  bool exists_ = false;
+  Manifest far_;
+  std::map<RelPath, Fetched> fetched_;
+  std::map<RelPath, std::string> lacking_;  // wanted and not fetched, and why
+};
+
+}  // namespace hermes::sync

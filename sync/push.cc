@@ -1,0 +1,211 @@
+#include "sync/push.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "daemon/runtime/status.h"
+#include "sync/host_blobs.h"
+
+namespace hermes::sync {
+namespace {
+
+constexpr int kRounds = 4;  // of files that move while they are sent; the last sends copies
+constexpr size_t kEpochBytes = 16;
+
+absl::Status Withdrawn() { return absl::CancelledError("nobody waits for this sync any more"); }
+
+class Pusher {
+ public:
+  Pusher(SideWork work, PushOptions options)
+      : work_(std::move(work)), options_(std::move(options)), pair_(work_.side->pair) {}
+
+  Task<absl::Status> Run() {
+    const MountPair::Turn turn = co_await MountPair::TakeTurn(pair_);
+    CO_RETURN_IF_ERROR(
+        co_await RefreshHost(work_, options_.force ? Effort::kStats : Effort::kChanges));
+    if (options_.tell_odd) TellOddities();
+    for (int round = 1; round <= kRounds; ++round) {
+      if (IsWithdrawn(work_.wish)) co_return Withdrawn();
+      const uint64_t generation = pair_->tree.generation();
+      PushBatch batch = co_await MakeBatch(work_.deps.workers, work_.side, work_.meter, Changes(),
+                                           round == kRounds);
+      if (pair_->met && batch.changes.empty() && !batch.moved) {
+        pair_->pushed = generation;
+        break;
+      }
+      const bool last = round == kRounds;
+      CO_ASSIGN_OR_RETURN(const bool settled, co_await Send(&batch, last));
+      if (settled && !batch.moved && !failed_) pair_->pushed = generation;
+      if (settled && (!batch.moved || last)) break;
+      CO_RETURN_IF_ERROR(co_await RefreshHost(work_, Effort::kChanges));
+    }
+    co_return absl::OkStatus();
+  }
+
+ private:
+  // What the host has beyond the base, but for what the far end refused and the host left so.
+  std::vector<RemoteChange> Changes() {
+    std::vector<RemoteChange> changes = PlanPush(work_.side->mount, work_.side->ignore,
+                                                 pair_->base.files(), pair_->tree.manifest());
+    std::erase_if(changes, [this](const RemoteChange& change) {
+      const auto refused = pair_->refused.find(change.path);
+      return refused != pair_->refused.end() && refused->second == change.wanted;
+    });
+    return changes;
+  }
+
+  // False: something is still to be sent.
+  Task<absl::StatusOr<bool>> Send(PushBatch* batch, bool last) {
+    const bool known = !pair_->base.epoch().empty();
+    if (!known) CO_RETURN_IF_ERROR(co_await BeginBase(work_));
+    work_.meter->Phase("sending");
+    work_.meter->Expect(batch->changes.size(), batch->bytes);
+    CO_ASSIGN_OR_RETURN(const RemoteApplied applied, co_await Apply(batch, known));
+    if (known && applied.epoch != pair_->base.epoch()) {
+      // It is not the far end that the base is of: that one was emptied, or made anew.
+      CO_RETURN_IF_ERROR(co_await BeginBase(work_));
+      co_return false;
+    }
+    pair_->met = true;
+    co_return co_await Settle(*batch, applied.placed, last);
+  }
+
+  // Repeating is safe: what is there already is what was wanted.
+  Task<absl::StatusOr<RemoteApplied>> Apply(PushBatch* batch, bool known) {
+    RemoteApply apply;
+    apply.root = work_.side->remote_root;
+    if (!known) apply.epoch = pair_->base.epoch();
+    apply.changes = batch->changes;
+    apply.secret = work_.side->mount.policy == Policy::kPush;
+    apply.source = batch->source.get();
+    // Nothing may start on files that turn out to be only a part of what is missing.
+    if (known && pair_->met && batch->held && !batch->moved)
+      apply.on_follow = std::exchange(options_.on_follow, nullptr);
+    co_return co_await work_.side->far->Apply(std::move(apply));
+  }
+
+  Task<absl::StatusOr<bool>> Settle(const PushBatch& batch, const std::vector<Placed>& placed,
+                                    bool last) {
+    std::vector<BaseChange> agreed;
+    bool settled = true;
+    for (size_t i = 0; i < batch.changes.size(); ++i) {
+      const RemoteChange& change = batch.changes[i];
+      // What was in memory is what was sent: once more would end the same.
+      if (placed[i] == Placed::kFailed && !last && (!batch.held || batch.moved)) {
+        settled = false;
+        continue;
+      }
+      Tell(change, placed[i]);
+      if (placed[i] == Placed::kConflict) pair_->refused[change.path] = change.wanted;
+      if (placed[i] != Placed::kDone) continue;
+      pair_->refused.erase(change.path);
+      agreed.push_back({change.path, change.wanted, HostKey(change)});
+      work_.report->counts.bytes += change.wanted ? change.wanted->size : 0;
+    }
+    CO_RETURN_IF_ERROR(co_await CommitBase(work_, std::move(agreed)));
+    co_return settled;
+  }
+
+  // By which the file's content is known after a restart; only if it is what was sent.
+  StatKey HostKey(const RemoteChange& change) const {
+    const FileMap& files = pair_->tree.manifest().files;
+    const auto here = files.find(change.path);
+    const bool same = change.wanted && here != files.end() && here->second == *change.wanted;
+    return same ? pair_->tree.TrustedKey(change.path) : StatKey{};
+  }
+
+  void TellOddities() {
+    for (const auto& [name, oddity] : pair_->tree.manifest().oddities) {
+      SyncEntry entry{.mount = work_.side->mount.id, .path = name, .why = Why::kOdd};
+      entry.note = "on the host: " + std::string(OddityName(oddity));
+      work_.meter->Entry(entry);
+      ++work_.report->counts.rejected;
+    }
+  }
+
+  void Tell(const RemoteChange& change, Placed placed) {
+    SyncEntry entry{.mount = work_.side->mount.id, .path = change.path.str()};
+    entry.host = change.wanted;
+    entry.remote = change.expected;
+    entry.why = Why::kHostChanged;
+    if (change.wanted) entry.size = change.wanted->size;
+    entry.effect = !change.wanted    ? Effect::kDelete
+                   : change.expected ? Effect::kReplace
+                                     : Effect::kCreate;
+    SyncCounts& counts = work_.report->counts;
+    if (placed == Placed::kDone) {
+      entry.fate = Fate::kDone;
+      ++counts.applied;
+    } else if (placed == Placed::kConflict) {
+      entry.why = Why::kConflict;
+      entry.fate = Fate::kChanged;
+      entry.note = "the sandbox holds another version, which stays until a sync-back";
+      ++counts.conflicts;
+    } else {
+      entry.fate = Fate::kFailed;
+      entry.note = "the sandbox could not place it";
+      ++counts.failed;
+      failed_ = true;
+    }
+    work_.meter->Entry(entry);
+    work_.meter->Done(1, 0);
+  }
+
+  const SideWork work_;
+  PushOptions options_;
+  const std::shared_ptr<MountPair> pair_;
+  bool failed_ = false;  // some file is not over there, so the next push has to try it again
+};
+
+}  // namespace
+
+bool IsPushed(const Clock& clock, MountSide* side) {
+  if (!side->mount.WritesRemote()) return true;
+  MountPair& pair = *side->pair;
+  return pair.met && !pair.busy() && pair.pushed == pair.tree.generation() &&
+         clock.Now() - pair.stats_at < kStatsAge && pair.tree.Unchanged();
+}
+
+Task<absl::Status> PushSide(SideWork work, PushOptions options) {
+  if (!work.side->mount.WritesRemote()) co_return absl::OkStatus();
+  for (int attempt = 1;; ++attempt) {
+    absl::Status status = co_await Pusher(work, options).Run();
+    if (!IsTransport(status) || attempt == kSyncAttempts || IsWithdrawn(work.wish))
+      co_return status;
+    options.on_follow = nullptr;  // what follows a broken apply never starts
+    co_await work.deps.clock.SleepFor(PauseBefore(attempt + 1, work.deps.random));
+  }
+}
+
+Task<absl::Status> BeginBase(SideWork work) {
+  MountPair& pair = *work.side->pair;
+  pair.met = false;
+  pair.pushed.reset();
+  pair.refused.clear();
+  const std::string epoch = work.deps.random.Hex(kEpochBytes);
+  co_return co_await work.deps.workers.Run([&pair, &epoch] { return pair.base.Begin(epoch); });
+}
+
+Task<absl::Status> CommitBase(SideWork work, std::vector<BaseChange> changes) {
+  if (changes.empty()) co_return absl::OkStatus();
+  MountPair& pair = *work.side->pair;
+  co_return co_await work.deps.workers.Run([&pair, &changes] { return pair.base.Commit(changes); });
+}
+
+Task<absl::Status> RefreshHost(SideWork work, Effort effort) {
+  MountPair& pair = *work.side->pair;
+  const SteadyTime now = work.deps.clock.Now();
+  if (now - pair.stats_at >= kStatsAge) effort = std::max(effort, Effort::kStats);
+  // The first look of all reads what no base knows; a whole audit so soon has nothing to find.
+  if (pair.bytes_at == SteadyTime{}) pair.bytes_at = now;
+  if (now - pair.bytes_at >= kBytesAge) effort = Effort::kBytes;
+  if (effort == Effort::kChanges && pair.tree.Unchanged()) co_return absl::OkStatus();
+  work.meter->Phase("scanning");
+  CO_RETURN_IF_ERROR(
+      co_await work.deps.workers.Run([&pair, effort] { return pair.tree.Refresh(effort); }));
+  if (effort >= Effort::kStats) pair.stats_at = now;
+  if (effort == Effort::kBytes) pair.bytes_at = now;
+  co_return absl::OkStatus();
+}
+
+}  // namespace hermes::sync

@@ -1,0 +1,50 @@
+#pragma once
+
+// DirTree: a RemoteTree that is a directory of this host, for tests of who syncs: its answers are
+// those of an honest place, unless a test puts something else in their stead.
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sync/remote_tree.h"
+
+namespace hermes::sync {
+
+class DirTree : public RemoteTree {
+ public:
+  explicit DirTree(std::string root) : root_(std::move(root)) {}
+
+  Task<absl::StatusOr<RemoteLook>> Look(RemoteRoot root, std::optional<Digest> expected) override;
+  Task<absl::StatusOr<RemoteApplied>> Apply(RemoteApply apply) override;
+  Task<absl::Status> Fetch(RemoteRoot root, std::vector<RelPath> names, TakeBytes take) override;
+
+  struct Hooks {
+    // Before each question, which fails with what it returns.
+    std::function<absl::Status(std::string_view verb)> before = nullptr;
+    // In the middle of a fetch, before its stream is given.
+    std::function<Task<void>()> within_fetch = nullptr;
+    std::optional<std::string> stream = {};           // what a fetch gives
+    std::function<void(RemoteLook*)> look = nullptr;  // changes what a look says
+    std::function<void()> after_apply = nullptr;
+    bool follows = false;  // offers a run that a command may follow
+  };
+  Hooks hooks;
+
+  // What was asked.
+  int looks = 0;
+  int applies = 0;
+  std::vector<std::string> sent;     // names of all applies
+  std::vector<std::string> fetched;  // names of all fetches
+  uint64_t sent_bytes = 0;
+
+ private:
+  Placed Place(const RemoteApply& apply, const RemoteChange& change, std::string bytes, bool good);
+  std::string EpochPath(const RemoteRoot& root) const;
+
+  const std::string root_;
+};
+
+}  // namespace hermes::sync

@@ -1,0 +1,362 @@
+// Pushes, pulls and undo of whole sessions, over directories.
+
+#include <filesystem>
+
+#include "sync/quarantine.h"
+#include "sync/tar_writer.h"
+#include "tests/sync/process.h"
+#include "tests/sync/sync_stand.h"
+
+namespace hermes::sync {
+namespace {
+
+namespace fs = std::filesystem;
+class ManagerTest : public SyncStand {};
+
+TEST_F(ManagerTest, SendsEverythingAtFirstAndThenOnlyWhatChanged) {
+  WriteHost("a", "1");
+  WriteHost("deep/er/b", "2");
+  Open();
+  EXPECT_FALSE(manager().Clean());
+  MustPush();
+  EXPECT_EQ(FarFiles(), (Files{{"a", "1"}, {"deep/er/b", "2"}}));
+  EXPECT_EQ(far().applies, 1);
+  EXPECT_TRUE(manager().Clean());
+
+  far().sent.clear();
+  WriteHost("a", "3");
+  EXPECT_FALSE(manager().Clean());
+  MustPush();
+  EXPECT_EQ(far().sent, std::vector<std::string>{"a"});
+  EXPECT_EQ(far().applies, 2);
+  EXPECT_EQ(FarFiles().at("a"), "3");
+}
+
+TEST_F(ManagerTest, NothingToSendAsksNothing) {
+  Agree({{"a", "1"}});
+  const int before = far().applies;
+  for (int i = 0; i < 3; ++i) MustPush();
+  EXPECT_EQ(far().applies, before);
+  EXPECT_EQ(far().looks, 0);
+}
+
+TEST_F(ManagerTest, ARestartSendsNoFile) {
+  Agree({{"a", "1"}, {"b/c", "2"}});
+  NewDaemon();
+  Open();
+  MustPush();
+  EXPECT_EQ(far().sent, std::vector<std::string>());
+  EXPECT_EQ(far().applies, 1);  // which asked whether it is the same far end
+  EXPECT_TRUE(manager().Clean());
+}
+
+TEST_F(ManagerTest, AnEmptiedFarEndGetsEverythingAgain) {
+  Agree({{"a", "1"}, {"b", "2"}});
+  fs::remove_all(dir_ + "/far");
+  WriteHost("a", "3");
+  MustPush();
+  EXPECT_EQ(FarFiles(), (Files{{"a", "3"}, {"b", "2"}}));
+}
+
+TEST_F(ManagerTest, AFarEndThatIsAnotherOneGetsEverythingAtTheNextStart) {
+  Agree({{"a", "1"}, {"b", "2"}});
+  fs::remove_all(dir_ + "/far");
+  NewDaemon();
+  Open();
+  MustPush();
+  EXPECT_EQ(FarFiles(), (Files{{"a", "1"}, {"b", "2"}}));
+}
+
+TEST_F(ManagerTest, DeletionsGoOver) {
+  Agree({{"a", "1"}, {"d/b", "2"}});
+  fs::remove_all(Host("d"));
+  MustPush();
+  EXPECT_EQ(FarFiles(), (Files{{"a", "1"}}));
+  EXPECT_FALSE(fs::exists(Far("d")));
+}
+
+TEST_F(ManagerTest, AForeignVersionStaysAndIsTold) {
+  Agree({{"a", "1"}, {"b", "1"}});
+  WriteFar("a", "theirs");
+  WriteHost("a", "ours");
+  WriteHost("b", "2");
+  const auto report = Push();
+  ASSERT_TRUE(report.ok());
+  EXPECT_EQ(report->counts.conflicts, 1u);
+  EXPECT_EQ(report->counts.applied, 1u);
+  EXPECT_EQ(heard_.Of("a").why, Why::kConflict);
+  EXPECT_EQ(heard_.Of("a").fate, Fate::kChanged);
+  EXPECT_EQ(FarFiles(), (Files{{"a", "theirs"}, {"b", "2"}}));
+  EXPECT_TRUE(manager().Clean());  // nothing is offered twice
+}
+
+TEST_F(ManagerTest, TakesOnlyWhatChanged) {
+  Agree({{"a", "1"}, {"b", "1"}});
+  WriteFar("b", "22");
+  WriteFar("new/c", "3");
+  const SyncReport report = MustPull();
+  EXPECT_EQ(HostFiles(), (Files{{"a", "1"}, {"b", "22"}, {"new/c", "3"}}));
+  EXPECT_EQ(far().fetched, (std::vector<std::string>{"b", "new/c"}));
+  EXPECT_EQ(report.counts.applied, 2u);
+  EXPECT_EQ(report.unsaved, 0u);
+  EXPECT_TRUE(report.revertible);
+  // And nothing of it is sent back.
+  far().sent.clear();
+  MustPush();
+  EXPECT_EQ(far().sent, std::vector<std::string>());
+}
+
+TEST_F(ManagerTest, AnUnchangedFarEndCostsOneLook) {
+  Agree({{"a", "1"}});
+  const int before = far().applies;
+  MustPull();
+  EXPECT_EQ(far().looks, 1);
+  EXPECT_EQ(far().applies, before);
+  EXPECT_TRUE(far().fetched.empty());
+}
+
+TEST_F(ManagerTest, ADryRunTellsAndChangesNothing) {
+  Agree({{"a", "1"}, {"b", "1"}});
+  WriteFar("a", "2");
+  fs::remove(Far("b"));
+  WriteFar("c", "3");
+  const SyncReport report = MustPull({.dry_run = true});
+  EXPECT_EQ(HostFiles(), (Files{{"a", "1"}, {"b", "1"}}));
+  EXPECT_EQ(heard_.Of("a").effect, Effect::kReplace);
+  EXPECT_EQ(heard_.Of("b").effect, Effect::kDelete);
+  EXPECT_EQ(heard_.Of("c").effect, Effect::kCreate);
+  EXPECT_EQ(heard_.Of("c").fate, Fate::kPlanned);
+  EXPECT_FALSE(fs::exists(Host(".hermesd-stage")));
+  EXPECT_EQ(report.counts.applied, 0u);
+}
+
+TEST_F(ManagerTest, InAConflictTheRemoteVersionWinsAndTheHostsIsKept) {
+  Agree({{"a", "1"}});
+  WriteHost("a", "host");
+  WriteFar("a", "remote");
+  const SyncReport report = MustPull();
+  EXPECT_EQ(report.counts.conflicts, 1u);
+  EXPECT_EQ(HostFiles(), (Files{{"a", "remote"}}));
+  const auto undo = Revert("y1");
+  ASSERT_TRUE(undo.ok()) << undo.status();
+  EXPECT_EQ(HostFiles(), (Files{{"a", "host"}}));
+  // What was taken back goes over with the next push.
+  MustPush();
+  EXPECT_EQ(FarFiles(), (Files{{"a", "host"}}));
+}
+
+TEST_F(ManagerTest, WhereTheHostWinsItsVersionGoesOver) {
+  WriteHost("a", "1");
+  Open({.conflict = ConflictPolicy::kHost});
+  MustPush();
+  WriteHost("a", "host");
+  WriteFar("a", "remote");
+  MustPull();
+  EXPECT_EQ(HostFiles(), (Files{{"a", "host"}}));
+  EXPECT_EQ(heard_.Of("a").effect, Effect::kKeepCopy);
+  MustPush();
+  EXPECT_EQ(FarFiles(), (Files{{"a", "host"}}));
+  bool kept = false;
+  for (const auto& [name, bytes] : FilesBelow(Host(".hermesd-stage")))
+    kept = kept || bytes == "remote";
+  EXPECT_TRUE(kept);
+}
+
+TEST_F(ManagerTest, BothVersionsStayWhereThatIsThePolicy) {
+  WriteHost("a.txt", "1");
+  Open({.conflict = ConflictPolicy::kBoth});
+  MustPush();
+  WriteHost("a.txt", "host");
+  WriteFar("a.txt", "remote");
+  MustPull();
+  Files files = HostFiles();
+  EXPECT_EQ(files.size(), 2u);
+  EXPECT_EQ(files.at("a.txt"), "host");
+  files.erase("a.txt");
+  EXPECT_EQ(files.begin()->second, "remote");
+  EXPECT_EQ(files.begin()->first, heard_.Of("a.txt").aside);
+  MustPush();
+  EXPECT_EQ(FarFiles(), HostFiles());
+}
+
+TEST_F(ManagerTest, AnAbortedConflictIsUnsaved) {
+  WriteHost("a", "1");
+  Open({.conflict = ConflictPolicy::kAbort});
+  MustPush();
+  WriteHost("a", "host");
+  WriteFar("a", "remote");
+  const SyncReport report = MustPull();
+  EXPECT_EQ(report.unsaved, 1u);
+  EXPECT_EQ(HostFiles(), (Files{{"a", "host"}}));
+  EXPECT_EQ(FarFiles(), (Files{{"a", "remote"}}));
+}
+
+TEST_F(ManagerTest, DeletionsOverThereAreTakenAndHeldBackWhenSuspicious) {
+  Files files;
+  for (int i = 0; i < 60; ++i) files["f" + std::to_string(i)] = "x";
+  Agree(files);
+  for (int i = 0; i < 15; ++i) fs::remove(Far("f" + std::to_string(i)));
+  MustPull();
+  EXPECT_EQ(HostFiles().size(), 45u);
+  for (int i = 15; i < 40; ++i) fs::remove(Far("f" + std::to_string(i)));
+  const SyncReport held = MustPull();
+  EXPECT_EQ(held.counts.held, 25u);
+  EXPECT_EQ(HostFiles().size(), 45u);
+  MustPull({.approve_deletes = true});
+  EXPECT_EQ(HostFiles().size(), 20u);
+}
+
+TEST_F(ManagerTest, APullMountLearnsABaseOfItsOwn) {
+  WriteFar("a", "1");
+  WriteFar("b", "2");
+  WriteFar("c", "3");
+  Open({.policy = Policy::kPull});
+  MustPull();
+  EXPECT_EQ(HostFiles(), FarFiles());
+  fs::remove(Far("b"));
+  WriteFar("a", "11");
+  const SyncReport report = MustPull();
+  EXPECT_EQ(report.counts.conflicts, 0u);
+  EXPECT_EQ(HostFiles(), (Files{{"a", "11"}, {"c", "3"}}));
+  // A pull mount sends nothing.
+  WriteHost("mine", "x");
+  EXPECT_TRUE(manager().Clean());
+  MustPush();
+  EXPECT_EQ(FarFiles(), (Files{{"a", "11"}, {"c", "3"}}));
+}
+
+TEST_F(ManagerTest, AnEditOfTheHostDuringTheDownloadIsAConflictAndKept) {
+  Agree({{"a", "1"}});
+  WriteFar("a", "remote");
+  far().hooks.within_fetch = [this] {
+    WriteHost("a", "late");
+    return Nothing();
+  };
+  const SyncReport report = MustPull();
+  EXPECT_EQ(report.counts.conflicts, 1u);
+  EXPECT_EQ(HostFiles().at("a"), "remote");
+  ASSERT_TRUE(Revert("y1").ok());
+  EXPECT_EQ(HostFiles().at("a"), "late");
+}
+
+TEST_F(ManagerTest, APushDuringTheDownloadIsNotUndoneByIt) {
+  Agree({{"a", "1"}, {"b", "1"}});
+  WriteFar("b", "2");
+  far().hooks.within_fetch = [this] {
+    WriteHost("a", "newer");
+    return PushWithin();
+  };
+  MustPull();
+  EXPECT_EQ(HostFiles(), (Files{{"a", "newer"}, {"b", "2"}}));
+  EXPECT_EQ(FarFiles(), (Files{{"a", "newer"}, {"b", "2"}}));
+}
+
+TEST_F(ManagerTest, AFileOfTheFarEndThatMovesIsTakenAsItArrived) {
+  Agree({{"log", "1"}});
+  WriteFar("log", "12");
+  int times = 0;
+  far().hooks.within_fetch = [&] {
+    WriteFar("log", "12" + std::string(static_cast<size_t>(++times), '3'));
+    return Nothing();
+  };
+  MustPull();
+  EXPECT_EQ(times, 3);
+  EXPECT_EQ(HostFiles().at("log"), "12333");
+}
+
+TEST_F(ManagerTest, ABrokenTransportIsTriedThreeTimes) {
+  Agree({{"a", "1"}});
+  WriteHost("a", "2");
+  int left = 2;
+  far().hooks.before = [&](std::string_view) {
+    return left-- > 0 ? Error(Reason::k_BACKEND_UNREACHABLE, "cut") : absl::OkStatus();
+  };
+  MustPush();
+  EXPECT_EQ(FarFiles().at("a"), "2");
+}
+
+TEST_F(ManagerTest, APlaceThatLiesGivesNothingUntilItIsSalvaged) {
+  Agree({{"a", "1"}});
+  WriteFar("a", "2");
+  WriteFar("b", "2");
+  const std::string good =
+      TarHeader({.name = *RelPath::Parse("a"), .size = 1}) + "2" + std::string(TarPadding(1));
+  const std::string lie = TarHeader({.name = *RelPath::Parse("unasked"), .size = 0});
+  far().hooks.stream = good + lie + std::string(TarEnd());
+  const auto report = Pull();
+  EXPECT_EQ(ReasonOf(report.status()), Reason::k_SYNC_FAILED);
+  EXPECT_TRUE(manager().suspect());
+  EXPECT_EQ(HostFiles(), (Files{{"a", "1"}}));
+  EXPECT_EQ(FilesBelow(dir_ + "/quarantine").size(), 1u);
+  EXPECT_EQ(heard_.Of("unasked").why, Why::kLie);
+
+  far().hooks.stream.reset();
+  EXPECT_EQ(ReasonOf(Pull().status()), Reason::k_SYNC_FAILED);
+  far().hooks.stream = good + lie + std::string(TarEnd());
+  EXPECT_TRUE(Pull({.salvage = true}).ok());
+  EXPECT_EQ(HostFiles(), (Files{{"a", "2"}}));
+  EXPECT_TRUE(manager().suspect());
+  far().hooks.stream.reset();
+  EXPECT_TRUE(Pull({.salvage = true}).ok());
+  EXPECT_FALSE(manager().suspect());
+  EXPECT_EQ(HostFiles(), (Files{{"a", "2"}, {"b", "2"}}));
+}
+
+TEST_F(ManagerTest, OfManyLiesTheNewestAreKept) {
+  Agree({{"a", "1"}});
+  WriteFar("a", "2");
+  far().hooks.stream =
+      TarHeader({.name = *RelPath::Parse("lie"), .size = 0}) + std::string(TarEnd());
+  for (size_t i = 0; i < kMaxQuarantined + 3; ++i) {
+    manager().set_suspect(false);
+    EXPECT_FALSE(Pull().ok());
+  }
+  const Files kept = FilesBelow(dir_ + "/quarantine");
+  EXPECT_EQ(kept.size(), kMaxQuarantined);
+  EXPECT_TRUE(kept.contains("y" + std::to_string(kMaxQuarantined + 3) + ".0"));
+}
+
+TEST_F(ManagerTest, WhatNeverTravelsIsToldToWhoAsks) {
+  Agree({{"a", "1"}});
+  fs::create_symlink("a", Host("link"));
+  MustPush();
+  EXPECT_TRUE(heard_.entries.empty());
+  const auto report = Push({.tell_odd = true});
+  ASSERT_TRUE(report.ok());
+  EXPECT_EQ(report->counts.rejected, 1u);
+  EXPECT_EQ(heard_.Of("link").why, Why::kOdd);
+}
+
+TEST_F(ManagerTest, AFollowerIsOfferedOnlyWhenTheFarEndIsKnown) {
+  WriteHost("a", "1");
+  Open();
+  far().hooks.follows = true;
+  std::vector<std::string> runs;
+  PushRequest request{.on_follow = [&](std::string run) { runs.push_back(run); }};
+  MustPush(request);
+  EXPECT_TRUE(runs.empty());
+  WriteHost("a", "2");
+  MustPush(request);
+  EXPECT_EQ(runs.size(), 1u);
+  MustPush(request);
+  EXPECT_EQ(runs.size(), 1u);
+}
+
+TEST_F(ManagerTest, SessionsOfOneRootShareWhatTheyKnow) {
+  Agree({{"a", "1"}});
+  DirTree* far = nullptr;
+  const std::unique_ptr<SyncManager> other = MakeManager({{}}, "other", &far);
+  EXPECT_TRUE(other->Clean());
+  WriteHost("a", "2");
+  MustPush();
+  EXPECT_TRUE(other->Clean());
+  EXPECT_EQ(far->applies, 0);
+}
+
+TEST_F(ManagerTest, AnUndoOfNothingSaysSo) {
+  Agree({{"a", "1"}});
+  EXPECT_EQ(ReasonOf(Revert("y77").status()), Reason::k_RESULT_EXPIRED);
+}
+
+}  // namespace
+}  // namespace hermes::sync
