@@ -32,14 +32,6 @@ extern char** environ;
 namespace hermes {
 namespace {
 
-uint64_t RssKb(pid_t pid) {
-  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with("VmRSS:")) return std::stoull(line.substr(6));
-  }
-  return 0;
-}
-
 // A plain child with its stdout in a pipe: what the daemon is compared with.
 pid_t SpawnShell(const std::string& script, int* out) {
   int pipe[2];

@@ -2,7 +2,11 @@
 
 // What the benchmarks of the daemon share: a client that follows one command.
 
+#include <sys/types.h>
+
 #include <cstdint>
+#include <fstream>
+#include <string>
 
 #include "tests/bench/table.h"
 #include "tests/e2e/daemon_process.h"
@@ -10,6 +14,14 @@
 namespace hermes {
 
 using Clock = std::chrono::steady_clock;
+
+inline uint64_t RssKb(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmRSS:")) return std::stoull(line.substr(6));
+  }
+  return 0;
+}
 
 struct Followed {
   bool ok = false;
