@@ -68,7 +68,8 @@ std::string HowToSee(const SshFailure& failure) {
 }
 
 absl::Status Changed(const SshFailure& failure) {
-  const std::string shown = After(failure.words, "sent by the remote host is", /*next=*/true);
+  std::string shown = After(failure.words, "sent by the remote host is", /*next=*/true);
+  if (shown.ends_with('.')) shown.pop_back();  // of ssh's sentence
   const std::string where = After(failure.words, "Offending ");
   const bool revoked = HasAny(failure.words, {"REVOKED HOST KEY"});
   std::string text = "the key of " + Address(failure) +

@@ -2,6 +2,10 @@
 
 // What the benchmarks of the daemon share: a client that follows one command.
 
+#include <sys/types.h>
+
+#include <sys/types.h>
+
 #include <cstdint>
 #include <fstream>
 #include <string>

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
@@ -34,24 +35,31 @@ class Bench {
 
   bool Run() {
     for (int rtt : {0, 20, 100}) AtRtt(rtt);
+    Idle();
     return ok_;
   }
 
  private:
-  // A session over a proxy; returns how long its creation took.
-  double Create(const std::string& name, int port, v1::SshPlace::Transport transport) {
+  struct Place {
+    int port = 0;  // of a proxy, or the server's
+    v1::SshPlace::Transport transport = v1::SshPlace::OPENSSH;
+    std::string key = {};  // another copy makes another connection
+    v1::RunnerPolicy runner = v1::RUNNER_REQUIRE;
+  };
+  // A session; returns how long its creation took.
+  double Create(const std::string& name, const Place& where) {
     v1::CreateSessionRequest request;
     request.set_session_id(name);
     request.set_backend("ssh");
     request.set_wait_ready(true);
-    request.set_runner(v1::RUNNER_REQUIRE);
+    request.set_runner(where.runner);
     v1::SshPlace& place = *request.mutable_ssh();
     place.set_host(server_->host());
-    place.set_port(static_cast<uint32_t>(port));
+    place.set_port(static_cast<uint32_t>(where.port));
     place.set_user(account_->name());
-    place.set_key_file(client_.key().private_path);
+    place.set_key_file(where.key.empty() ? client_.key().private_path : where.key);
     place.set_host_key("accept-new");
-    place.set_transport(transport);
+    place.set_transport(where.transport);
     grpc::ClientContext context;
     v1::Session session;
     const auto begin = Clock::now();
@@ -104,6 +112,7 @@ class Bench {
   void Throughput(const std::string& name, int rtt, const std::vector<std::string>& master,
                   double target);
   void Cancel(const std::string& name, int rtt);
+  void Idle();
 
   const Scale scale_;
   Table table_;
@@ -121,12 +130,12 @@ void Bench::AtRtt(int rtt) {
   DelayProxy proxy({.target_port = server_->port(), .rtt = std::chrono::milliseconds(rtt)});
   const std::vector<std::string> master = Master(proxy.port());
   const std::string open = "o" + std::to_string(rtt), in_process = "l" + std::to_string(rtt);
-  const double first = Create(open, proxy.port(), v1::SshPlace::OPENSSH);
-  const double again = Create(open + "b", proxy.port(), v1::SshPlace::OPENSSH);
+  const double first = Create(open, {proxy.port()});
+  const double again = Create(open + "b", {proxy.port()});
   table_.Row("session, first on its connection / warm" + at,
              Text("%.0f ms / %.0f ms", first, again), Text("warm <= %d ms", 3 * rtt + 20),
              again <= 3 * rtt + 20);
-  const double light = Create(in_process, proxy.port(), v1::SshPlace::LIBSSH2);
+  const double light = Create(in_process, {proxy.port(), v1::SshPlace::LIBSSH2});
   table_.Row("session by libssh2, first on its connection" + at, Text("%.0f ms", light), "-", true);
   Latency(open, rtt, master);
   if (rtt == 20) {
@@ -243,6 +252,22 @@ void Bench::Cancel(const std::string& name, int rtt) {
              Text("p50 %.0f ms, p99 %.0f ms, %s", Percentile(times, 0.5), Percentile(times, 0.99),
                   verified ? "all verified" : "NOT verified"),
              Text("<= %d ms", rtt + 300), verified && Percentile(times, 0.99) <= rtt + 300);
+}
+
+// Each with a connection of its own, as to as many hosts.
+void Bench::Idle() {
+  const int first = scale_.Of(20, 1), more = scale_.Of(200, 4);
+  uint64_t before = 0;
+  for (int i = 0; i < first + more; ++i) {
+    if (i == first) before = RssKb(daemon_.pid());
+    const std::string key = client_.folder() + "/key" + std::to_string(i);
+    std::filesystem::copy_file(client_.key().private_path, key);
+    Create("idle" + std::to_string(i),
+           {server_->port(), v1::SshPlace::LIBSSH2, key, v1::RUNNER_NEVER});
+  }
+  const double each = static_cast<double>(RssKb(daemon_.pid()) - before) / more;
+  table_.Row(Text("%d idle libssh2 sessions, a connection each", more),
+             Text("%.0f KiB each in the daemon", each), "<= 200 KiB", each <= 200);
 }
 
 }  // namespace

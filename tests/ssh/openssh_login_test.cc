@@ -347,7 +347,8 @@ TEST_F(OpenSshLoginTest, AChangedKeyIsRefusedUnderEveryPolicyAndNamesTheLine) {
     const absl::Status failure = Failure(target);
     EXPECT_EQ(ReasonOf(failure), Reason::k_HOST_KEY_CHANGED) << failure;
     EXPECT_THAT(Message(failure), HasSubstr(known_hosts() + ":1"));
-    EXPECT_THAT(Message(failure), HasSubstr(Fingerprint(server_->host_keys().front())));
+    EXPECT_THAT(Message(failure),
+                HasSubstr("shows " + Fingerprint(server_->host_keys().front()) + ";"));
   }
 }
 
