@@ -139,8 +139,9 @@ void PlaceStand::Serve(std::vector<std::string> lines, OpenSshOptions options) {
   server_ = OpenSshServer::Start(std::move(options));
 }
 
-DelayProxy& PlaceStand::PutProxy() {
-  proxy_ = std::make_unique<DelayProxy>(DelayProxyOptions{.target_port = server_->port()});
+DelayProxy& PlaceStand::PutProxy(std::chrono::microseconds rtt) {
+  proxy_ =
+      std::make_unique<DelayProxy>(DelayProxyOptions{.target_port = server_->port(), .rtt = rtt});
   return *proxy_;
 }
 
