@@ -165,8 +165,7 @@ void Apply::Place(size_t index) {
     change.result = 'p';
     return;
   }
-  bool as_expected = file ? found.content == change.expected
-                          : found.kind == Found::kNothing && change.expected.empty();
+  bool as_expected = file ? found.content == change.expected : found.kind == Found::kNothing;
   if (!as_expected) return;
   change.result = 'f';
   int above = tree_.Above(change.name, secret ? 0700 : 0755);

@@ -4,8 +4,6 @@
 
 #include <sys/types.h>
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <fstream>
 #include <string>

@@ -189,13 +189,15 @@ TestSession& World::Open(SessionSpec spec, Duration lease) {
   return *sessions.back();
 }
 
-void World::RestartDaemon(Duration lease) {
+void World::RestartDaemon(Duration lease,
+                          std::optional<std::set<std::string, std::less<>>> live_runs) {
   LetGo();
   links = std::make_unique<RunnerLinks>(RunnerLinks::Deps{loop, clock, random, "contract"});
   for (const std::unique_ptr<TestSession>& session : sessions) {
     SessionSpec spec;
     spec.session_id = session->id;
     spec.resume = true;
+    spec.live_runs = live_runs;
     absl::Status opened = TryOpen(*session, std::move(spec), lease, session->sandbox->handle());
     EXPECT_TRUE(opened.ok()) << opened.message();
   }
@@ -216,6 +218,28 @@ RunPtr World::Start(TestSession& session, CommandSpec spec) {
   ++pumps_;
   asio::co_spawn(loop.executor(), Pump(run), [](std::exception_ptr) {});
   return run;
+}
+
+RunPtr World::StartSoon(TestSession& session, CommandSpec spec) {
+  spec.run_id = random.Uuid();
+  auto run = std::make_shared<TestRun>();
+  run->run_id = spec.run_id;
+  ++pumps_;
+  asio::co_spawn(loop.executor(), StartAndPump(session.engine.get(), std::move(spec), run),
+                 [](std::exception_ptr) {});
+  return run;
+}
+
+Task<void> World::StartAndPump(Engine* engine, CommandSpec spec, RunPtr run) {
+  absl::StatusOr<std::unique_ptr<Channel>> channel = co_await engine->Start(std::move(spec));
+  EXPECT_TRUE(channel.ok()) << channel.status().message();
+  if (!channel.ok()) {
+    --pumps_;
+    co_return;
+  }
+  run->channel = *std::move(channel);
+  runs_.push_back(run);
+  co_await Pump(run);
 }
 
 RunPtr World::Adopt(TestSession& session, const RunPtr& old, uint64_t out, uint64_t err) {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <ostream>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -138,6 +139,9 @@ class World {
     return Start(session, std::move(spec));
   }
 
+  // From within a task, which it does not hold up: its channel comes later.
+  RunPtr StartSoon(TestSession& session, CommandSpec spec);
+
   // Starts and waits for the end.
   template <typename What>
   RunPtr Run(TestSession& session, What what) {
@@ -152,7 +156,8 @@ class World {
 
   // As a daemon that dies and comes back: every connection is dropped without a word, nothing is
   // remembered but the sessions' ids and handles. Runs lose their channels; Adopt takes them up.
-  void RestartDaemon(Duration lease = Duration(0));
+  void RestartDaemon(Duration lease = Duration(0),
+                     std::optional<std::set<std::string, std::less<>>> live_runs = {});
   void KillFarEnd() { place.kill_far_end(dir); }
 
   // How many processes there have exactly this as one of their arguments.
@@ -174,6 +179,7 @@ class World {
   std::unique_ptr<Engine> MakePlain(TestSession& session);
   std::unique_ptr<Engine> MakeRunner(TestSession& session, Duration lease);
   Task<void> Pump(RunPtr run);
+  Task<void> StartAndPump(Engine* engine, CommandSpec spec, RunPtr run);
   Task<absl::Status> StopLinks();
   void TakeEvent(TestRun& run, ChannelEvent event);
   void LetGo();

@@ -38,13 +38,13 @@ TEST_F(FilesApplyTest, ReplacesOnlyWhatItWasToldToExpect) {
                       {"bit", Spelled("old"), "new"},
                       {"unexpected", "", "new"},
                       {"gone", Spelled("old"), "new"}}),
-            "ppcccc");
+            "ppcccp");
   EXPECT_EQ(last.status, runner::kFilesDone);
   EXPECT_EQ(Get("old"), "new");
   EXPECT_EQ(Get("foreign"), "foreign");
   EXPECT_EQ(Get("bit"), "old");
   EXPECT_EQ(Get("unexpected"), "there");
-  EXPECT_FALSE(Get("gone"));
+  EXPECT_EQ(Get("gone"), "new");
 }
 
 TEST_F(FilesApplyTest, DeletesWhatIsExpectedAndTheDirectoriesItEmpties) {

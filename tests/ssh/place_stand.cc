@@ -90,8 +90,9 @@ void PlaceStand::Serve(std::vector<std::string> lines, OpenSshOptions options) {
   ServeOpenSsh(std::move(options));
 }
 
-DelayProxy& PlaceStand::PutProxy() {
-  proxy_ = std::make_unique<DelayProxy>(DelayProxyOptions{.target_port = server().port()});
+DelayProxy& PlaceStand::PutProxy(std::chrono::microseconds rtt) {
+  proxy_ =
+      std::make_unique<DelayProxy>(DelayProxyOptions{.target_port = server().port(), .rtt = rtt});
   return *proxy_;
 }
 

@@ -40,7 +40,7 @@ class PlaceStand : public testing::Test, protected SshStand {
   void MakeAccount(AccountSpec spec = {});
   // An account is made if there is none yet.
   void Serve(std::vector<std::string> lines = {}, OpenSshOptions options = {});
-  DelayProxy& PutProxy();
+  DelayProxy& PutProxy(std::chrono::microseconds rtt = {});
 
   // Made on first use; the place is read then.
   contract::World& world();

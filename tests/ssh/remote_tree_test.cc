@@ -1,4 +1,4 @@
-// Sync's verbs with nothing but a shell on a real SSH server, over both transports.
+// Sync's verbs on a real SSH server, over both transports and at both tool levels.
 
 #include <cstdlib>
 #include <filesystem>
@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "backends/engine/remote_tree.h"
-#include "daemon/runtime/random.h"
+#include "tests/contract/far_tree.h"
 #include "tests/ssh/place_stand.h"
 
 namespace hermes {
@@ -36,10 +35,10 @@ struct Taker {
 
 class RemoteTree : public PlaceStand {
  protected:
-  void PushLookFetchAndDelete() {
+  void PushLookFetchAndDelete(const std::string& engine) {
     Serve();
-    contract::TestSession& session = Open("plain");
-    const auto tree = MakeShellTree({.clock = world().clock, .random = random_}, session.sandbox);
+    contract::TestSession& session = Open(engine);
+    const auto tree = session.engine->NewRemoteTree();
     const sync::RemoteRoot root{.path = "~/work/tree"};
 
     const std::vector<std::string> files = {"one", std::string(300'000, '2'), ""};
@@ -80,15 +79,83 @@ class RemoteTree : public PlaceStand {
     EXPECT_TRUE(world().Await(tree->Look(root, sync::ManifestDigest({})))->same);
   }
 
- private:
-  SystemRandom random_;
+  int Channels() const {
+    int channels = 0;
+    for (const std::string& line : SplitLines(server_->Log()))
+      if (line.find("Starting session: command") != std::string::npos) ++channels;
+    return channels;
+  }
+  // The best of a few, for the machine is busy with something else as well.
+  Duration BestOf(const std::function<void(int round)>& act) {
+    Duration best = Duration::max();
+    for (int round = 0; round < kRounds; ++round) {
+      const SteadyTime begin = world().clock.Now();
+      act(round);
+      best = std::min(best, world().clock.Now() - begin);
+    }
+    return best;
+  }
+  static constexpr int kRounds = 5;
 };
 
-TEST_F(RemoteTree, PushesLooksFetchesAndDeletesOverOpenSsh) { PushLookFetchAndDelete(); }
+TEST_F(RemoteTree, PushesLooksFetchesAndDeletesOverOpenSsh) { PushLookFetchAndDelete("plain"); }
 
 TEST_F(RemoteTree, PushesLooksFetchesAndDeletesOverLibssh2) {
   UseLibssh2();
-  PushLookFetchAndDelete();
+  PushLookFetchAndDelete("plain");
+}
+
+TEST_F(RemoteTree, TheRunnerPushesLooksFetchesAndDeletes) { PushLookFetchAndDelete("runner"); }
+
+TEST_F(RemoteTree, ASmallApplyCostsARoundTripAndACommandRidesAlong) {
+  constexpr std::chrono::milliseconds kRtt(200);
+  Serve();
+  PutProxy(kRtt);
+  contract::TestSession& session = Open("runner");
+  contract::FarTree far(world(), session);
+  std::string held;
+  const auto change = [&](int round) {
+    const contract::FarChange made{.name = "f", .expected = held, .wanted = std::to_string(round)};
+    held = *made.wanted;
+    return std::vector<contract::FarChange>{made};
+  };
+  EXPECT_EQ(far.Apply(change(-1)), "p");
+  const int channels = Channels();
+  const Duration apply = BestOf([&](int round) { EXPECT_EQ(far.Apply(change(round)), "p"); });
+  const Duration both = BestOf([&](int round) {
+    contract::RunPtr run;
+    sync::RemoteApply request = far.Request(change(100 + round));
+    request.on_follow = [&](std::string run_id) {
+      CommandSpec spec;
+      spec.script = "cat " + far.root.path + "/f";
+      spec.after = std::move(run_id);
+      run = world().StartSoon(session, std::move(spec));
+    };
+    EXPECT_EQ(far.Apply(std::move(request)), "p");
+    ASSERT_NE(run, nullptr);
+    world().WaitEnd(run);
+    EXPECT_EQ(run->out, held);
+  });
+  for (Duration one : {apply, both}) {
+    EXPECT_GE(one, kRtt);
+    EXPECT_LT(one, 2 * kRtt);
+  }
+  EXPECT_EQ(Channels(), channels);
+  RecordProperty("apply_us", std::to_string(apply / std::chrono::microseconds(1)));
+  RecordProperty("apply_and_command_us", std::to_string(both / std::chrono::microseconds(1)));
+}
+
+TEST_F(RemoteTree, ALargePushTakesAConnectionOfItsOwn) {
+  Serve();
+  contract::TestSession& session = Open("runner");
+  contract::FarTree far(world(), session);
+  EXPECT_EQ(far.Apply({{.name = "small", .wanted = "1"}}), "p");
+  const int logins = Logins();
+  sync::RemoteApply request = far.Request({{.name = "large", .wanted = std::string(9 << 20, 'l')}});
+  request.on_follow = [](const std::string&) { ADD_FAILURE() << "nothing can follow it"; };
+  EXPECT_EQ(far.Apply(std::move(request)), "p");
+  EXPECT_EQ(Logins(), logins + 1);
+  EXPECT_EQ(far.In("wc -c <large"), "9437184\n");
 }
 
 }  // namespace
