@@ -123,7 +123,7 @@ class Bench {
     Beside([](sync::RemoteTree* tree, sync::RemoteApply all) -> Task<bool> {
       const size_t wanted = all.changes.size();
       const auto placed = co_await tree->Apply(std::move(all));
-      co_return placed.ok() && placed->size() == wanted;
+      co_return placed.ok() && placed->placed.size() == wanted;
     }(tree_.get(), std::move(apply)));
   }
 

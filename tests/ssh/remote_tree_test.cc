@@ -81,7 +81,7 @@ class RemoteTree : public PlaceStand {
 
   int Channels() const {
     int channels = 0;
-    for (const std::string& line : SplitLines(server_->Log()))
+    for (const std::string& line : SplitLines(server().Log()))
       if (line.find("Starting session: command") != std::string::npos) ++channels;
     return channels;
   }
