@@ -28,6 +28,12 @@ MountSide::MountSide(Mount m, std::shared_ptr<MountPair> p, std::unique_ptr<Remo
       far(std::move(f)),
       remote_root(RootOf(mount, pair->root.only())) {}
 
+RemoteRoot SideWork::Root() const {
+  RemoteRoot root = side->remote_root;
+  root.wish = wish;
+  return root;
+}
+
 void SyncMeter::Phase(std::string_view phase) {
   if (listener_ != nullptr) listener_->OnPhase(phase);
 }

@@ -70,6 +70,8 @@ struct SideWork {
   SyncMeter* meter;
   SyncReport* report;
   WishPtr wish;  // withdrawn: CANCELLED, soon
+
+  RemoteRoot Root() const;  // of what is asked for this
 };
 
 // For what several attempts are worth: a transport that broke. Nothing else is tried again.

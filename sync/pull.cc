@@ -117,8 +117,8 @@ Task<absl::Status> SidePull::LookOnce() {
     base_epoch_ = pair_->base.epoch();
   }
   work_.meter->Phase("comparing");
-  CO_ASSIGN_OR_RETURN(RemoteLook look, co_await work_.side->far->Look(work_.side->remote_root,
-                                                                      ManifestDigest(base_)));
+  CO_ASSIGN_OR_RETURN(RemoteLook look,
+                      co_await work_.side->far->Look(work_.Root(), ManifestDigest(base_)));
   exists_ = look.exists;
   base_holds_ = !base_epoch_.empty() && look.epoch == base_epoch_;
   if (!base_holds_) pair_->met = false;
@@ -223,7 +223,7 @@ Task<absl::Status> SidePull::Fetch(Stage* stage, std::vector<Action> actions, bo
       const std::unique_ptr<Bundle> bundle,
       Bundle::Start(work_.deps.loop, work_.deps.clock, work_.deps.workers, std::move(spec)));
   absl::Status stream = co_await work_.side->far->Fetch(
-      work_.side->remote_root, std::move(names),
+      work_.Root(), std::move(names),
       [this, to = bundle.get()](std::string_view piece) { return Take(to, piece); });
   CO_ASSIGN_OR_RETURN(const BundleResult result, co_await bundle->Finish(std::move(stream)));
   CO_RETURN_IF_ERROR(TakeLies(result));

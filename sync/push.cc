@@ -73,7 +73,7 @@ class Pusher {
   // Repeating is safe: what is there already is what was wanted.
   Task<absl::StatusOr<RemoteApplied>> Apply(PushBatch* batch, bool known) {
     RemoteApply apply;
-    apply.root = work_.side->remote_root;
+    apply.root = work_.Root();
     if (!known) apply.epoch = pair_->base.epoch();
     apply.changes = batch->changes;
     apply.secret = work_.side->mount.policy == Policy::kPush;

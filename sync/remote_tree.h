@@ -3,12 +3,13 @@
 // RemoteTree: what sync asks of the far end of a mount. Implemented once over whatever can run a
 // program there: level A is the runner's own file service, level B a POSIX shell with find, tar and
 // sha256sum (or shasum). Both give the same answers. Everything that comes back is hostile input:
-// bounded, parsed whole, and never a path that leaves the mount. Loop thread; one call at a time
-// per object; the object outlives its calls.
+// bounded, parsed whole, and never a path that leaves the mount. Loop thread; calls may overlap, as
+// a push goes on during a fetch; the object outlives them.
 //
 // BACKEND_UNREACHABLE: the stream broke or the answer is cut short; nothing may be concluded, and
 // Look and Fetch may be repeated. SYNC_FAILED: the far side answers nonsense, or cannot do it, with
-// what it said. CAPABILITY_MISSING: no tar or no digest tool there.
+// what it said. CAPABILITY_MISSING: no tar or no digest tool there. CANCELLED: the root's wish was
+// withdrawn.
 
 #include <cstdint>
 #include <functional>
@@ -20,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "daemon/runtime/task.h"
+#include "daemon/runtime/wish.h"
 #include "sync/manifest.h"
 #include "sync/plan.h"
 
@@ -33,6 +35,7 @@ struct RemoteRoot {
   std::optional<RelPath> only;           // of a file mount
   std::vector<std::string> ignore;       // IgnoreList::CheckPatterns has accepted them
   uint64_t max_file_bytes = UINT64_MAX;  // a bigger file is an oddity
+  WishPtr wish = {};                     // of who asks: withdrawn, the call ends soon
 };
 
 enum class ToolLevel : char { kRunner = 'A', kShell = 'B' };

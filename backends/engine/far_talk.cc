@@ -15,6 +15,8 @@ absl::Status Silent() {
   return Error(Reason::k_BACKEND_UNREACHABLE, "the far side of the mount has gone silent");
 }
 
+absl::Status Withdrawn() { return absl::CancelledError("nobody waits for this sync any more"); }
+
 }  // namespace
 
 Task<void> FarTalk::Write(std::string_view bytes) {
@@ -33,6 +35,7 @@ Task<void> FarTalk::Flush() {
   written_ = co_await WithDeadline(
       clock_, limit, stream_->Write(gathered_), [this] { stream_->Abort(); }, &expired);
   if (expired) written_ = Silent();
+  if (IsWithdrawn(wish_)) written_ = Withdrawn();
   gathered_.clear();
 }
 
@@ -41,6 +44,7 @@ Task<absl::Status> FarTalk::Ask(sync::FarAnswer* answer, sync::RemoteTree::TakeB
   stream_->CloseStdin();
   absl::Status read = co_await Read(answer, std::move(take));
   if (!read.ok()) stream_->Abort();  // whoever is over there has nobody to talk to any more
+  if (!read.ok() && IsWithdrawn(wish_)) co_return Withdrawn();
   if (written_.ok() || ReasonOf(read).value_or(Reason::k_BUG) != Reason::k_BACKEND_UNREACHABLE)
     co_return read;
   // A far end that ended before it had taken all may have said why, in words of its own.
@@ -50,6 +54,7 @@ Task<absl::Status> FarTalk::Ask(sync::FarAnswer* answer, sync::RemoteTree::TakeB
 Task<absl::Status> FarTalk::Read(sync::FarAnswer* answer, sync::RemoteTree::TakeBytes take) {
   std::vector<char> buffer(kPieceBytes);
   while (!answer->done()) {
+    if (IsWithdrawn(wish_)) co_return Withdrawn();
     bool expired = false;
     const SteadyTime limit = clock_.Now() + kMaxFarSilence;
     absl::StatusOr<size_t> bytes = co_await WithDeadline(

@@ -12,6 +12,7 @@
 #include "backends/backend.h"
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/task.h"
+#include "daemon/runtime/wish.h"
 #include "sync/far_answer.h"
 
 namespace hermes {
@@ -28,8 +29,12 @@ inline constexpr size_t kMaxFarFiles = 200'000;
 
 class FarTalk {
  public:
-  FarTalk(Clock& clock, std::unique_ptr<Stream> stream)
-      : clock_(clock), stream_(std::move(stream)) {}
+  // `wish`: of who asks. Withdrawn, the stream is given up: CANCELLED.
+  FarTalk(Clock& clock, std::unique_ptr<Stream> stream, WishPtr wish)
+      : clock_(clock),
+        stream_(std::move(stream)),
+        wish_(std::move(wish)),
+        ear_(wish_, [this] { stream_->Abort(); }) {}
 
   // Gathers small pieces. After an error more is dropped; Ask says what it was.
   Task<void> Write(std::string_view bytes);
@@ -45,6 +50,8 @@ class FarTalk {
 
   Clock& clock_;
   const std::unique_ptr<Stream> stream_;
+  const WishPtr wish_;
+  const Wish::Ear ear_;
   std::string gathered_;
   absl::Status written_;
 };

@@ -27,8 +27,9 @@ class RunnerTree : public sync::RemoteTree {
   Task<absl::StatusOr<RemoteLook>> Look(RemoteRoot root,
                                         std::optional<sync::Digest> expected) override {
     FarAnswer answer({.verb = FarVerb::kLook, .mark = NewMark(), .max_files = kMaxFarFiles});
-    CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk,
-                        co_await Begin(LookRequest(answer.mark(), root, expected), Lane::kCommand));
+    CO_ASSIGN_OR_RETURN(
+        std::unique_ptr<FarTalk> talk,
+        co_await Begin(root, LookRequest(answer.mark(), root, expected), Lane::kCommand));
     CO_RETURN_IF_ERROR(co_await talk->Ask(&answer));
     CO_ASSIGN_OR_RETURN(RemoteLook look, answer.TakeLook(expected));
     DropIgnored(root, &look);
@@ -38,8 +39,8 @@ class RunnerTree : public sync::RemoteTree {
   Task<absl::StatusOr<sync::RemoteApplied>> Apply(RemoteApply apply) override {
     FarAnswer answer({.verb = FarVerb::kApply, .mark = NewMark(), .changes = apply.changes.size()});
     CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk,
-                        co_await Begin(ApplyRequest(answer.mark(), apply), LaneFor(apply),
-                                       std::move(apply.on_follow)));
+                        co_await Begin(apply.root, ApplyRequest(answer.mark(), apply),
+                                       LaneFor(apply), std::move(apply.on_follow)));
     for (size_t i = 0; i < apply.changes.size() && !talk->broken(); ++i) {
       const sync::MaybeContent& wanted = apply.changes[i].wanted;
       if (!wanted) continue;
@@ -57,7 +58,7 @@ class RunnerTree : public sync::RemoteTree {
     FarAnswer answer({.verb = FarVerb::kFetch, .mark = NewMark()});
     const Lane lane = names.size() > kMaxCommandLaneFiles ? Lane::kBulk : Lane::kCommand;
     CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk,
-                        co_await Begin(FetchRequest(answer.mark(), root, names), lane));
+                        co_await Begin(root, FetchRequest(answer.mark(), root, names), lane));
     Fetching fetching{.join = {}, .take = take};
     CO_RETURN_IF_ERROR(co_await FetchPart(talk.get(), &answer, &fetching));
     co_return co_await take(sync::TarEnd());
@@ -67,13 +68,13 @@ class RunnerTree : public sync::RemoteTree {
   std::string NewMark() { return "@" + deps_.random.Hex(kMarkBytes); }
 
   // `on_follow` before more is said, so that who follows is not behind it on the way.
-  Task<absl::StatusOr<std::unique_ptr<FarTalk>>> Begin(std::string request, Lane lane,
-                                                       OnFollow on_follow = {}) {
+  Task<absl::StatusOr<std::unique_ptr<FarTalk>>> Begin(RemoteRoot root, std::string request,
+                                                       Lane lane, OnFollow on_follow = {}) {
     if (request.size() > kMaxFilesRequest)
       co_return Error(Reason::k_SYNC_FAILED, "too many files for one request");
     CO_ASSIGN_OR_RETURN(FilesStream files, co_await open_(lane));
     if (on_follow && !files.run_id.empty()) on_follow(files.run_id);
-    auto talk = std::make_unique<FarTalk>(deps_.clock, std::move(files.stream));
+    auto talk = std::make_unique<FarTalk>(deps_.clock, std::move(files.stream), root.wish);
     co_await talk->Write(request);
     co_return talk;
   }

@@ -41,7 +41,7 @@ class ShellTree : public sync::RemoteTree {
   Task<absl::StatusOr<RemoteLook>> Look(RemoteRoot root,
                                         std::optional<sync::Digest> expected) override {
     FarAnswer answer({.verb = FarVerb::kLook, .mark = NewMark(), .max_files = kMaxFarFiles});
-    CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk, co_await Open(Lane::kCommand));
+    CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk, co_await Open(root, Lane::kCommand));
     co_await talk->Write(plain::Framed(sync::kShellReadAll));
     co_await talk->Write(sync::ShellLookText(answer.mark(), root, expected));
     CO_RETURN_IF_ERROR(co_await talk->Ask(&answer));
@@ -54,7 +54,7 @@ class ShellTree : public sync::RemoteTree {
     FarAnswer answer({.verb = FarVerb::kApply, .mark = NewMark(), .changes = apply.changes.size()});
     Sending sending{.apply = std::move(apply), .blobs = {}, .sent = {}};
     const Lane lane = LaneFor(sending.apply);
-    CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk, co_await Open(lane));
+    CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk, co_await Open(sending.apply.root, lane));
     const std::string text =
         sync::ShellApplyText(answer.mark(), sending.apply, deps_.random.Hex(kStageBytes));
     co_await talk->Write(plain::Framed(text));
@@ -82,7 +82,7 @@ class ShellTree : public sync::RemoteTree {
     for (std::span<const RelPath> rest = names; !rest.empty();) {
       const size_t count = sync::ShellFetchCount(rest);
       FarAnswer answer({.verb = FarVerb::kFetch, .mark = NewMark()});
-      CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk, co_await Open(lane));
+      CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk, co_await Open(root, lane));
       co_await talk->Write(plain::Framed(sync::kShellReadAll));
       co_await talk->Write(sync::ShellFetchText(answer.mark(), root, rest.first(count)));
       CO_RETURN_IF_ERROR(co_await FetchPart(talk.get(), &answer, &fetching));
@@ -94,11 +94,11 @@ class ShellTree : public sync::RemoteTree {
  private:
   std::string NewMark() { return "@" + deps_.random.Hex(kMarkBytes); }
 
-  Task<absl::StatusOr<std::unique_ptr<FarTalk>>> Open(Lane lane) {
+  Task<absl::StatusOr<std::unique_ptr<FarTalk>>> Open(RemoteRoot root, Lane lane) {
     CO_ASSIGN_OR_RETURN(
         std::unique_ptr<Stream> stream,
         co_await sandbox_->OpenStream(std::string(plain::BootLine(shell::Kind::kSh)), lane, {}));
-    co_return std::make_unique<FarTalk>(deps_.clock, std::move(stream));
+    co_return std::make_unique<FarTalk>(deps_.clock, std::move(stream), root.wish);
   }
 
   Task<void> Send(FarTalk* talk, Sending* sending, size_t index);

@@ -34,8 +34,9 @@ struct Peer {
   bool at_end = false;
   bool aborted = false;
   Lane lane{};
-  std::string answer;       // after the mark, which it learns from the request
-  size_t takes = SIZE_MAX;  // bytes; then it is gone
+  std::string answer;                 // after the mark, which it learns from the request
+  size_t takes = SIZE_MAX;            // bytes; then it is gone
+  std::function<void()> silent = {};  // it says nothing, and this happens meanwhile
 
   frames::Reader Payload(FilesVerb* verb, std::string* mark, std::string* behind = nullptr) const {
     frames::Reader head(asked);
@@ -53,6 +54,11 @@ class PeerStream : public Stream {
   explicit PeerStream(Peer* peer) : peer_(peer) {}
   Task<absl::StatusOr<size_t>> ReadStdout(std::span<char> into) override {
     EXPECT_TRUE(peer_->at_end) << "it waits for an answer before it has ended its question";
+    if (peer_->silent) {
+      peer_->silent();
+      EXPECT_TRUE(peer_->aborted);
+      co_return absl::CancelledError("aborted");
+    }
     if (!said_) {
       FilesVerb verb{};
       std::string mark;
@@ -232,6 +238,15 @@ TEST_F(RunnerTree, WhatTheFarEndSaysIsWorthMoreThanABrokenPipe) {
   peer_.answer = "@M h A 1 -\n";
   EXPECT_EQ(ReasonOf(RunTask(loop_, tree_->Apply(apply)).status()), Reason::k_BACKEND_UNREACHABLE);
   EXPECT_TRUE(peer_.aborted) << "a far end that nobody listens to is left alone";
+}
+
+TEST_F(RunnerTree, AWishThatIsWithdrawnEndsTheTalkWithASilentFarEnd) {
+  root_.wish = std::make_shared<Wish>();
+  peer_.silent = [this] { root_.wish->Withdraw(); };
+  EXPECT_TRUE(absl::IsCancelled(RunTask(loop_, tree_->Look(root_, std::nullopt)).status()));
+  peer_ = {};
+  EXPECT_TRUE(absl::IsCancelled(RunTask(loop_, tree_->Look(root_, std::nullopt)).status()));
+  EXPECT_TRUE(peer_.aborted) << "nobody waited from the beginning";
 }
 
 TEST_F(RunnerTree, TellsWhatACommandMayFollowBeforeItSaysMore) {

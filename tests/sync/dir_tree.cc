@@ -51,6 +51,7 @@ std::string DirTree::EpochPath(const RemoteRoot& root) const {
 
 Task<absl::StatusOr<RemoteLook>> DirTree::Look(RemoteRoot root, std::optional<Digest> expected) {
   ++looks;
+  wish = root.wish;
   if (hooks.before) CO_RETURN_IF_ERROR(hooks.before("look"));
   RemoteLook look;
   look.exists = fs::exists(root_);
@@ -91,6 +92,7 @@ Placed DirTree::Place(const RemoteApply& apply, const RemoteChange& change, std:
 
 Task<absl::StatusOr<RemoteApplied>> DirTree::Apply(RemoteApply apply) {
   ++applies;
+  wish = apply.root.wish;
   if (hooks.before) CO_RETURN_IF_ERROR(hooks.before("apply"));
   if (hooks.follows && apply.on_follow) apply.on_follow("run-" + std::to_string(applies));
   RemoteApplied applied;
@@ -117,6 +119,7 @@ Task<absl::StatusOr<RemoteApplied>> DirTree::Apply(RemoteApply apply) {
 }
 
 Task<absl::Status> DirTree::Fetch(RemoteRoot root, std::vector<RelPath> names, TakeBytes take) {
+  wish = root.wish;
   if (hooks.before) CO_RETURN_IF_ERROR(hooks.before("fetch"));
   if (hooks.within_fetch) co_await hooks.within_fetch();
   if (hooks.stream) co_return co_await take(*hooks.stream);

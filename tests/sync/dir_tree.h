@@ -38,6 +38,7 @@ class DirTree : public RemoteTree {
   int applies = 0;
   std::vector<std::string> sent;     // names of all applies
   std::vector<std::string> fetched;  // names of all fetches
+  WishPtr wish;                      // of the last call
   uint64_t sent_bytes = 0;
 
  private:

@@ -178,6 +178,22 @@ TEST_F(TurnTest, AWishThatIsWithdrawnDuringTheDownloadEndsThePull) {
   EXPECT_EQ(HostFiles(), FarFiles());
 }
 
+// A far end that says nothing more ends its call for that wish, and only so.
+TEST_F(TurnTest, TheFarEndHearsOfAWishThatIsWithdrawn) {
+  Agree({{"a", "1"}});
+  WriteHost("a", "2");
+  const WishPtr wish = std::make_shared<Wish>();
+  far().hooks.before = [&](std::string_view) {
+    EXPECT_EQ(far().wish, wish);
+    far().wish->Withdraw();
+    return absl::CancelledError("nobody waits");
+  };
+  EXPECT_TRUE(absl::IsCancelled(Push({.wish = wish}).status()));
+  EXPECT_TRUE(absl::IsCancelled(Pull({.wish = wish}).status()));
+  EXPECT_EQ(far().applies + far().looks, 3);  // the first push's, and one each
+  EXPECT_FALSE(manager().Clean());
+}
+
 TEST_F(TurnTest, AWishThatIsWithdrawnBeforeAPushSendsNothing) {
   Agree({{"a", "1"}});
   WriteHost("a", "2");
