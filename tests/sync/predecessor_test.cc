@@ -432,6 +432,61 @@ TEST_F(PredecessorTest, TheSizeCapsHoldOnTheWayBack) {
   MustPush();  // the host's directory is still one that can be looked at
 }
 
+// The opt-in profile: what the predecessor moved, and credentials one way only.
+TEST_F(PredecessorTest, TheProfileMovesSkillsAndCacheBothWaysAndCredentialsOut) {
+  WriteHost("skills/s.py", "1");
+  WriteHost("cache/images/i", "1");
+  WriteHost("auth.json", "secret");
+  WriteHost("config.yaml", "the host's own");
+  const absl::StatusOr<std::vector<Mount>> mounts = ExpandProfile(
+      {.home = dir_ + "/host", .remote_home = dir_ + "/far", .credentials = {"auth.json"}});
+  ASSERT_TRUE(mounts.ok()) << mounts.status();
+  manager_ = MakeManager(*mounts, "session");
+  MustPush();
+  EXPECT_EQ(FarFiles(),
+            (Files{{"auth.json", "secret"}, {"cache/images/i", "1"}, {"skills/s.py", "1"}}));
+  struct stat seen = {};
+  ASSERT_EQ(stat(Far("auth.json").c_str(), &seen), 0);
+  EXPECT_EQ(seen.st_mode & 07777, 0600u);
+  WriteFar("skills/s.py", "2");
+  WriteFar("cache/new", "2");
+  WriteFar("auth.json", "forged");
+  WriteFar("config.yaml", "forged");
+  MustPull();
+  EXPECT_EQ(HostFiles(), (Files{{"auth.json", "secret"},
+                                {"cache/images/i", "1"},
+                                {"cache/new", "2"},
+                                {"config.yaml", "the host's own"},
+                                {"skills/s.py", "2"}}));
+}
+
+// A mount of one file, with other files around it on both sides.
+TEST_F(PredecessorTest, AFileMountMovesThatFileAlone) {
+  WriteHost("one", "1");
+  WriteHost("other", "the host's");
+  WriteFar("third", "the sandbox's");
+  manager_ = MakeManager({{.host_root = Host("one"), .remote_root = Far("one")}}, "session", &far_);
+  MustPush();
+  EXPECT_EQ(FarFiles(), (Files{{"one", "1"}, {"third", "the sandbox's"}}));
+  WriteFar("one", "2");
+  WriteFar("other", "forged");
+  EXPECT_EQ(MustPull({.id = "y1"}).counts.applied, 1u);
+  EXPECT_EQ(HostFiles(), (Files{{"one", "2"}, {"other", "the host's"}}));
+  WriteHost("one", "3");
+  MustPush();
+  EXPECT_EQ(FarFiles().at("one"), "3");
+  // A file mount's only file is all that there is: its deletion waits for approval.
+  fs::remove(Far("one"));
+  EXPECT_EQ(MustPull().counts.held, 1u);
+  EXPECT_EQ(HostFiles().at("one"), "3");
+  MustPull({.id = "y2", .approve_deletes = true});
+  EXPECT_FALSE(HostFiles().contains("one"));
+  ASSERT_TRUE(Revert("y2").ok());
+  EXPECT_EQ(HostFiles().at("one"), "3");
+  MustPush();
+  EXPECT_EQ(FarFiles().at("one"), "3");
+}
+
 // V63: somebody names the same directory for both ends.
 TEST_F(PredecessorTest, V63ATreeThatIsItsOwnFarEndIsNotCopied) {
   WriteHost("a", "1");
