@@ -184,8 +184,8 @@ void SaySaved(const v1::SyncJob& job) {
 void SayPending(const absl::Status& status, const std::string& session) {
   if (InfoOf(status).reason() != "PULL_PENDING") return;
   SayText("  hermesctl sync-back " + session + " --dry-run    shows what is not on the host\n" +
-          "  hermesctl sync-back " + session + "              saves it\n" + "  hermesctl cleanup " +
-          session + " --discard      gives it up\n");
+          "  hermesctl sync-back " + session + "              saves what can be\n" +
+          "  hermesctl cleanup " + session + " --discard      gives it up\n");
 }
 
 // One attempt to follow one cleanup to its end.

@@ -70,7 +70,7 @@ std::string Counts(const SyncRecord& record) {
 
 std::string Failure(const v1::SyncJob& job) {
   if (job.state() == v1::SyncJob::INTERRUPTED) {
-    return "the daemon ended in its midst; each file is its old or its new version";
+    return "was interrupted; each file is its old or its new version";
   }
   std::string text = job.message().empty() ? "failed" : job.message();
   if (!job.reason().empty()) text += " [" + job.reason() + "]";
@@ -89,6 +89,7 @@ std::string Hints(const SyncRecord& record) {
     add("only the first " + std::to_string(record.entries.size()) + " of " +
         std::to_string(job.entries_total()) + " entries are shown");
   }
+  if (job.state() == v1::SyncJob::INTERRUPTED) add("run it again");
   if (job.held() > 0) {
     add("hermesctl sync-back " + session + " --approve-deletes takes the deletions over, too");
   }

@@ -7,6 +7,7 @@
 
 #include "daemon/core/session_names.h"
 #include "daemon/rpc/encode.h"
+#include "daemon/rpc/encode_sync.h"
 
 namespace hermes {
 namespace {
@@ -185,7 +186,7 @@ Task<absl::Status> SessionService::ReportCleanup(std::shared_ptr<Call> call,
         event.mutable_killed()->set_name(CommandName(id, killed->command_id));
         Encode(killed->tree, event.mutable_killed()->mutable_tree());
       } else {
-        continue;
+        Encode(std::get<SyncInfo>(next), event.mutable_sync());
       }
       if (!co_await call->Write(event)) break;
     } else if (state->done) {

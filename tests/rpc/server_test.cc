@@ -241,6 +241,8 @@ TEST_F(ServerTest, CleanupNamesWhatItKilled) {
   EXPECT_EQ(event.killed().name(), command.name());
   EXPECT_TRUE(event.killed().tree().verified());
   ASSERT_TRUE(reader->Read(&event));
+  EXPECT_EQ(event.phase().name(), "releasing");
+  ASSERT_TRUE(reader->Read(&event));
   EXPECT_TRUE(event.has_finished());
   EXPECT_TRUE(reader->Finish().ok());
 }

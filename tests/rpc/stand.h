@@ -91,7 +91,7 @@ class Stand {
   MemoryStore store_{loop_, disk_};
   FakePlace place_;
   FloodFactory engines_{loop_, clock_, random_, place_};
-  FakeSync sync_{loop_, clock_, random_, workers_, ""};
+  FakeSync sync_{loop_, clock_, random_, workers_, scratch_.path("")};
   std::unique_ptr<SessionTable> table_;
   std::unique_ptr<RpcServer> server_;
   std::promise<void> drain_over_;
