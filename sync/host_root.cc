@@ -134,13 +134,13 @@ absl::StatusOr<HostRoot> HostRoot::Open(const Mount& mount, const HostFence& fen
     const size_t slash = real.rfind('/');
     ASSIGN_OR_RETURN(root.only_, RelPath::Parse(real.substr(slash + 1)));
     if (!HasPlainName(root.only_->str())) return Refuse("a newline or backslash in a file's name");
-    const std::string_view there(mount.remote_root);
-    if (root.only_->str() != there.substr(there.rfind('/') + 1))
-      return Refuse(real + ": a file keeps its name, and " + mount.remote_root + " ends otherwise");
     root.path_ = slash == 0 ? "/" : real.substr(0, slash);
   }
   if (whole && real == "/") return Refuse("/ itself is no mount");
   RETURN_IF_ERROR(CheckFence(root.path_, whole, fence));
+  const std::string_view there(mount.remote_root);
+  if (!whole && root.only_->str() != there.substr(there.rfind('/') + 1))
+    return Refuse(real + ": a file keeps its name, and " + mount.remote_root + " ends otherwise");
   root.fd_ = Fd(open(root.path_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   const std::optional<Identity> identity = IdentityOf(root.fd_.get());
   if (!identity) return Refuse(std::string(ErrnoStatus(errno, root.path_).message()));

@@ -77,7 +77,8 @@ _hermesctl() {
     --secret-env) set -- $(compgen -e) ;;
     *)
       if [[ $word == -* ]]; then
-        set -- --help --version --socket --output --patience $(_hermesctl_options "$command")
+        set -- --help --socket --output --patience $([ -n "$command" ] || echo --version) \
+          $(_hermesctl_options "$command")
       else
         case "$command" in
           '') set -- session exec start attach logs ps kill wait sync sync-back undo syncs shell cleanup info \

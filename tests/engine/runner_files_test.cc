@@ -68,7 +68,7 @@ TEST_F(RunnerFilesTest, TellsThatACommandNeverStarted) {
   const Outcome outcome = std::get<EndedEvent>(ReadNow()).outcome;
   EXPECT_EQ(outcome.state, CommandState::kNeverStarted);
   EXPECT_EQ(outcome.cause, Cause::kRunTimeout);
-  EXPECT_EQ(outcome.launch_stage, LaunchStage::kOther);
+  EXPECT_EQ(outcome.launch_stage, LaunchStage::kAfter);
   EXPECT_EQ(outcome.state_reason, "not started: what it was to follow has not ended with 0");
 }
 

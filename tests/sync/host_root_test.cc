@@ -32,7 +32,7 @@ class HostRootTest : public ::testing::Test {
                                 MountKind kind = MountKind::kAny) const {
     Mount mount;
     mount.host_root = At(name);
-    mount.remote_root = "/r";
+    mount.remote_root = remote_root_;
     mount.policy = policy;
     mount.kind = kind;
     return HostRoot::Open(mount, fence_);
@@ -47,6 +47,7 @@ class HostRootTest : public ::testing::Test {
   TempDir dir_;
   std::string base_ = fs::canonical(dir_.path()).string();
   HostFence fence_;
+  std::string remote_root_ = "/r";
 };
 
 TEST_F(HostRootTest, HoldsADirectory) {
@@ -60,11 +61,14 @@ TEST_F(HostRootTest, HoldsADirectory) {
 }
 
 TEST_F(HostRootTest, HoldsAFileByItsDirectory) {
+  remote_root_ = "/r/token";
   const absl::StatusOr<HostRoot> root = Open("home/me/token");
   ASSERT_TRUE(root.ok()) << root.status();
   EXPECT_EQ(root->path(), At("home/me"));
   EXPECT_EQ(root->only()->str(), "token");
   EXPECT_EQ(root->kind(), MountKind::kFile);
+  remote_root_ = "/r/other";
+  EXPECT_NE(Refusal("home/me/token").find("keeps its name"), std::string::npos);
 }
 
 TEST_F(HostRootTest, ResolvesLinksOnce) {
@@ -130,6 +134,7 @@ TEST_F(HostRootTest, KeepsAFileBeneathItsDirectory) {
   std::ofstream(At("home/me/data/in/key")) << "k";
   fs::create_symlink("in/key", At("home/me/data/ok"));
   mount.host_root = At("home/me/data/ok");
+  mount.remote_root = "/r/key";
   EXPECT_TRUE(HostRoot::Open(mount, fence_).ok());
 }
 
