@@ -1,0 +1,355 @@
+// Mounts end to end: host directories and local sandboxes kept in step by a real hermesd that is
+// killed, drained and doubled.
+
+#include <signal.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <sstream>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "hermes/v1/error.pb.h"
+#include "hermes/v1/sync.grpc.pb.h"
+#include "tests/e2e/daemon_process.h"
+#include "tests/fakes/temp_dir.h"
+
+namespace hermes {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string Slurp(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+void Spit(const std::string& path, const std::string& bytes) {
+  fs::create_directories(fs::path(path).parent_path());
+  std::ofstream(path, std::ios::binary) << bytes;
+}
+
+// Of a failed call: the catalogue's word in its status.
+bool Says(const grpc::Status& status, const std::string& reason) {
+  return status.error_details().find(reason) != std::string::npos;
+}
+
+struct Synced {
+  grpc::Status status;
+  v1::SyncJob job;
+  std::vector<v1::SyncEntry> entries;
+};
+
+class FilesTest : public testing::Test {
+ protected:
+  FilesTest() : dir_(fs::canonical(temp_.path()).string()) {
+    fs::create_directory(Host(""));
+    daemon_.Start();
+  }
+
+  std::string Host(const std::string& name) const { return dir_ + "/host/" + name; }
+  std::string Far(const std::string& name) const { return dir_ + "/far/" + name; }
+
+  v1::CreateSessionRequest Request(const std::string& id) const {
+    v1::CreateSessionRequest request;
+    request.set_session_id(id);
+    request.set_backend("local");
+    request.set_wait_ready(true);
+    v1::Mount* mount = request.add_mounts();
+    mount->set_host_root(dir_ + "/host");
+    mount->set_remote_root(dir_ + "/far");
+    return request;
+  }
+  static grpc::Status Create(const DaemonProcess& daemon, const v1::CreateSessionRequest& request) {
+    auto stub = v1::SessionService::NewStub(daemon.Connect());
+    grpc::ClientContext context;
+    v1::Session session;
+    return stub->CreateSession(&context, request, &session);
+  }
+  void Create(const std::string& id = "s") {
+    const grpc::Status status = Create(daemon_, Request(id));
+    ASSERT_TRUE(status.ok()) << status.error_message();
+  }
+
+  std::string Out(const std::string& script, const std::string& session = "s") {
+    const Seen seen = ExecuteToEnd(daemon_, Shell(session, script));
+    EXPECT_EQ(seen.finished, 1) << seen.status.error_message();
+    return seen.out;
+  }
+
+  template <typename Stream>
+  static Synced ToEnd(Stream stream) {
+    Synced synced;
+    v1::SyncEvent event;
+    while (stream->Read(&event)) {
+      if (event.has_entry()) synced.entries.push_back(event.entry());
+      if (event.has_finished()) synced.job = event.finished();
+    }
+    synced.status = stream->Finish();
+    return synced;
+  }
+  static Synced Push(const DaemonProcess& daemon, bool force = false) {
+    auto stub = v1::SyncService::NewStub(daemon.Connect());
+    v1::SyncRequest request;
+    request.set_session("sessions/s");
+    request.set_force(force);
+    grpc::ClientContext context;
+    return ToEnd(stub->Sync(&context, request));
+  }
+  static Synced Pull(const DaemonProcess& daemon, const std::string& session = "s") {
+    auto stub = v1::SyncService::NewStub(daemon.Connect());
+    v1::SyncBackRequest request;
+    request.set_session("sessions/" + session);
+    grpc::ClientContext context;
+    return ToEnd(stub->SyncBack(&context, request));
+  }
+  static Synced Undo(const DaemonProcess& daemon, const std::string& name) {
+    auto stub = v1::SyncService::NewStub(daemon.Connect());
+    v1::RevertSyncRequest request;
+    request.set_name(name);
+    grpc::ClientContext context;
+    return ToEnd(stub->RevertSync(&context, request));
+  }
+
+  struct Cleaned {
+    grpc::Status status;
+    std::vector<std::string> phases;
+    std::optional<v1::SyncJob> pull;
+    bool finished = false;
+  };
+  Cleaned Cleanup(bool discard = false) {
+    Cleaned cleaned;
+    auto stub = v1::SessionService::NewStub(daemon_.Connect());
+    v1::CleanupRequest request;
+    request.set_name("sessions/s");
+    request.set_discard(discard);
+    grpc::ClientContext context;
+    auto stream = stub->Cleanup(&context, request);
+    v1::CleanupEvent event;
+    while (stream->Read(&event)) {
+      if (event.has_phase()) cleaned.phases.push_back(event.phase().name());
+      if (event.has_sync()) cleaned.pull = event.sync();
+      cleaned.finished = cleaned.finished || event.has_finished();
+    }
+    cleaned.status = stream->Finish();
+    return cleaned;
+  }
+  bool HasCondition(const std::string& type) const {
+    const v1::Session session = daemon_.GetSession("s");
+    for (const v1::Condition& condition : session.conditions()) {
+      if (condition.type() == type) return true;
+    }
+    return false;
+  }
+
+  TempDir temp_;
+  const std::string dir_;
+  DaemonProcess daemon_;
+};
+
+TEST_F(FilesTest, ACommandSeesEveryChangeThatWasMadeBeforeIt) {
+  Create();
+  for (int i = 0; i < 50; ++i) {
+    Spit(Host("a"), std::to_string(i));
+    ASSERT_EQ(Out("cat " + Far("a")), std::to_string(i));
+  }
+  fs::remove(Host("a"));
+  EXPECT_EQ(Out("ls -A " + dir_ + "/far | grep -v hermesd"), "");
+}
+
+TEST_F(FilesTest, APlainEngineSeesThemToo) {
+  v1::CreateSessionRequest request = Request("s");
+  request.set_runner(v1::RUNNER_NEVER);
+  ASSERT_TRUE(Create(daemon_, request).ok());
+  for (int i = 0; i < 3; ++i) {
+    Spit(Host("d/a"), std::to_string(i));
+    ASSERT_EQ(Out("cat " + Far("d/a")), std::to_string(i));
+  }
+  Out("echo theirs > " + Far("new"));
+  EXPECT_TRUE(Pull(daemon_).status.ok());
+  EXPECT_EQ(Slurp(Host("new")), "theirs\n");
+}
+
+TEST_F(FilesTest, KilledBetweenTwoPushesItSendsNothingAgain) {
+  for (int i = 0; i < 100; ++i) Spit(Host("d" + std::to_string(i) + "/f"), std::to_string(i));
+  Create();
+  Synced first = Push(daemon_);
+  ASSERT_TRUE(first.status.ok()) << first.status.error_message();
+  EXPECT_EQ(first.job.applied(), 100u);
+  daemon_.Kill(SIGKILL);
+  daemon_.Start();
+  Synced again = Push(daemon_);
+  ASSERT_TRUE(again.status.ok()) << again.status.error_message();
+  EXPECT_EQ(again.job.state(), v1::SyncJob::DONE);
+  EXPECT_EQ(again.job.applied(), 0u);
+  EXPECT_EQ(again.entries.size(), 0u);
+  Spit(Host("d7/f"), "new");
+  EXPECT_EQ(Push(daemon_).job.applied(), 1u);
+}
+
+TEST_F(FilesTest, ANewSessionOnTheSameRootsSendsNothingEither) {
+  Spit(Host("a"), "1");
+  Create();
+  ASSERT_EQ(Push(daemon_).job.applied(), 1u);
+  ASSERT_TRUE(Cleanup().finished);
+  Create();
+  EXPECT_EQ(Push(daemon_).job.applied(), 0u);
+}
+
+TEST_F(FilesTest, CleanupBringsWorkBackAndUndoTakesItAway) {
+  Spit(Host("a"), "old");
+  Create();
+  Out("echo new > " + Far("a"));
+  const Cleaned cleaned = Cleanup();
+  ASSERT_TRUE(cleaned.status.ok()) << cleaned.status.error_message();
+  EXPECT_TRUE(cleaned.finished);
+  EXPECT_EQ(cleaned.phases, (std::vector<std::string>{"syncing", "releasing"}));
+  ASSERT_TRUE(cleaned.pull.has_value());
+  EXPECT_EQ(cleaned.pull->applied(), 1u);
+  EXPECT_EQ(Slurp(Host("a")), "new\n");
+  const Synced undo = Undo(daemon_, cleaned.pull->name());
+  EXPECT_TRUE(undo.status.ok()) << undo.status.error_message();
+  EXPECT_EQ(Slurp(Host("a")), "old");
+}
+
+TEST_F(FilesTest, CleanupRefusesToThrowAwayWhatItCouldNotSaveUnlessToldTo) {
+  Spit(Host("a"), "1");
+  v1::CreateSessionRequest request = Request("s");
+  request.mutable_mounts(0)->set_max_file_bytes(1000);
+  ASSERT_TRUE(Create(daemon_, request).ok());
+  Out("seq 1000 > " + Far("a"));  // longer than the mount lets travel
+  const Cleaned refused = Cleanup();
+  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_TRUE(Says(refused.status, "PULL_PENDING")) << refused.status.error_message();
+  EXPECT_FALSE(refused.finished);
+  EXPECT_EQ(daemon_.GetSession("s").state(), v1::Session::READY);
+  EXPECT_TRUE(HasCondition("PULL_PENDING"));
+  ASSERT_TRUE(refused.pull.has_value());
+  EXPECT_EQ(refused.pull->unsaved(), 1u);
+  EXPECT_EQ(fs::file_size(Far("a")), 3893u);
+  const Cleaned discarded = Cleanup(true);
+  EXPECT_TRUE(discarded.status.ok()) << discarded.status.error_message();
+  EXPECT_TRUE(discarded.finished);
+  EXPECT_EQ(Slurp(Host("a")), "1");
+}
+
+TEST_F(FilesTest, ATermDuringAPullEndsTheDaemonSoonAndLeavesEachFileOldOrNew) {
+  constexpr int kFiles = 40;
+  const std::string old(100'000, 'o');
+  const std::string fresh(400'000, 'n');
+  for (int i = 0; i < kFiles; ++i) Spit(Host(std::to_string(i)), old);
+  Create();
+  Out("for i in $(seq 0 39); do head -c 400000 /dev/zero | tr '\\0' n > " + dir_ + "/far/$i; done");
+  std::atomic<bool> over = false;
+  std::thread client([&] {
+    Pull(daemon_);
+    over = true;
+  });
+  // Somewhere in its midst: as soon as anything of it is on the host's disk.
+  EXPECT_TRUE(Eventually([&] { return over || fs::exists(Host(".hermesd-stage")); }));
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(daemon_.Terminate(), 0);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(10));
+  client.join();
+  daemon_.Start();
+  for (int i = 0; i < kFiles; ++i) {
+    const std::string now = Slurp(Host(std::to_string(i)));
+    ASSERT_TRUE(now == old || now == fresh) << i << ": " << now.size();
+  }
+  const Synced again = Pull(daemon_);
+  ASSERT_TRUE(again.status.ok()) << again.status.error_message();
+  for (int i = 0; i < kFiles; ++i) ASSERT_EQ(Slurp(Host(std::to_string(i))), fresh) << i;
+}
+
+TEST_F(FilesTest, TwoSessionsOnOneHostRootExchangeTheirWork) {
+  Create();
+  v1::CreateSessionRequest other = Request("t");
+  other.mutable_mounts(0)->set_remote_root(dir_ + "/far2");
+  ASSERT_TRUE(Create(daemon_, other).ok());
+  Out("mkdir -p " + Far("") + "; echo work > " + Far("a"));
+  ASSERT_TRUE(Pull(daemon_).status.ok());
+  EXPECT_EQ(Out("cat " + dir_ + "/far2/a", "t"), "work\n");
+}
+
+TEST_F(FilesTest, TwoDaemonsOnOneHostRootLoseNothing) {
+  DaemonProcess second;
+  second.Start();
+  Create();
+  v1::CreateSessionRequest other = Request("s");
+  other.mutable_mounts(0)->set_remote_root(dir_ + "/far2");
+  ASSERT_TRUE(Create(second, other).ok());
+  constexpr int kRounds = 10;
+  std::atomic<int> failed = 0;
+  const auto work = [&](const DaemonProcess& daemon, const std::string& far) {
+    for (int i = 0; i < kRounds; ++i) {
+      const std::string file = far + "-" + std::to_string(i);
+      const Seen seen =
+          ExecuteToEnd(daemon, Shell("s", "mkdir -p " + dir_ + "/" + far + "; echo " + file +
+                                              " > " + dir_ + "/" + far + "/" + file));
+      const Synced pulled = Pull(daemon);
+      if (seen.finished != 1 || !pulled.status.ok()) ++failed;
+    }
+  };
+  std::thread one([&] { work(daemon_, "far"); });
+  std::thread two([&] { work(second, "far2"); });
+  one.join();
+  two.join();
+  EXPECT_EQ(failed, 0);
+  for (const char* far : {"far", "far2"}) {
+    for (int i = 0; i < kRounds; ++i) {
+      const std::string file = std::string(far) + "-" + std::to_string(i);
+      EXPECT_EQ(Slurp(Host(file)), file + "\n");
+    }
+  }
+  EXPECT_EQ(Out("cat " + Far("far2-0")), "far2-0\n");
+}
+
+TEST_F(FilesTest, WhatCannotBeSentKeepsACommandFromStartingUnlessItMayRunStale) {
+  Spit(dir_ + "/file", "");
+  for (const bool stale : {false, true}) {
+    v1::CreateSessionRequest request = Request(stale ? "s" : "strict");
+    request.mutable_mounts(0)->set_remote_root(dir_ + "/file/below");
+    if (stale) request.mutable_sync()->set_on_error(v1::SyncPolicy::RUN_STALE);
+    ASSERT_TRUE(Create(daemon_, request).ok());
+  }
+  Spit(Host("a"), "1");
+  const v1::ExecuteRequest command = Shell("strict", "echo ran");
+  const Seen refused = ExecuteToEnd(daemon_, command, 1);
+  EXPECT_TRUE(Says(refused.status, "SYNC_FAILED")) << refused.status.error_message();
+  EXPECT_EQ(Out("echo ran"), "ran\n");
+  EXPECT_TRUE(HasCondition("SYNC_STALE"));
+  fs::remove(dir_ + "/file");
+  const Seen retried = ExecuteToEnd(daemon_, command, 1);
+  EXPECT_EQ(retried.out, "ran\n") << retried.status.error_message();
+  EXPECT_EQ(Out("cat " + dir_ + "/file/below/a"), "1");
+  EXPECT_FALSE(HasCondition("SYNC_STALE"));
+}
+
+TEST_F(FilesTest, SkipLeavesOldFilesAndForceSendsWhatIsNew) {
+  Spit(Host("a"), "1");
+  Create();
+  EXPECT_EQ(Out("cat " + Far("a")), "1");
+  Spit(Host("a"), "2");
+  v1::ExecuteRequest command = Shell("s", "cat " + Far("a"));
+  command.set_sync_before(v1::SKIP);
+  EXPECT_EQ(ExecuteToEnd(daemon_, command).out, "1");
+  command = Shell("s", "cat " + Far("a"));
+  command.set_sync_before(v1::FORCE);
+  EXPECT_EQ(ExecuteToEnd(daemon_, command).out, "2");
+}
+
+TEST_F(FilesTest, AMountOfTheDaemonsOwnDirectoryIsRefusedByName) {
+  v1::CreateSessionRequest request = Request("s");
+  request.mutable_mounts(0)->set_host_root(daemon_.dir());
+  const grpc::Status status = Create(daemon_, request);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_TRUE(Says(status, "mounts[0].host_root")) << status.error_message();
+}
+
+}  // namespace
+}  // namespace hermes
