@@ -263,7 +263,6 @@ absl::Status Base::Append(const std::string& record) {
   // A record that was cut short would be damage if more followed it.
   int error = ftruncate(file_.get(), static_cast<off_t>(size_)) == 0 ? 0 : errno;
   if (error == 0) error = WriteAll(file_.get(), record, size_);
-  if (error == 0 && fdatasync(file_.get()) != 0) error = errno;
   if (error == 0) {
     size_ += record.size();
     return absl::OkStatus();

@@ -52,8 +52,9 @@ class Base {
 
   // Forgets everything and begins a base of a far side that shows `epoch` from now on. Durable.
   absl::Status Begin(std::string_view epoch);
-  // All or nothing, durable when it returns OK. On failure the base is as before, here and on disk.
-  // CHECKs that there is a base.
+  // All or nothing; outlives this process when it returns OK. A power cut may forget the last ones:
+  // then both sides hold the same and the next pull sees it, so no command waits for a disk. On
+  // failure the base is as before, here and on disk. CHECKs that there is a base.
   absl::Status Commit(const std::vector<BaseChange>& changes);
 
  private:

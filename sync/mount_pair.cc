@@ -1,5 +1,6 @@
 #include "sync/mount_pair.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "daemon/runtime/status.h"
@@ -40,10 +41,15 @@ absl::StatusOr<Opened> OpenBoth(const Mount& mount, const HostFence& fence,
 
 }  // namespace
 
-MountPair::MountPair(Loop& loop, const Clock& clock, const Mount& mount, HostRoot host, Base known)
+MountPair::MountPair(Loop& loop, const Clock& clock, const Mount& mount, HostRoot host, Base known,
+                     bool watched)
     : root(std::move(host)),
       base(std::move(known)),
-      tree({.root = &root, .clock = &clock, .mount = mount, .known = base.Known()}),
+      tree({.root = &root,
+            .clock = &clock,
+            .mount = mount,
+            .known = base.Known(),
+            .max_watches = watched ? kMaxWatches : 0}),
       freed_(loop) {}
 
 MountPair::Turn::~Turn() {
@@ -85,7 +91,15 @@ Task<absl::StatusOr<std::shared_ptr<MountPair>>> MountPairs::Make(Mount mount, s
       [&mount, &key, this] { return OpenBoth(mount, deps_.fence, deps_.base_dir, key); });
   if (!opened.ok()) co_return opened.status();
   co_return std::make_shared<MountPair>(deps_.loop, deps_.clock, mount, std::move(opened->root),
-                                        std::move(opened->base));
+                                        std::move(opened->base), MayWatch());
+}
+
+bool MountPairs::MayWatch() const {
+  const auto watched = std::count_if(pairs_.begin(), pairs_.end(), [](const auto& entry) {
+    const std::shared_ptr<MountPair> pair = entry.second.lock();
+    return pair != nullptr && pair->tree.watching();
+  });
+  return static_cast<size_t>(watched) < kMaxWatchedPairs;
 }
 
 Task<absl::Status> MountPairs::Recover(Mount mount, std::string lock_file) {

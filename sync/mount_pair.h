@@ -29,9 +29,14 @@
 
 namespace hermes::sync {
 
+// Pairs of one daemon that the kernel tells of changes: each takes one of the few inotify instances
+// of its account (128 by default). The others are scanned, which is as right and slower.
+inline constexpr size_t kMaxWatchedPairs = 64;
+
 class MountPair {
  public:
-  MountPair(Loop& loop, const Clock& clock, const Mount& mount, HostRoot host, Base known);
+  MountPair(Loop& loop, const Clock& clock, const Mount& mount, HostRoot host, Base known,
+            bool watched);
 
   // Whoever refreshes the tree, changes the base or moves files for this pair has the turn; given
   // in the order of asking. Nobody asks for the sync lock while they have it.
@@ -97,6 +102,7 @@ class MountPairs {
 
  private:
   Task<absl::StatusOr<std::shared_ptr<MountPair>>> Make(Mount mount, std::string key);
+  bool MayWatch() const;
 
   Deps deps_;
   std::map<std::string, std::weak_ptr<MountPair>> pairs_;

@@ -353,6 +353,24 @@ TEST_F(ManagerTest, SessionsOfOneRootShareWhatTheyKnow) {
   EXPECT_EQ(far->applies, 0);
 }
 
+TEST_F(ManagerTest, MountsBeyondTheWatchedOnesAreScanned) {
+  std::vector<Mount> mounts;
+  for (size_t i = 0; i <= kMaxWatchedPairs; ++i) {
+    const std::string name = "/host/m" + std::to_string(i);
+    Spit(dir_ + name + "/f", "1");
+    mounts.push_back(
+        {.host_root = dir_ + name, .remote_root = dir_ + "/far/m" + std::to_string(i)});
+    mounts.back().id = "m" + std::to_string(i);
+  }
+  manager_ = MakeManager(mounts, "many");
+  MustPush();
+  EXPECT_EQ(FarFiles().size(), mounts.size());
+  EXPECT_FALSE(manager().Clean());  // the last one has to be looked at
+  Spit(dir_ + "/host/m" + std::to_string(kMaxWatchedPairs) + "/f", "2");
+  MustPush();
+  EXPECT_EQ(FarFiles().at("m" + std::to_string(kMaxWatchedPairs) + "/f"), "2");
+}
+
 TEST_F(ManagerTest, AnUndoOfNothingSaysSo) {
   Agree({{"a", "1"}});
   EXPECT_EQ(ReasonOf(Revert("y77").status()), Reason::k_RESULT_EXPIRED);
