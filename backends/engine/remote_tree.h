@@ -29,8 +29,8 @@ struct FilesStream {
   std::unique_ptr<Stream> stream;
   std::string run_id;  // of the command that it is, which others may follow; empty: it is none
 };
-// Opens a stream to a `hermes-runner files`.
-using OpenFiles = std::function<Task<absl::StatusOr<FilesStream>>(Lane lane)>;
+// Opens a stream to a `hermes-runner files`; as Sandbox::OpenFiles.
+using OpenFiles = std::function<Task<absl::StatusOr<FilesStream>>(Lane lane, WishPtr wish)>;
 
 // Level A.
 std::unique_ptr<sync::RemoteTree> MakeRunnerTree(RemoteTreeDeps deps, OpenFiles open);

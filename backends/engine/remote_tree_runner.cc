@@ -72,7 +72,7 @@ class RunnerTree : public sync::RemoteTree {
                                                        Lane lane, OnFollow on_follow = {}) {
     if (request.size() > kMaxFilesRequest)
       co_return Error(Reason::k_SYNC_FAILED, "too many files for one request");
-    CO_ASSIGN_OR_RETURN(FilesStream files, co_await open_(lane));
+    CO_ASSIGN_OR_RETURN(FilesStream files, co_await open_(lane, root.wish));
     if (on_follow && !files.run_id.empty()) on_follow(files.run_id);
     auto talk = std::make_unique<FarTalk>(deps_.clock, std::move(files.stream), root.wish);
     co_await talk->Write(request);

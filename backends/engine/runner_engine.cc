@@ -54,7 +54,9 @@ class EngineTree : public sync::RemoteTree {
   };
   explicit EngineTree(const Place& place)
       : place_(place),
-        runner_(MakeRunnerTree(place.deps, [place](Lane lane) { return Open(place, lane); })),
+        runner_(MakeRunnerTree(
+            place.deps,
+            [place](Lane lane, WishPtr wish) { return Open(place, lane, std::move(wish)); })),
         shell_(MakeShellTree(place.deps, place.session->sandbox)) {}
 
   Task<absl::StatusOr<sync::RemoteLook>> Look(sync::RemoteRoot root,
@@ -79,10 +81,10 @@ class EngineTree : public sync::RemoteTree {
     co_return *files ? runner_.get() : shell_.get();
   }
 
-  static Task<absl::StatusOr<FilesStream>> Open(Place place, Lane lane) {
+  static Task<absl::StatusOr<FilesStream>> Open(Place place, Lane lane, WishPtr wish) {
     if (lane == Lane::kBulk) {
       absl::StatusOr<std::unique_ptr<Stream>> own =
-          co_await place.session->sandbox->OpenFiles(lane, {});
+          co_await place.session->sandbox->OpenFiles(lane, std::move(wish));
       if (own.ok()) co_return FilesStream{*std::move(own), ""};
       if (ReasonOf(own.status()) != Reason::k_CAPABILITY_MISSING) co_return own.status();
     }

@@ -82,6 +82,9 @@ TEST_F(PreviousRunnerTest, WhatRunsThereGoesOnAndNothingRunningMakesItLeave) {
   const std::string before = session.facts.incarnation;
   RunPtr again = world_->Adopt(session, run_, 0, 0);
   EXPECT_EQ(world_->Run(session, std::string("echo beside"))->out, "beside\n");
+  const auto tree = session.engine->NewRemoteTree();
+  const sync::RemoteRoot root{.path = dir_.path()};
+  EXPECT_EQ(world_->Await(tree->Look(root, {}))->level, sync::ToolLevel::kShell);
   RunPtr killed = world_->Start(session, std::string("echo up; sleep 1000"));
   ASSERT_TRUE(world_->Until([&] { return killed->out == "up\n"; }));
   ASSERT_TRUE(world_->Kill(killed, Duration(0)).ok());
@@ -95,6 +98,7 @@ TEST_F(PreviousRunnerTest, WhatRunsThereGoesOnAndNothingRunningMakesItLeave) {
   EXPECT_NE(session.changed_to, before);
   test::WaitForEnd(old_pid_);
   EXPECT_EQ(world_->Run(session, std::string("echo $KEPT; pwd"))->out, "yes\n/usr\n");
+  EXPECT_EQ(world_->Await(tree->Look(root, {}))->level, sync::ToolLevel::kRunner);
 }
 
 TEST_F(PreviousRunnerTest, AnIdleOneIsReplacedBeforeTheFirstCommand) {

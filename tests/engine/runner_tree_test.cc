@@ -119,8 +119,8 @@ class RunnerTree : public testing::Test {
   SystemClock clock_{loop_};
   SystemRandom random_;
   Source source_;
-  std::unique_ptr<sync::RemoteTree> tree_ =
-      MakeRunnerTree({.clock = clock_, .random = random_}, [this](Lane l) { return OpenPeer(l); });
+  std::unique_ptr<sync::RemoteTree> tree_ = MakeRunnerTree(
+      {.clock = clock_, .random = random_}, [this](Lane l, WishPtr) { return OpenPeer(l); });
 };
 
 void ExpectRoot(frames::Reader& payload, const sync::RemoteRoot& root) {
