@@ -74,6 +74,11 @@ Task<void> Session::StartFollowing(std::shared_ptr<Session> self, StartCommand r
                                    std::shared_ptr<CommandRun> run,
                                    std::shared_ptr<Following> following) {
   absl::StatusOr<std::unique_ptr<Channel>> channel = co_await engine_->Start(request.spec);
+  if (ReasonOf(channel.status()) == Reason::k_BAD_FIELD &&
+      (co_await Following::Pushed(following)).ok()) {
+    request.spec.after.clear();  // the push was over so soon that there is nothing to follow
+    channel = co_await engine_->Start(request.spec);
+  }
   if (!channel.ok()) {
     absl::Status pushed = co_await Following::Pushed(following);
     (void)co_await TakeBack(run, pushed.ok() ? channel.status() : std::move(pushed));
