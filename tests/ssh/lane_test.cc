@@ -126,13 +126,14 @@ class LaneTest : public testing::Test {
   Far far_{loop_};
   FarTransport transport_{far_};
   const std::shared_ptr<SshGate> gate_ = std::make_shared<SshGate>(loop_);
-  SshLane::Ptr MakeLane() {
+  SshLane::Ptr MakeLane(Duration idle_limit = Duration(0)) {
     return std::make_shared<SshLane>(SshLane::Deps{.loop = loop_,
                                                    .clock = clock_,
                                                    .random = random_,
                                                    .transport = transport_,
                                                    .target = {},
                                                    .gate = gate_,
+                                                   .idle_limit = idle_limit,
                                                    .credential_files = {KeyPath(), ""}});
   }
   SshLane::Ptr lane_ = MakeLane();
@@ -206,6 +207,26 @@ TEST_F(LaneTest, ALoginGoesOnForWhoStillWaits) {
   EXPECT_TRUE(Error(kept).ok()) << Error(kept);
   EXPECT_EQ(far_.logins, 1);
   EXPECT_EQ(far_.given_up, 0);
+}
+
+TEST_F(LaneTest, AnIdleConnectionIsClosedAndMadeAgainWhenItIsWanted) {
+  constexpr Duration kLimit = std::chrono::seconds(60);
+  lane_ = MakeLane(kLimit);
+  auto one = Ask(), two = Ask();
+  one->reset();
+  clock_.Advance(2 * kLimit);
+  EXPECT_TRUE(lane_->up()) << "somebody still uses it";
+  two->reset();
+  clock_.Advance(kLimit - std::chrono::seconds(1));
+  EXPECT_TRUE(lane_->up());
+  auto three = Ask();
+  three->reset();
+  clock_.Advance(kLimit - std::chrono::seconds(1));
+  EXPECT_TRUE(lane_->up()) << "it was used in between";
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_FALSE(lane_->up());
+  EXPECT_TRUE(Error(Ask()).ok());
+  EXPECT_EQ(far_.logins, 2);
 }
 
 TEST_F(LaneTest, StopEndsALogin) {

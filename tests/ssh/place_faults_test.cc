@@ -2,6 +2,7 @@
 // on, no byte is lost or comes twice.
 
 #include <array>
+#include <cstdlib>
 #include <fstream>
 #include <string>
 
@@ -307,6 +308,30 @@ TEST_P(PlaceFaults, AServerThatClosesIdleChannelsDoesNotEndSilentCommands) {
   world().WaitDrained(run);
   ExpectExit(run, 4);
   EXPECT_EQ(run->out, "woke\n");
+}
+
+class PlaceWithoutSsh : public PlaceStand {
+ protected:
+  void SetUp() override {
+    PlaceStand::SetUp();
+    path_ = getenv("PATH");
+    setenv("PATH", "/no/such/folder", 1);
+  }
+  void TearDown() override {
+    PlaceStand::TearDown();
+    setenv("PATH", path_.c_str(), 1);
+  }
+
+ private:
+  std::string path_;
+};
+
+TEST_F(PlaceWithoutSsh, TheLibraryLogsIn) {
+  Serve();
+  UseWhatIsThere();
+  ExpectEcho(Open("runner"));
+  EXPECT_EQ(Logins(), 1);
+  EXPECT_TRUE(Clients().empty());
 }
 
 INSTANTIATE_TEST_SUITE_P(Transports, PlaceFaults, testing::Values("OpenSsh", "Libssh2"),

@@ -46,6 +46,7 @@ class PlaceStand : public testing::Test, protected SshStand {
   contract::World& world();
   void EndWorld() { world_.reset(); }
   void UseLibssh2() { transport_ = SshTransportChoice::kLibssh2; }
+  void UseWhatIsThere() { transport_ = SshTransportChoice::kAuto; }
 
   // With "runner" or "plain". Aborts when it does not open.
   contract::TestSession& Open(const std::string& engine);
