@@ -140,28 +140,28 @@ Task<absl::StatusOr<ExecService::Followed>> ExecService::Start(std::shared_ptr<C
   followed.on_disconnect = execute->start.on_disconnect;
   followed.follow = std::move(execute->follow);
   if (followed.follow.wait) followed.until = begun + *followed.follow.wait;
-  auto starting = std::make_shared<Starting>();
+  auto starting = std::make_shared<Starting>(context_.loop);
   absl::StatusOr<std::shared_ptr<Session>> session = context_.table.Find(execute->start.session_id);
   if (session.ok() && call->method() != Method::kStartCommand) {
-    context_.tasks.Spawn("start", RunStart(std::move(execute->start), *session, starting));
+    context_.tasks.Spawn("start", RunStart(std::move(execute->start), starting));
     co_await WaitForStart(call, *session, starting, followed.until);
   } else {
-    *starting = co_await context_.table.Start(std::move(execute->start));
+    starting->result = co_await context_.table.Start(std::move(execute->start));
   }
-  if (!starting->has_value()) {
+  if (!starting->result) {
     CO_RETURN_IF_ERROR(call->StopStatus());
     co_return followed;
   }
-  if (!(*starting)->ok()) co_return (*starting)->status();
-  followed.run = std::move((**starting)->run);
-  followed.existing = (**starting)->existing;
+  absl::StatusOr<Session::StartResult> started = *std::move(starting->result);
+  if (!started.ok()) co_return started.status();
+  followed.run = std::move(started->run);
+  followed.existing = started->existing;
   co_return followed;
 }
 
-Task<void> ExecService::RunStart(hermes::StartCommand start, std::shared_ptr<Session> session,
-                                 std::shared_ptr<Starting> starting) {
-  *starting = co_await context_.table.Start(std::move(start));
-  session->changed().NotifyAll();
+Task<void> ExecService::RunStart(hermes::StartCommand start, std::shared_ptr<Starting> starting) {
+  starting->result = co_await context_.table.Start(std::move(start));
+  starting->changed.NotifyAll();
 }
 
 // Whoever follows is told what a long start waits for. Returns without a result when the daemon
@@ -171,42 +171,42 @@ Task<void> ExecService::WaitForStart(std::shared_ptr<Call> call, std::shared_ptr
                                      std::shared_ptr<Starting> starting,
                                      std::optional<SteadyTime> until) {
   if (until) until = std::max(*until, context_.clock.Now() + kPhaseAfter);
-  call->OnStop([session] { session->changed().NotifyAll(); });
+  call->OnStop([starting] { starting->changed.NotifyAll(); });
+  const auto over = [call, starting] {
+    return starting->result.has_value() || call->stop() == Call::Stop::kDraining;
+  };
   Waiting waiting{
-      .over = [call,
-               starting] { return starting->has_value() || call->stop() == Call::Stop::kDraining; },
-      .phase = [session] { return session->phase(); },
-      .changed = &session->changed()};
+      .over = over, .phase = [session] { return session->phase(); }, .changed = &starting->changed};
   (void)co_await TellPhases(call, std::move(waiting), until);
   call->OnStop(nullptr);
 }
 
-// A phase is told once it has lasted for a while. False: `until` came first.
+// A phase is told once it was there at two looks in a row. False: `until` came first.
 Task<bool> ExecService::TellPhases(std::shared_ptr<Call> call, Waiting waiting,
                                    std::optional<SteadyTime> until) {
   Clock& clock = context_.clock;
   CallSink sink(clock, call, false);
   const auto wake = [&waiting] { waiting.changed->NotifyAll(); };
-  std::unique_ptr<Clock::Alarm> end_alarm, phase_alarm;
+  SteadyTime look = clock.Now() + kPhaseAfter;
+  std::unique_ptr<Clock::Alarm> look_alarm = clock.At(look, wake), end_alarm;
   if (until) end_alarm = clock.At(*until, wake);
-  std::string phase;
-  SteadyTime due;
+  std::string phase(waiting.phase());
   bool told = false;
   while (!waiting.over()) {
     if (until && clock.Now() >= *until) co_return false;
-    if (phase != waiting.phase()) {
-      phase = waiting.phase();
-      due = clock.Now() + kPhaseAfter;
-      phase_alarm = clock.At(due, wake);
-      told = false;
-    }
-    if (told || clock.Now() < due || call->stopped()) {
+    if (clock.Now() < look || call->stopped()) {
       co_await waiting.changed->Wait();
       continue;
     }
-    told = true;
-    PhaseInfo info{.name = phase, .detail = ""};
-    co_await sink.Send(std::move(info));
+    look = clock.Now() + kPhaseAfter;
+    look_alarm = clock.At(look, wake);
+    const std::string before = std::exchange(phase, std::string(waiting.phase()));
+    const bool lasts = phase == before;
+    if (lasts && !told) {
+      PhaseInfo info{.name = phase, .detail = ""};
+      co_await sink.Send(std::move(info));
+    }
+    told = lasts;
   }
   co_return true;
 }

@@ -51,9 +51,12 @@ class ExecService {
   };
   // Without a run: it was still being started when the caller's wait was over.
   Task<absl::StatusOr<Followed>> Start(std::shared_ptr<Call> call, v1::ExecuteRequest request);
-  using Starting = std::optional<absl::StatusOr<Session::StartResult>>;
-  Task<void> RunStart(hermes::StartCommand start, std::shared_ptr<Session> session,
-                      std::shared_ptr<Starting> starting);
+  struct Starting {
+    explicit Starting(Loop& loop) : changed(loop) {}
+    Event changed;
+    std::optional<absl::StatusOr<Session::StartResult>> result;
+  };
+  Task<void> RunStart(hermes::StartCommand start, std::shared_ptr<Starting> starting);
   Task<void> WaitForStart(std::shared_ptr<Call> call, std::shared_ptr<Session> session,
                           std::shared_ptr<Starting> starting, std::optional<SteadyTime> until);
   // What somebody waits for, and may be told about; its functions keep alive what they look at.
