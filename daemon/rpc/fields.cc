@@ -83,10 +83,9 @@ std::string Shown(std::string_view text) {
   size_t i = 0;
   while (i < text.size() && shown.size() < kShownBytes) {
     const size_t length = SequenceLength(text.substr(i));
-    const bool control = length == 1 && (text[i] < 0x20 || text[i] == 0x7f);
-    if (length == 0 || control) {
+    if (length == 0 || !IsPrintable(text.substr(i, length))) {
       shown += '?';
-      ++i;
+      i += std::max<size_t>(length, 1);
     } else {
       shown += text.substr(i, length);
       i += length;

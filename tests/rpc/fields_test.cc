@@ -222,6 +222,10 @@ TEST(FieldsTest, PageSizesHaveADefaultAndALimit) {
 
 TEST(FieldsTest, ShownTextIsShortAndPrintable) {
   EXPECT_EQ(Shown("a\nb\x80"), "a?b?");
+  EXPECT_EQ(Shown("a\xc2\x9b"
+                  "2Jé"),
+            "a?2Jé")
+      << "a control character of two bytes";
   EXPECT_LT(Shown(std::string(10'000, 'x')).size(), 100u);
 }
 
