@@ -1,11 +1,15 @@
 #include "backends/engine/files_request.h"
 
+#include <map>
+
 #include "backends/engine/frames.h"
+#include "sync/shell_tree.h"
 
 namespace hermes {
 namespace {
 
 constexpr size_t kLengthBytes = 4;
+constexpr uint8_t kSharedBytes = 2;  // of "wanted"
 
 // One request; its length is known at the end.
 class Request {
@@ -52,15 +56,30 @@ std::string ApplyRequest(std::string_view mark, const sync::RemoteApply& apply) 
   request.to.Str(apply.epoch);
   request.to.U8(apply.secret ? 1 : 0);
   request.to.U32(static_cast<uint32_t>(apply.changes.size()));
-  for (const sync::RemoteChange& change : apply.changes) {
+  const std::vector<std::optional<uint32_t>> shared = SharedBytes(apply.changes);
+  for (size_t i = 0; i < apply.changes.size(); ++i) {
+    const sync::RemoteChange& change = apply.changes[i];
     request.to.Str(change.path.str());
     request.to.Str(Word(change.expected));
-    request.to.U8(change.wanted ? 1 : 0);
+    request.to.U8(!change.wanted ? 0 : shared[i] ? kSharedBytes : 1);
     if (!change.wanted) continue;
     request.to.U64(change.wanted->size);
     request.to.U8(change.wanted->executable ? 1 : 0);
+    if (shared[i]) request.to.U32(*shared[i]);
   }
   return request.End();
+}
+
+std::vector<std::optional<uint32_t>> SharedBytes(const std::vector<sync::RemoteChange>& changes) {
+  std::vector<std::optional<uint32_t>> shared(changes.size());
+  std::map<sync::Digest, uint32_t> first;
+  for (uint32_t i = 0; i < changes.size(); ++i) {
+    const sync::MaybeContent& wanted = changes[i].wanted;
+    if (!wanted || wanted->size < sync::kMinSharedBytes) continue;
+    const auto [known, fresh] = first.emplace(wanted->digest, i);
+    if (!fresh) shared[i] = known->second;
+  }
+  return shared;
 }
 
 std::string FetchRequest(std::string_view mark, const sync::RemoteRoot& root,

@@ -7,10 +7,11 @@
 //   payload   str mark, str root, str only (empty: all), strlist ignore, u64 max_file_bytes
 //   a look    + str expected (64 hex digits, or empty)
 //   an apply  + str epoch, u8 secret, u32 count, and for each change
-//               str name, str expected, u8 wanted, and if wanted: u64 size, u8 executable
+//               str name, str expected, u8 wanted, and if wanted: u64 size, u8 executable,
+//               and if wanted is 2: u32 index of an earlier wanted change with the same bytes
 //             expected: 64 hex digits and x (executable) or -; empty: there is none
-//             Behind the request, for each wanted change in order: exactly `size` bytes, u8 good
-//             (0: it is not to be placed), 32 bytes: SHA-256 of those bytes.
+//             Behind the request, for each change whose wanted is 1, in order: exactly `size`
+//             bytes, u8 good (0: it is not to be placed), 32 bytes: SHA-256 of those bytes.
 //   a fetch   + strlist names
 
 #include <cstdint>
@@ -33,6 +34,10 @@ std::string LookRequest(std::string_view mark, const sync::RemoteRoot& root,
 std::string ApplyRequest(std::string_view mark, const sync::RemoteApply& apply);
 std::string FetchRequest(std::string_view mark, const sync::RemoteRoot& root,
                          const std::vector<sync::RelPath>& names);
+
+// For each change, the first one with the same bytes if that is another one and they are many
+// enough: they go out once.
+std::vector<std::optional<uint32_t>> SharedBytes(const std::vector<sync::RemoteChange>& changes);
 
 // What follows a file's bytes.
 std::string FileTrailer(bool good, const sync::Digest& digest);

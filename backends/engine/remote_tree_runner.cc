@@ -41,9 +41,10 @@ class RunnerTree : public sync::RemoteTree {
     CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk,
                         co_await Begin(apply.root, ApplyRequest(answer.mark(), apply),
                                        LaneFor(apply), std::move(apply.on_follow)));
+    const std::vector<std::optional<uint32_t>> shared = SharedBytes(apply.changes);
     for (size_t i = 0; i < apply.changes.size() && !talk->broken(); ++i) {
       const sync::MaybeContent& wanted = apply.changes[i].wanted;
-      if (!wanted) continue;
+      if (!wanted || shared[i]) continue;
       const SentFile sent = co_await SendFile(talk.get(), apply.source, i, wanted->size);
       const bool good = sent.whole && sent.digest == wanted->digest;
       co_await talk->Write(FileTrailer(good, sent.digest));

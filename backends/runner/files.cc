@@ -20,6 +20,7 @@ using frames::Reader;
 constexpr uint64_t kMaxRequestBytes = 64 << 20;  // without the files behind it
 constexpr size_t kMaxMark = 64;
 constexpr std::string_view kNoMark = "@0000000000000000";  // who asks cannot be told
+constexpr uint8_t kSharedBytes = 2;                        // of "wanted": no bytes of its own
 constexpr size_t kChangeBytes = 9;                         // of the shortest change
 
 struct Request {
@@ -54,10 +55,15 @@ bool ReadChanges(Reader& reader, const Scope& scope, size_t request_bytes, Apply
     Change change;
     change.name = reader.Str();
     change.expected = reader.Str();
-    change.wanted = reader.U8() != 0;
+    uint8_t wanted = reader.U8();
+    change.wanted = wanted != 0;
     if (change.wanted) {
       change.size = reader.U64();
       change.executable = reader.U8() != 0;
+    }
+    if (wanted == kSharedBytes) {
+      change.same_as = reader.U32();
+      if (change.same_as >= i || !apply->changes[change.same_as].wanted) return false;
     }
     if (!reader.ok() || !IsName(change.name) || scope.ignore.Ignores(change.name)) return false;
     apply->changes.push_back(std::move(change));

@@ -104,6 +104,7 @@ bool Apply::Receive(size_t index) {
                  O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   mode_t mode = (change.executable ? 0755 : 0644) & (secret ? 0700 : 0777);
   if (!file.valid() || fchmod(file.get(), mode) != 0) return NotStaged();
+  if (change.same_as != kOwnBytes) return Copy(change, file.get());
   Sha256 hash;
   for (uint64_t left = change.size; left != 0;) {
     std::string_view piece = input_.Next(left);
@@ -120,6 +121,18 @@ bool Apply::Receive(size_t index) {
     return false;
   }
   if (good[0] != 0) change.content = ContentText(digest, change.executable);
+  return true;
+}
+
+bool Apply::Copy(Change& change, int to) {
+  Fd from(openat(stage_.get(), Decimal(change.same_as).c_str(), O_RDONLY | O_CLOEXEC));
+  char piece[4096];
+  ssize_t got;
+  while ((got = read(from.get(), piece, sizeof piece)) > 0)
+    if (!WriteAll(to, std::string_view(piece, static_cast<size_t>(got)))) return NotStaged();
+  if (got < 0) return NotStaged();
+  change.content = changes[change.same_as].content;
+  if (!change.content.empty()) change.content.back() = change.executable ? 'x' : '-';
   return true;
 }
 

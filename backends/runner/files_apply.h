@@ -13,14 +13,17 @@
 
 namespace hermes::runner {
 
+inline constexpr uint32_t kOwnBytes = UINT32_MAX;
+
 struct Change {
   std::string_view name;
   std::string_view expected;  // ContentText; empty: no file
   bool wanted = false;        // else it is to go
   uint64_t size = 0;
   bool executable = false;
-  std::string content;  // what came
-  char result = 'f';    // as the answer says it: p, c or f
+  uint32_t same_as = kOwnBytes;  // an earlier change whose bytes these are, too
+  std::string content;           // what came
+  char result = 'f';             // as the answer says it: p, c or f
   bool removed = false;
   int error = 0;  // errno of an f; 0: what came is no version of the file
 };
@@ -40,6 +43,7 @@ class Apply {
  private:
   bool MakeStage();
   bool Receive(size_t index);
+  bool Copy(Change& change, int to);
   bool NotStaged();  // tells errno
   void Delete(Change& change);
   void Place(size_t index);

@@ -192,6 +192,27 @@ TEST_F(RunnerTree, SendsEachFileWithItsDigestAndWhetherItIsGood) {
   EXPECT_EQ(FileTrailer(true, two.digest).size(), 33u);
 }
 
+TEST_F(RunnerTree, ManyBytesOfSeveralFilesGoOutOnce) {
+  const std::string big(100'000, 'b');
+  const sync::Content plain{sync::DigestOf(big), big.size(), false};
+  const sync::Content small{sync::DigestOf("s"), 1, false};
+  sync::RemoteApply apply{.root = root_, .source = &source_};
+  apply.changes = {
+      {*RelPath::Parse("a"), std::nullopt, small},
+      {*RelPath::Parse("b"), std::nullopt, plain},
+      {*RelPath::Parse("c"), std::nullopt, small},
+      {*RelPath::Parse("d"), std::nullopt, sync::Content{plain.digest, big.size(), true}}};
+  source_.pieces[0] = source_.pieces[2] = {{.bytes = "s"}};
+  source_.pieces[1] = {{.bytes = big}};
+  peer_.answer = "@M h A 1 -\nP\n@M e\n";
+  ASSERT_TRUE(RunTask(loop_, tree_->Apply(apply)).ok());
+  FilesVerb verb{};
+  std::string mark, behind;
+  peer_.Payload(&verb, &mark, &behind);
+  const std::string one = "s" + FileTrailer(true, small.digest);
+  EXPECT_EQ(behind, one + big + FileTrailer(true, plain.digest) + one);
+}
+
 TEST_F(RunnerTree, HandsAFetchOverAsItComes) {
   struct Taker {
     std::string bytes;

@@ -19,6 +19,31 @@ TEST_F(FilesApplyTest, MakesTheRootAndWhatItWasGiven) {
   EXPECT_EQ(Mode("a"), 0755);
 }
 
+TEST_F(FilesApplyTest, BytesThatCameOnceServeSeveralFiles) {
+  const std::string big(300'000, 'z');
+  EXPECT_EQ(ApplyAll({{"a", "", big},
+                      {"b/run", "", big, true, true, 0},
+                      {"c", Spelled("other"), big, false, true, 0}}),
+            "ppp");
+  EXPECT_EQ(Get("a"), big);
+  EXPECT_EQ(Get("b/run"), big);
+  EXPECT_EQ(Get("c"), big);
+  EXPECT_EQ(Mode("a"), 0644);
+  EXPECT_EQ(Mode("b/run"), 0755);
+  EXPECT_EQ(std::filesystem::hard_link_count(root + "/a"), 1u);
+  EXPECT_EQ(ApplyAll({{"d", "", big, false, false}, {"e", "", big, false, true, 0}}), "ff");
+}
+
+TEST_F(FilesApplyTest, BytesThatNeverCameAreALie) {
+  for (const uint32_t index : {1u, 2u, 0xffffffffu})
+    EXPECT_NE(ApplyAll({{"a", "", "1"}, {"b", "", "1", false, true, index}}).find("malformed"),
+              std::string::npos)
+        << index;
+  EXPECT_NE(ApplyAll({{"a", Spelled("1")}, {"b", "", "1", false, true, 0}}).find("malformed"),
+            std::string::npos);
+  EXPECT_FALSE(Get("b"));
+}
+
 TEST_F(FilesApplyTest, KeepsSecretsToTheAccount) {
   EXPECT_EQ(ApplyAll({{"k/key", "", "s"}, {"k/run", "", "r", true}}, true), "pp");
   EXPECT_EQ(Mode("k"), 0700);

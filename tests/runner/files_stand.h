@@ -114,6 +114,7 @@ struct FilesChange {
   std::optional<std::string> bytes = {};
   bool executable = false;
   bool good = true;
+  std::optional<uint32_t> same_as = {};  // its bytes do not go out
 };
 
 inline std::string Spelled(std::string_view bytes, bool executable = false) {
@@ -129,14 +130,15 @@ inline std::string ApplyRequest(const FilesScope& scope, const std::vector<Files
     for (const FilesChange& change : changes) {
       w.Str(change.name);
       w.Str(change.expected);
-      w.U8(change.bytes ? 1 : 0);
+      w.U8(!change.bytes ? 0 : change.same_as ? 2 : 1);
       if (!change.bytes) continue;
       w.U64(change.bytes->size());
       w.U8(change.executable ? 1 : 0);
+      if (change.same_as) w.U32(*change.same_as);
     }
   });
   for (const FilesChange& change : changes) {
-    if (!change.bytes) continue;
+    if (!change.bytes || change.same_as) continue;
     request += *change.bytes;
     request += change.good ? '\1' : '\0';
     const sync::Digest digest = sync::DigestOf(*change.bytes);
