@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "daemon/runtime/event.h"
 #include "daemon/runtime/status.h"
 
 namespace hermes::sync {
@@ -59,10 +60,20 @@ bool IsTransport(const absl::Status& status) {
   return reason == Reason::k_BACKEND_UNREACHABLE || reason == Reason::k_RECONNECTING;
 }
 
-Duration PauseBefore(int attempt, Random& random) {
+Task<void> PauseBefore(int attempt, SideWork work) {
   constexpr uint64_t kFirstMs = 2000;
-  const uint64_t pause = kFirstMs << (attempt - 2);
-  return std::chrono::milliseconds(pause + random.Below(pause / 2));
+  const SyncDeps& deps = work.deps;
+  const uint64_t ms = kFirstMs << (attempt - 2);
+  const Duration pause = std::chrono::milliseconds(ms + deps.random.Below(ms / 2));
+  Event woken(deps.loop);
+  bool over = IsWithdrawn(work.wish);
+  const auto end = [&woken, &over] {
+    over = true;
+    woken.NotifyAll();
+  };
+  const auto alarm = deps.clock.At(deps.clock.Now() + pause, end);
+  const Wish::Ear ear(work.wish, end);
+  while (!over) co_await woken.Wait();
 }
 
 void AddTo(SyncReport* sum, const SyncReport& part) {

@@ -9,6 +9,7 @@
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/random.h"
+#include "daemon/runtime/task.h"
 #include "daemon/runtime/wish.h"
 #include "daemon/runtime/workers.h"
 #include "sync/fs.h"
@@ -77,8 +78,8 @@ struct SideWork {
 // For what several attempts are worth: a transport that broke. Nothing else is tried again.
 bool IsTransport(const absl::Status& status);
 inline constexpr int kSyncAttempts = 3;
-// Before attempt 2 and 3: 2 s and 4 s, and up to half of it more.
-Duration PauseBefore(int attempt, Random& random);
+// Before attempt 2 and 3: 2 s and 4 s, and up to half of it more; shorter if nobody waits any more.
+Task<void> PauseBefore(int attempt, SideWork work);
 
 void AddTo(SyncReport* sum, const SyncReport& part);
 

@@ -136,7 +136,7 @@ Task<absl::Status> SidePull::Finish() {
     absl::Status status = looked_.ok() ? co_await Try(last) : looked_;
     const bool again = ReasonOf(status) == Reason::k_PLAN_STALE;
     if (last || (!again && !IsTransport(status))) co_return status;
-    if (!again) co_await work_.deps.clock.SleepFor(PauseBefore(attempt + 1, work_.deps.random));
+    if (!again) co_await PauseBefore(attempt + 1, work_);
     if (IsWithdrawn(work_.wish)) co_return Withdrawn();
   }
 }

@@ -173,7 +173,7 @@ Task<absl::Status> PushSide(SideWork work, PushOptions options) {
     if (!IsTransport(status) || attempt == kSyncAttempts || IsWithdrawn(work.wish))
       co_return status;
     options.on_follow = nullptr;  // what follows a broken apply never starts
-    co_await work.deps.clock.SleepFor(PauseBefore(attempt + 1, work.deps.random));
+    co_await PauseBefore(attempt + 1, work);
   }
 }
 

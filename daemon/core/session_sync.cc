@@ -95,13 +95,14 @@ Task<absl::Status> SessionSync::EnsureManager() {
   };
   absl::StatusOr<std::unique_ptr<sync::SyncManager>> opened =
       co_await sync::SyncManager::Open(deps_.manager, std::move(setup));
-  if (opened.ok()) {
+  absl::Status status = opened.status();
+  if (status.ok()) {
     manager_ = *std::move(opened);
     manager_->set_suspect(suspect_);
   }
   opening_ = false;
   changed_.NotifyAll();
-  co_return opened.status();
+  co_return status;
 }
 
 bool SessionSync::Clean() { return manager_ != nullptr && manager_->Clean(); }
