@@ -21,7 +21,8 @@ FUZZ_SECONDS = 180   # --deep, each target, as many at a time as there are cores
 FUZZ_MORE_SECONDS = 120  # beyond that: reading the corpora, ending; then a target hangs
 LINT_MINUTES = 60    # clang-tidy begins no file later; what passed is remembered for the next run
 COMPILER_MIB = 1200  # of the largest translation unit (gRPC's headers); fewer jobs on small machines
-ASAN_TARGETS = ("engine_test", "runner_test", "core_test")  # and every fuzz target
+ASAN_LAYERS = ("engine", "runner")  # and every fuzz target
+ASAN_DEEP_LAYERS = ("core", "sync")  # with --deep
 TSAN_TARGETS = ("runtime_test", "core_test")
 # What runs within the test's own process and needs no gRPC: children that are killed write no profile.
 COVERAGE_LAYERS = ("runtime", "engine", "core", "sync", "contract")
@@ -176,10 +177,11 @@ def stage_bench(run):
 
 def stage_asan(run):
     run.configure("asan")
-    targets, fuzz = run.known("asan", ASAN_TARGETS)
+    layers = ASAN_LAYERS + (ASAN_DEEP_LAYERS if run.deep else ())
+    targets, fuzz = run.known("asan", [f"{layer}_test" for layer in layers])
     if targets + fuzz:
         run.build("asan", targets + fuzz)
-        run.ctest("asan", "-L", "^(engine|runner|core|fuzz)$")
+        run.ctest("asan", "-L", f"^({'|'.join(layers)}|fuzz)$")
 
 
 def stage_tsan(run):
@@ -271,7 +273,7 @@ STAGES = {
     "tidy": (stage_tidy, "normal", "the rules of the house"),
     "test": (stage_test, "normal", "all tests of the dev build"),
     "bench": (stage_bench, "normal", "speed and size, one at a time"),
-    "asan": (stage_asan, "normal", "address and undefined: engine, runner, core, replay of the fuzz corpora"),
+    "asan": (stage_asan, "normal", "address and undefined: engine, runner, replay of the fuzz corpora; with --deep core and sync"),
     "tsan": (stage_tsan, "normal", "threads: runtime and core"),
     "fuzz": (stage_fuzz, "deep", f"libFuzzer, {FUZZ_SECONDS} s per target"),
     "coverage": (stage_coverage, "deep", f"tests within one process reach {COVERAGE_PERCENT} % of the lines"),
