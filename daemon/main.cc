@@ -121,7 +121,7 @@ class Daemon {
   ThreadWorkers workers_{loop_, kWorkerThreads};
   ThreadWorkers sync_workers_{loop_, kSyncThreads};
   sync::RealFs fs_;
-  sync::SyncLocks locks_{clock_};
+  sync::SyncLocks locks_;
   Stats stats_;
   asio::signal_set signals_{loop_.context(), SIGTERM, SIGINT};
   std::string daemon_id_;

@@ -1,30 +1,22 @@
 #include "sync/lock.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cinttypes>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
 
-#include "daemon/runtime/random.h"
 #include "daemon/runtime/status.h"
 
 namespace hermes::sync {
 namespace {
 
-// Between two tries. Holders are done in about 60 ms; the upper end keeps waiters from marching in
-// step and is how late a set stop flag is seen.
-constexpr uint64_t kLeastWaitMs = 5;
-constexpr uint64_t kSpreadMs = 20;
 // How often somebody may put another file under the name while we lock it.
 constexpr int kMaxReplacements = 8;
 
@@ -132,20 +124,6 @@ absl::StatusOr<SyncLock> SyncLocks::TryAcquire(const LockRequest& request) {
   if (request.file.empty()) return lock;
   ASSIGN_OR_RETURN(lock.file_, LockFile(request.file));
   return lock;
-}
-
-absl::StatusOr<SyncLock> SyncLocks::Acquire(const LockRequest& request, SteadyTime deadline,
-                                            const std::atomic<bool>* stop) {
-  SystemRandom random;
-  for (;;) {
-    if (stop != nullptr && *stop) return absl::CancelledError("waiting for the sync lock");
-    absl::StatusOr<SyncLock> lock = TryAcquire(request);
-    if (lock.ok() || ReasonOf(lock.status()) != Reason::k_SYNC_HELD) return lock;
-    auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - clock_.Now()).count();
-    if (left <= 0) return lock;
-    uint64_t wait_ms = kLeastWaitMs + random.Below(kSpreadMs);
-    poll(nullptr, 0, static_cast<int>(std::min<int64_t>(left, static_cast<int64_t>(wait_ms))));
-  }
 }
 
 }  // namespace hermes::sync

@@ -6,7 +6,6 @@
 // of applying, never for a download. The file is never written, truncated or removed: who else uses
 // it may do either. Thread-safe.
 
-#include <atomic>
 #include <cstdint>
 #include <set>
 #include <string>
@@ -14,7 +13,6 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "daemon/runtime/clock.h"
 #include "daemon/runtime/fd.h"
 #include "daemon/runtime/mutex.h"
 
@@ -48,25 +46,16 @@ class SyncLock {
 
 class SyncLocks {
  public:
-  explicit SyncLocks(const Clock& clock) : clock_(clock) {}
-
   // At once or SYNC_HELD, whose metadata names the holder's process ("pid") where the kernel tells.
   // SYNC_FAILED: the file is a link, no regular file, or another account's; or can't be opened.
-  // A missing file is made, and its directory, both for this account alone.
+  // A missing file is made, and its directory, both for this account alone. All roots or none.
   absl::StatusOr<SyncLock> TryAcquire(const LockRequest& request);
-
-  // Blocks: worker threads. Tries again after moments of unequal length until `deadline`, then
-  // SYNC_HELD; soon after `*stop` is set, CANCELLED. All roots or none, so two can't wait for each
-  // other.
-  absl::StatusOr<SyncLock> Acquire(const LockRequest& request, SteadyTime deadline,
-                                   const std::atomic<bool>* stop);
 
  private:
   friend class SyncLock;
   bool Claim(const std::vector<RootKey>& roots);
   void Release(const std::vector<RootKey>& roots);
 
-  const Clock& clock_;
   Mutex mutex_;
   std::set<RootKey> busy_ GUARDED_BY(mutex_);
 };

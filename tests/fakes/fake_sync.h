@@ -15,8 +15,7 @@ namespace hermes {
 struct FakeSync {
   // `base_dir` exists; empty: no session may have mounts.
   FakeSync(Loop& loop, Clock& clock, Random& random, Workers& workers, std::string base_dir)
-      : locks(clock),
-        pairs({loop, clock, workers, fs, locks, {}, base_dir}),
+      : pairs({loop, clock, workers, fs, locks, {}, base_dir}),
         deps{loop, clock, random, workers, fs, locks, pairs, sync::FindUnpack(), "", {}} {}
 
   sync::RealFs fs;

@@ -7,8 +7,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <thread>
 
 #include "daemon/runtime/check.h"
@@ -19,15 +21,6 @@ namespace hermes::sync {
 namespace {
 
 namespace files = std::filesystem;
-using std::chrono::seconds;
-
-// Real time, for threads that have no loop.
-class PlainClock : public Clock {
- public:
-  SteadyTime Now() const override { return std::chrono::steady_clock::now(); }
-  WallTime NowWall() const override { return {}; }
-  std::unique_ptr<Alarm> At(SteadyTime, absl::AnyInvocable<void()>) override { return nullptr; }
-};
 
 class LockTest : public ::testing::Test {
  protected:
@@ -42,18 +35,13 @@ class LockTest : public ::testing::Test {
   std::optional<Reason> ReasonNow(const LockRequest& request) {
     return ReasonOf(locks_.TryAcquire(request).status());
   }
-  absl::StatusOr<SyncLock> Acquire(const LockRequest& request, Duration patience) {
-    return locks_.Acquire(request, clock_.Now() + patience, &stop_);
-  }
 
   std::string dir_;
   std::string path_;
-  PlainClock clock_;
-  SyncLocks locks_{clock_};
-  std::atomic<bool> stop_ = false;
+  SyncLocks locks_;
 };
 
-TEST_F(LockTest, WaitsForALivePythonProcessThatHoldsIt) {
+TEST_F(LockTest, IsRefusedWhileALivePythonProcessHoldsIt) {
   PythonHolder python(path_);
   ASSERT_TRUE(python.Says('L'));
   absl::Status held = locks_.TryAcquire({path_, {}}).status();
@@ -61,34 +49,17 @@ TEST_F(LockTest, WaitsForALivePythonProcessThatHoldsIt) {
   if (Metadata told = MetadataOf(held); told.contains("pid")) {  // not every kernel tells
     EXPECT_EQ(told["pid"], std::to_string(python.pid()));
   }
-  EXPECT_EQ(ReasonOf(Acquire({path_, {}}, std::chrono::milliseconds(30)).status()),
-            Reason::k_SYNC_HELD);
-  std::atomic<bool> waiting = false;
-  std::thread waiter([&] {
-    waiting = true;
-    EXPECT_TRUE(Acquire({path_, {}}, seconds(60)).ok());
-  });
-  while (!waiting) continue;
   python.Tell();
-  waiter.join();
-  EXPECT_TRUE(python.Says('U'));
+  ASSERT_TRUE(python.Says('U'));
+  EXPECT_TRUE(locks_.TryAcquire({path_, {}}).ok());
 }
 
 TEST_F(LockTest, KeepsALivePythonProcessWaiting) {
-  auto lock = std::make_unique<SyncLock>(*Acquire({path_, {}}, seconds(60)));
+  auto lock = std::make_unique<SyncLock>(*locks_.TryAcquire({path_, {}}));
   PythonHolder python(path_);
   ASSERT_TRUE(python.Says('H'));  // it truncated the file, which nobody minds, and found it held
   lock.reset();
   EXPECT_TRUE(python.Says('L'));
-}
-
-TEST_F(LockTest, StopsWaitingWhenItIsTold) {
-  auto held = Acquire({path_, {}}, seconds(60));
-  ASSERT_TRUE(held.ok());
-  std::thread waiter(
-      [&] { EXPECT_TRUE(absl::IsCancelled(Acquire({path_, {}}, seconds(600)).status())); });
-  stop_ = true;
-  waiter.join();
 }
 
 TEST_F(LockTest, NeitherWritesNorRemovesTheFile) {
@@ -97,7 +68,7 @@ TEST_F(LockTest, NeitherWritesNorRemovesTheFile) {
   }
   const auto time = files::last_write_time(path_);
   {
-    ASSERT_TRUE(Acquire({path_, {}}, seconds(60)).ok());
+    ASSERT_TRUE(locks_.TryAcquire({path_, {}}).ok());
   }
   std::ifstream in(path_);
   EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), "somebody's notes");
@@ -106,7 +77,7 @@ TEST_F(LockTest, NeitherWritesNorRemovesTheFile) {
 
 TEST_F(LockTest, MakesTheFileForThisAccountAlone) {
   const std::string path = dir_ + "/.hermes/.sync.lock";
-  ASSERT_TRUE(Acquire({path, {}}, seconds(60)).ok());
+  ASSERT_TRUE(locks_.TryAcquire({path, {}}).ok());
   struct stat st = {};
   ASSERT_EQ(stat(path.c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 07777, 0600u);
@@ -168,8 +139,11 @@ TEST_F(LockTest, OneAtATimeAmongManyThreads) {
   for (int i = 0; i < 8; ++i) {
     threads.emplace_back([&] {
       for (int turn = 0; turn < 5; ++turn) {
-        auto lock = Acquire({path_, {{1, 1}}}, seconds(120));
-        ASSERT_TRUE(lock.ok()) << lock.status();
+        std::optional<absl::StatusOr<SyncLock>> lock;
+        do {
+          lock.emplace(locks_.TryAcquire({path_, {{1, 1}}}));
+        } while (ReasonOf(lock->status()) == Reason::k_SYNC_HELD);
+        ASSERT_TRUE(lock->ok()) << lock->status();
         EXPECT_EQ(++inside, 1);
         ++turns;
         --inside;

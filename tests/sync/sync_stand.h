@@ -112,7 +112,7 @@ class SyncStand : public ::testing::Test {
   ThreadWorkers workers_{loop_, 2};
   RealFs fs_;
   Fs* landing_fs_ = &fs_;  // what the next daemon and manager land with
-  SyncLocks locks_{clock_};
+  SyncLocks locks_;
   std::string lock_file_;
   Duration min_interval_{0};
   Heard heard_;  // of the last call
