@@ -1,10 +1,13 @@
 #include "sync/host_tree.h"
 
 #include <fcntl.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <iterator>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -20,7 +23,21 @@ namespace {
 constexpr int64_t kRacyNs = 20'000'000;
 constexpr int64_t kRacyElsewhereNs = 10'000'000'000;
 
+constexpr int kListings = 8;  // again, in one Refresh, where names come and go all the time
+constexpr size_t kMaxApartOnLoop = 256;  // stats that Unchanged makes
+
 constexpr int kOpenFlags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+
+bool IsLocal(int directory) {
+  struct statfs fs;
+  return fstatfs(directory, &fs) == 0 && TellsOfChanges(static_cast<uint32_t>(fs.f_type));
+}
+
+void Add(Watch::Dirt from, Watch::Dirt* to) {
+  to->files.merge(from.files);
+  to->directories.merge(from.directories);
+  to->all = to->all || from.all;
+}
 
 const char* LeafOf(const std::string& path) { return path.c_str() + (path.rfind('/') + 1); }
 
@@ -41,13 +58,20 @@ HostTree::HostTree(Setup setup)
       mount_(std::move(setup.mount)),
       ignore_(mount_.ignore),
       known_(std::move(setup.known)),
+      local_(IsLocal(root_.fd())),
       watchable_(setup.max_watches > 0 && !root_.only()),
       watch_(setup.max_watches) {
-  if (watchable_) watch_.Start(root_.fd());
+  StartWatch();
+}
+
+void HostTree::StartWatch() {
+  if (watchable_ && watch_.Start(root_.fd())) watch_.FollowPath(root_.path());
 }
 
 bool HostTree::Unchanged() {
-  if (rescan_ || !dirt_.files.empty() || (!watching() && !root_.only())) return false;
+  if (rescan_ || !dirt_.files.empty() || !dirt_.directories.empty() || dirt_.all || !local_ ||
+      (!watching() && !root_.only()))
+    return false;
   if (root_.only()) {
     const std::string& name = root_.only()->str();
     struct stat seen;
@@ -55,7 +79,11 @@ bool HostTree::Unchanged() {
       return errno == ENOENT && manifest().files.empty() && manifest().oddities.empty();
     return S_ISREG(seen.st_mode) && Trusted(name, KeyOf(seen));
   }
-  for (const std::string& path : state_.apart()) {
+  const std::set<std::string>& apart = state_.apart();
+  // Links may lead to where a stat waits for a network, and many stats hold up everybody.
+  const bool follows = mount_.links != LinkPolicy::kSkip && !apart.empty();
+  if (follows || apart.size() > kMaxApartOnLoop) return false;
+  for (const std::string& path : apart) {
     if (!SameApart(path)) return false;
   }
   return watch_.Quiet();
@@ -64,20 +92,27 @@ bool HostTree::Unchanged() {
 absl::Status HostTree::Refresh(Effort effort) {
   failure_ = absl::OkStatus();
   // Where watches once ran out there may be some again.
-  if (effort == Effort::kBytes && watchable_ && !watching()) watch_.Start(root_.fd());
+  if (effort == Effort::kBytes && !watching()) StartWatch();
   // First: what is noticed from now on is the next call's.
   if (watching()) watch_.Take(&dirt_);
   const bool all = rescan_ || dirt_.all || !watching() || effort != Effort::kChanges;
   rescan_ = true;
   // Always: the removal of a directory that is held is told to its parent's watchers only.
   RETURN_IF_ERROR(root_.CheckSame());
+  listed_.clear();
   if (all) Scan(effort == Effort::kBytes ? Trust::kNothing : Trust::kKeys);
-  LookAtDirt();
+  LookAtDirt(dirt_);
+  Watch::Dirt later;
+  for (int i = 0; i < kListings && ListAgain(&later); ++i) continue;
   failure_.Update(CheckLimits());
   if (!CheckLimits().ok()) StartAnew();
-  if (!failure_.ok()) return failure_;  // and what is dirty stays so
+  if (!failure_.ok()) {  // what is dirty stays so
+    Add(std::move(later), &dirt_);
+    return failure_;
+  }
   rescan_ = false;
-  dirt_ = {.files = std::move(unsettled_)};
+  dirt_ = std::move(later);
+  dirt_.files.merge(unsettled_);
   unsettled_.clear();
   known_.clear();
   return absl::OkStatus();
@@ -107,14 +142,30 @@ void HostTree::Scan(Trust trust) {
 }
 
 // Whatever is noticed about a file is a reason to read it: a mapping's stores change no times.
-void HostTree::LookAtDirt() {
-  LookAtAll(dirt_.directories, Trust::kKeys);
-  LookAtAll(dirt_.files, Trust::kNothing);
+void HostTree::LookAtDirt(const Watch::Dirt& dirt) {
+  LookAtAll(dirt.directories, Trust::kKeys);
+  LookAtAll(dirt.files, Trust::kNothing);
   std::set<std::string> apart;
   for (const std::string& path : state_.apart()) {
     if (!SameApart(path)) apart.insert(path);
   }
   LookAtAll(apart, Trust::kNothing);
+}
+
+// A listing may lack a name that was there all the time, if others came or went meanwhile. False:
+// no listing of this Refresh was such a one.
+bool HostTree::ListAgain(Watch::Dirt* later) {
+  if (!watching() || listed_.empty() || !failure_.ok()) return false;
+  Watch::Dirt noticed;
+  watch_.Take(&noticed);
+  std::set<std::string> stirred;
+  std::set_intersection(listed_.begin(), listed_.end(), noticed.stirred.begin(),
+                        noticed.stirred.end(), std::inserter(stirred, stirred.end()));
+  listed_.clear();
+  if (stirred.contains("")) LookAtDirectory("", Trust::kKeys);
+  LookAtAll(stirred, Trust::kKeys);
+  Add(std::move(noticed), later);
+  return !stirred.empty();
 }
 
 void HostTree::LookAtAll(const std::set<std::string>& paths, Trust trust) {
@@ -157,6 +208,7 @@ void HostTree::LookAtDirectory(const std::string& path, Trust trust) {
 }
 
 void HostTree::List(int directory, const std::string& path, Trust trust) {
+  listed_.insert(path);
   Fd own(openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   DIR* const listing = own.valid() ? fdopendir(own.get()) : nullptr;
   if (listing == nullptr) return Fail(path, errno);

@@ -4,7 +4,8 @@
 // change that was finished before the call, in time that grows with the changes, not with the tree.
 //
 // How it knows: notices of the kernel where those tell everything (Watch), else stat keys of all
-// files. Not seen by kChanges: stores through a shared mapping before it is closed, and writes
+// files. Not seen by kChanges: that a directory above the root moved which this account may not
+// read (until kStats); stores through a shared mapping before it is closed, and writes
 // through a hard link that was made elsewhere since the file was last read. For those the owner
 // asks for kStats now and then, and for kBytes rarely.
 //
@@ -61,7 +62,7 @@ class HostTree {
 
   // True only if the last Refresh still holds: nothing was changed before this call. One system
   // call where the tree is watched and has no hard links; otherwise a stat for each of those, or
-  // always false where the tree must be scanned.
+  // always false where the tree must be scanned, or there is too much to stat on the loop.
   bool Unchanged();
 
   // SYNC_FAILED: the root is gone, the mount's limits are exceeded, or something could not be read
@@ -79,9 +80,11 @@ class HostTree {
  private:
   enum class Trust { kKeys, kNothing };
 
+  void StartWatch();
   void StartAnew();
   void Scan(Trust trust);
-  void LookAtDirt();
+  void LookAtDirt(const Watch::Dirt& dirt);
+  bool ListAgain(Watch::Dirt* later);
   void LookAtAll(const std::set<std::string>& paths, Trust trust);
   void LookAtDirectory(const std::string& path, Trust trust);
   void List(int directory, const std::string& path, Trust trust);
@@ -102,10 +105,12 @@ class HostTree {
   const Mount mount_;
   const IgnoreList ignore_;
   std::map<std::string, KnownFile> known_;  // until a Refresh succeeds
+  const bool local_;                        // the root's file system
   const bool watchable_;
   Watch watch_;
   TreeState state_;
   Watch::Dirt dirt_;                 // noticed and not yet looked at with success
+  std::set<std::string> listed_;     // directories, by the Refresh that runs
   std::set<std::string> unsettled_;  // changed while they were read
   bool rescan_ = true;               // what is known is not enough: look at everything
   absl::Status failure_;             // of the Refresh that runs

@@ -58,6 +58,12 @@ bool Watch::Start(int root) {
   return on();
 }
 
+void Watch::FollowPath(const std::string& path) {
+  for (size_t end = path.rfind('/'); end != 0 && end != path.npos; end = path.rfind('/', end - 1))
+    inotify_add_watch(notices_.get(), path.substr(0, end).c_str(),
+                      IN_MOVE_SELF | IN_DELETE_SELF | IN_ONLYDIR);
+}
+
 void Watch::Stop() {
   notices_.reset();
   filled_ = 0;
@@ -143,6 +149,7 @@ void Watch::NoteOne(int wd, uint32_t mask, std::string_view name, Dirt* dirt) {
   if (found == by_wd_.end()) return;  // of a watch that was given up: looked at since
   const std::string path = found->second;
   if (!name.empty()) {
+    if ((mask & (IN_CREATE | IN_DELETE | IN_MOVE)) != 0) dirt->stirred.insert(path);
     ((mask & IN_ISDIR) != 0 ? dirt->directories : dirt->files).insert(Join(path, name));
     return;
   }

@@ -30,6 +30,7 @@ class Watch {
   struct Dirt {
     std::set<std::string> files;        // names that may have changed in any way
     std::set<std::string> directories;  // with all that is below them
+    std::set<std::string> stirred;      // directories in which names came or went
     bool all = false;                   // notices were lost, or the root itself moved
   };
 
@@ -37,6 +38,8 @@ class Watch {
 
   // False: not possible on this file system, or the host has no more of what it takes.
   bool Start(int root);
+  // Notices also when one of the directories above moves, as far as they may be read.
+  void FollowPath(const std::string& path);
   void Stop();
   bool on() const { return notices_.valid(); }
 

@@ -300,7 +300,8 @@ class HostTreeWritersTest : public ::testing::Test, private InMemory, protected 
       const bool same = wanted == writer.script.files().end()
                             ? found == files.end()
                             : found != files.end() && found->second == Bytes(wanted->second);
-      ASSERT_TRUE(same) << name << " is not as after edit " << writer.known;
+      ASSERT_TRUE(same) << name << " is not as after edit " << writer.known << ": "
+                        << (found == files.end() ? "unknown" : "another version or gone");
       ++checked_;
     }
   }

@@ -66,6 +66,17 @@ TEST_F(HostTreeTest, IsUnchangedUntilSomethingChanges) {
   EXPECT_TRUE(tree_->Unchanged());
 }
 
+TEST_F(HostTreeTest, NoticesThatADirectoryAboveTheRootHasMoved) {
+  mount_.host_root = Outside("up/per/root");
+  fs::create_directories(mount_.host_root);
+  Open();
+  Now();
+  ASSERT_TRUE(tree_->Unchanged());
+  fs::rename(Outside("up"), Outside("gone"));
+  EXPECT_FALSE(tree_->Unchanged());
+  EXPECT_EQ(ReasonOf(tree_->Refresh(Effort::kChanges)), Reason::k_SYNC_FAILED);
+}
+
 TEST_F(HostTreeTest, GenerationStandsWhileContentsStand) {
   Write("a", "1");
   Open();
