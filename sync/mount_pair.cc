@@ -24,32 +24,23 @@ std::string KeyOf(const Mount& mount, const std::string& place) {
   return key;
 }
 
-struct Opened {
-  HostRoot root;
-  Base base;
-};
-
-absl::StatusOr<Opened> OpenBoth(const Mount& mount, const HostFence& fence,
-                                const std::string& base_dir, const std::string& key) {
-  ASSIGN_OR_RETURN(HostRoot root, HostRoot::Open(mount, fence));
-  // The base is of the directory itself, not of whatever has its name later.
-  const std::string whole =
-      key + "\n" + std::to_string(root.device()) + " " + std::to_string(root.inode());
-  ASSIGN_OR_RETURN(Base base, Base::Open(base_dir, whole));
-  return Opened{std::move(root), std::move(base)};
+bool IsSame(const HostRoot& one, const HostRoot& other) {
+  return one.device() == other.device() && one.inode() == other.inode() &&
+         one.path() == other.path() && one.only() == other.only();
 }
 
 }  // namespace
 
 MountPair::MountPair(Loop& loop, const Clock& clock, const Mount& mount, HostRoot host, Base known,
-                     bool watched)
+                     bool may_watch)
     : root(std::move(host)),
       base(std::move(known)),
       tree({.root = &root,
             .clock = &clock,
             .mount = mount,
             .known = base.Known(),
-            .max_watches = watched ? kMaxWatches : 0}),
+            .max_watches = may_watch ? kMaxWatches : 0}),
+      watched(may_watch),
       freed_(loop) {}
 
 MountPair::Turn::~Turn() {
@@ -73,31 +64,40 @@ Task<absl::Status> MountPairs::Check(Mount mount) {
 Task<absl::StatusOr<std::shared_ptr<MountPair>>> MountPairs::Get(Mount mount, std::string place) {
   const std::string key = KeyOf(mount, place);
   while (opening_.contains(key)) co_await opened_.Wait();
-  if (const auto found = pairs_.find(key); found != pairs_.end()) {
-    std::shared_ptr<MountPair> pair = found->second.lock();
-    if (pair != nullptr && pair->root.CheckSame().ok()) co_return pair;
-  }
   std::erase_if(pairs_, [](const auto& pair) { return pair.second.expired(); });
   opening_.insert(key);
-  absl::StatusOr<std::shared_ptr<MountPair>> pair = co_await Make(std::move(mount), key);
+  absl::StatusOr<std::shared_ptr<MountPair>> pair = co_await FindOrMake(std::move(mount), key);
   opening_.erase(key);
   if (pair.ok()) pairs_[key] = *pair;
   opened_.NotifyAll();
   co_return pair;
 }
 
-Task<absl::StatusOr<std::shared_ptr<MountPair>>> MountPairs::Make(Mount mount, std::string key) {
-  absl::StatusOr<Opened> opened = co_await deps_.workers.Run(
-      [&mount, &key, this] { return OpenBoth(mount, deps_.fence, deps_.base_dir, key); });
-  if (!opened.ok()) co_return opened.status();
-  co_return std::make_shared<MountPair>(deps_.loop, deps_.clock, mount, std::move(opened->root),
-                                        std::move(opened->base), MayWatch());
+// A path may lead elsewhere by now than for those who asked before.
+Task<absl::StatusOr<std::shared_ptr<MountPair>>> MountPairs::FindOrMake(Mount mount,
+                                                                        std::string key) {
+  CO_ASSIGN_OR_RETURN(HostRoot root, co_await deps_.workers.Run([&mount, this] {
+    return HostRoot::Open(mount, deps_.fence);
+  }));
+  if (const auto found = pairs_.find(key); found != pairs_.end()) {
+    std::shared_ptr<MountPair> pair = found->second.lock();
+    if (pair != nullptr && IsSame(pair->root, root)) co_return pair;
+  }
+  // The base is of the directory itself, not of whatever has its name later.
+  const std::string whole =
+      key + "\n" + std::to_string(root.device()) + " " + std::to_string(root.inode());
+  const bool watched = MayWatch();
+  co_return co_await deps_.workers.Run([&, this]() -> absl::StatusOr<std::shared_ptr<MountPair>> {
+    ASSIGN_OR_RETURN(Base base, Base::Open(deps_.base_dir, whole));
+    return std::make_shared<MountPair>(deps_.loop, deps_.clock, mount, std::move(root),
+                                       std::move(base), watched);
+  });
 }
 
 bool MountPairs::MayWatch() const {
   const auto watched = std::count_if(pairs_.begin(), pairs_.end(), [](const auto& entry) {
     const std::shared_ptr<MountPair> pair = entry.second.lock();
-    return pair != nullptr && pair->tree.watching();
+    return pair != nullptr && pair->watched;
   });
   return static_cast<size_t>(watched) < kMaxWatchedPairs;
 }

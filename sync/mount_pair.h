@@ -36,7 +36,7 @@ inline constexpr size_t kMaxWatchedPairs = 64;
 class MountPair {
  public:
   MountPair(Loop& loop, const Clock& clock, const Mount& mount, HostRoot host, Base known,
-            bool watched);
+            bool may_watch);
 
   // Whoever refreshes the tree, changes the base or moves files for this pair has the turn; given
   // in the order of asking. Nobody asks for the sync lock while they have it.
@@ -58,6 +58,7 @@ class MountPair {
   const HostRoot root;
   Base base;
   HostTree tree;
+  const bool watched;     // it was allowed to be
   SteadyTime stats_at{};  // when all stat keys were looked at, and all bytes
   SteadyTime bytes_at{};
 
@@ -101,7 +102,7 @@ class MountPairs {
   Task<absl::Status> Recover(Mount mount, std::string lock_file);
 
  private:
-  Task<absl::StatusOr<std::shared_ptr<MountPair>>> Make(Mount mount, std::string key);
+  Task<absl::StatusOr<std::shared_ptr<MountPair>>> FindOrMake(Mount mount, std::string key);
   bool MayWatch() const;
 
   Deps deps_;
