@@ -158,6 +158,7 @@ absl::Status FarAnswer::TakeHead(std::string_view line) {
 }
 
 absl::Status FarAnswer::TakeLine(std::string_view line) {
+  if (++lines_ > kMaxFarLines + question_.changes) return Broken("it has no end");
   if (line.starts_with(question_.mark)) return TakeMarked(line.substr(question_.mark.size()));
   const bool look = question_.verb == FarVerb::kLook;
   if (!look && line == "P") {
@@ -205,8 +206,8 @@ absl::Status FarAnswer::TakeDigest(std::string_view rest) {
 absl::Status FarAnswer::BeginBlock(char kind, std::string_view size) {
   const std::optional<uint64_t> bytes = Number(size);
   // The separator is a line, too.
-  const uint64_t most =
-      kind == 't' ? kMaxFarText : (uint64_t{question_.max_files} + 1) * kMaxFarBytesPerFile;
+  const uint64_t list = (uint64_t{question_.max_files} + 1) * kMaxFarBytesPerFile;
+  const uint64_t most = kind == 't' ? kMaxFarText : std::min(list, kMaxFarListBytes);
   if (!bytes || *bytes > most) return Broken("it is too long");
   if ((kind == 'm' && manifest_) || (kind == 's' && sizes_)) return Broken("a list comes twice");
   if (kind == 'm') manifest_.emplace();
@@ -269,7 +270,7 @@ absl::Status FarAnswer::TakePlace(char kind, std::string_view rest) {
 }
 
 absl::Status FarAnswer::TakeEnd() {
-  if (question_.verb == FarVerb::kLook && !has_digest_) return Broken("it has no digest");
+  if (manifest_ && !has_digest_) return Broken("it has no digest");
   for (std::optional<Placed>& placed : placed_) {
     if (!placed && !others_placed_) return Broken("it leaves out a change");
     if (!placed) placed = Placed::kDone;
@@ -294,6 +295,7 @@ absl::StatusOr<FileMap> FarAnswer::Files() const {
 }
 
 absl::StatusOr<RemoteLook> FarAnswer::TakeLook(std::optional<Digest> expected) {
+  if (!has_digest_) look_.digest = expected.value_or(Digest{});
   look_.same = expected && *expected == look_.digest;
   if (manifest_) {
     ASSIGN_OR_RETURN(look_.manifest.files, Files());

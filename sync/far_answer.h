@@ -6,7 +6,8 @@
 // far end knows:
 //
 //   <mark> h <level A|B> <exists 0|1> <epoch in hex, or ->\n
-//   of a look:   d <64 hex>\n                        the manifest's digest
+//   of a look:   d <64 hex>\n                        the manifest's digest; may be left out if it
+//                                                   is the expected one
 //                m <bytes>\n<canonical text>         only if the digest is not the expected one
 //                s <bytes>\n<sizes>                  decimal, a line each, in the text's order
 //                o <letter>\n<name>\0...<name>\0\0   for a kind of oddity; "./" may go before a
@@ -40,6 +41,9 @@ inline constexpr size_t kMaxFarOddities = 200'000;
 // Of names: twice the longest, on average far less. More in all, or for one file: SYNC_FAILED.
 inline constexpr size_t kMaxFarOddBytes = 32 << 20;
 inline constexpr size_t kMaxFarBytesPerFile = 8 << 10;
+// Of a list of files and of their sizes, however many files there may be: two such texts are held.
+inline constexpr uint64_t kMaxFarListBytes = 64 << 20;
+inline constexpr size_t kMaxFarLines = 10'000;  // but for those of changes
 
 enum class FarVerb { kLook, kApply, kFetch };
 
@@ -96,6 +100,7 @@ class FarAnswer {
 
   const Question question_;
   State state_ = State::kNoise;
+  size_t lines_ = 0;
   std::string rest_;  // not yet understood; bounded by the largest thing that is expected
   size_t at_ = 0;     // of it is understood
 

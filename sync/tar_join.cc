@@ -62,7 +62,7 @@ std::string TarJoin::Feed(std::string_view bytes) {
 }
 
 bool TarJoin::EndStream() {
-  const bool whole = at_end_ && header_.empty();
+  const bool whole = (at_end_ || passing_) && header_.empty();
   at_end_ = false;
   zeros_ = 0;
   return whole;

@@ -153,6 +153,22 @@ TEST(FarAnswerTest, RefusesChangesThatWereNotAskedForOrComeTwiceOrAreLeftOut) {
   }
 }
 
+TEST(FarAnswerTest, WithoutADigestTheTreeIsTheExpectedOne) {
+  const std::string text = Marked("h A 1 -\n") + Marked("e\n");
+  const Digest expected = DigestOf("-\n");
+  FarAnswer answer = Of(FarVerb::kLook);
+  ASSERT_TRUE(Feed(answer, text).ok());
+  const absl::StatusOr<RemoteLook> look = answer.TakeLook(expected);
+  ASSERT_TRUE(look.ok()) << look.status();
+  EXPECT_TRUE(look->same);
+  EXPECT_EQ(look->digest, expected);
+  FarAnswer unasked = Of(FarVerb::kLook);
+  ASSERT_TRUE(Feed(unasked, text).ok());
+  EXPECT_EQ(ReasonOf(unasked.TakeLook(std::nullopt).status()), Reason::k_SYNC_FAILED);
+  EXPECT_EQ(ReasonFor(FarVerb::kLook, Marked("h A 1 -\n") + Block('m', "-\n") + Marked("e\n")),
+            Reason::k_SYNC_FAILED);
+}
+
 TEST(FarAnswerTest, RefusesNonsense) {
   const std::string head = Marked("h B 1 -\n");
   const std::string digest = "d " + Hex(DigestOf("-\n")) + "\n";
@@ -164,7 +180,6 @@ TEST(FarAnswerTest, RefusesNonsense) {
                                   Marked("h B 1 " + std::string(65, 'a') + "\n"),
                                   Marked("e\n"),
                                   Marked("y\n"),
-                                  head + end,
                                   head + digest + digest + end,
                                   head + "d 12\n" + end,
                                   head + digest + "p 0\n" + end,
@@ -185,6 +200,18 @@ TEST(FarAnswerTest, RefusesNonsense) {
                                   Marked(std::string(kMaxFarLine + 1, 'h')),
                                   head + "o n\n" + std::string(kMaxFarBytesPerFile + 1, 'n')}) {
     EXPECT_EQ(ReasonFor(FarVerb::kLook, text), Reason::k_SYNC_FAILED) << text.substr(0, 100);
+  }
+}
+
+TEST(FarAnswerTest, ListsAndLinesHaveAnEnd) {
+  const std::string head = Marked("h B 1 -\n");
+  FarAnswer many = Of(FarVerb::kLook, 0, 200'000);
+  EXPECT_EQ(ReasonOf(Feed(many, head + "m " + std::to_string(kMaxFarListBytes + 1) + "\n")),
+            Reason::k_SYNC_FAILED);
+  for (const std::string& line : {std::string("t 0\n"), std::string("o l\n\0", 5)}) {
+    std::string text = head;
+    for (size_t i = 0; i <= kMaxFarLines; ++i) text += line;
+    EXPECT_EQ(ReasonFor(FarVerb::kLook, text), Reason::k_SYNC_FAILED) << line;
   }
 }
 

@@ -58,6 +58,9 @@ TEST(TarJoinTest, HidesNoSecondArchive) {
     TarJoin join;
     EXPECT_EQ(FeedAll(join, text, piece),
               Member("a", "1") + Zeros(2) + Member("b", "2") + Zeros(2));
+    EXPECT_TRUE(join.EndStream()) << "the reader says what is wrong with it, not we";
+    FeedAll(join, Member("c", "3"), piece);
+    EXPECT_TRUE(join.EndStream());
   }
 }
 
