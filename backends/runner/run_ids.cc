@@ -25,11 +25,12 @@ bool RunIds::Knows(std::string_view id) {
 }
 
 void RunIds::DropOld() {
-  while (!order_.empty() &&
-         (order_.front().until_us <= NowUs() || order_.size() >= kMaxRemembered)) {
-    keys_.erase(order_.front().key);
-    order_.pop_front();
-  }
+  while (oldest_ < order_.size() &&
+         (order_[oldest_].until_us <= NowUs() || order_.size() - oldest_ >= kMaxRemembered))
+    keys_.erase(order_[oldest_++].key);
+  if (oldest_ * 2 <= order_.size()) return;
+  order_.erase(order_.begin(), order_.begin() + static_cast<ptrdiff_t>(oldest_));
+  oldest_ = 0;
 }
 
 // 128 bits of a mixing hash: the ids are random ones of our own daemon, so nobody aims at it.

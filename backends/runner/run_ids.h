@@ -5,10 +5,10 @@
 
 #include <stdint.h>
 
-#include <deque>
 #include <set>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace hermes::runner {
 
@@ -32,7 +32,8 @@ class RunIds {
     Key key;
     int64_t until_us;
   };
-  std::deque<Entry> order_;
+  std::vector<Entry> order_;
+  size_t oldest_ = 0;  // before it is what was dropped
   std::set<Key> keys_;
 };
 
