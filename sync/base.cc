@@ -18,10 +18,14 @@
 namespace hermes::sync {
 namespace {
 
-constexpr std::string_view kMagic = "hermes sync base 1";
+constexpr std::string_view kMagic = "hermes sync base 2";
 constexpr size_t kFrameBytes = 12;               // length, its checksum, the payload's checksum
 constexpr uint64_t kMinCompactBytes = 64 << 10;  // smaller files are never rewritten
 constexpr uint64_t kCompactRatio = 3;  // rewritten at so many times the last rewrite's size
+
+// Of a record.
+constexpr uint8_t kAgreed = 0;
+constexpr uint8_t kSent = 1;
 
 std::string Framed(std::string_view payload) {
   ByteWriter length;
@@ -34,8 +38,9 @@ std::string Framed(std::string_view payload) {
   return std::move(frame).Take();
 }
 
-std::string PayloadOf(const std::vector<BaseChange>& changes) {
+std::string PayloadOf(uint8_t kind, const std::vector<BaseChange>& changes) {
   ByteWriter payload;
+  payload.U8(kind);
   payload.U32(static_cast<uint32_t>(changes.size()));
   for (const BaseChange& change : changes) {
     payload.Text(change.path.str());
@@ -147,6 +152,7 @@ void Base::Load() {
   epoch_.clear();
   files_.clear();
   host_keys_.clear();
+  sent_.clear();
 }
 
 // False: no base. size_ is then of no use, as Begin writes a new file.
@@ -168,13 +174,15 @@ bool Base::Replay(std::string_view bytes) {
   return !epoch_.empty();
 }
 
-// The first record is a snapshot and says what this file is; all others are commits.
+// The first record is a snapshot and says what this file is; the others follow in time.
 bool Base::ReplayOne(std::string_view payload, bool first) {
   ByteReader reader(payload);
   if (first) {
     if (reader.Text() != kMagic || reader.Text() != key_) return false;
     epoch_ = reader.Text();
   }
+  const uint8_t kind = reader.U8();
+  if (kind != kAgreed && (kind != kSent || first)) return false;
   std::vector<BaseChange> changes;
   for (uint32_t left = reader.U32(); left > 0 && reader.ok(); --left) {
     std::optional<BaseChange> change = ReadChange(&reader);
@@ -182,12 +190,18 @@ bool Base::ReplayOne(std::string_view payload, bool first) {
     changes.push_back(*std::move(change));
   }
   if (!reader.ok() || !reader.done()) return false;
-  Apply(changes);
+  Apply(kind, changes);
   return true;
 }
 
-void Base::Apply(const std::vector<BaseChange>& changes) {
+void Base::Apply(uint8_t kind, const std::vector<BaseChange>& changes) {
+  if (kind == kSent) sent_.clear();
   for (const BaseChange& change : changes) {
+    if (kind == kSent) {
+      sent_.emplace(change.path, change.content);
+      continue;
+    }
+    sent_.erase(change.path);
     files_.erase(change.path);
     host_keys_.erase(change.path);
     if (!change.content.has_value()) continue;
@@ -202,7 +216,7 @@ std::map<std::string, KnownFile> Base::Known() const {
   return known;
 }
 
-std::string Base::Snapshot() const {
+std::string Base::Records() const {
   std::vector<BaseChange> changes;
   for (const auto& [path, content] : files_) {
     const auto key = host_keys_.find(path);
@@ -212,18 +226,22 @@ std::string Base::Snapshot() const {
   payload.Text(kMagic);
   payload.Text(key_);
   payload.Text(epoch_);
-  payload.Raw(PayloadOf(changes));
-  return Framed(payload.bytes());
+  payload.Raw(PayloadOf(kAgreed, changes));
+  const std::string snapshot = Framed(payload.bytes());
+  if (sent_.empty()) return snapshot;
+  changes.clear();
+  for (const auto& [path, content] : sent_) changes.push_back({path, content});
+  return snapshot + Framed(PayloadOf(kSent, changes));
 }
 
 // A new file in the place of the old one: whoever looks finds the one or the other, whole.
 absl::Status Base::Rewrite() {
   const std::string fresh = name_ + ".new";
-  const std::string record = Snapshot();
+  const std::string records = Records();
   unlink(fresh.c_str());  // of a life that was cut short; the lock on name_ keeps others away
   Fd file = OpenLocked(fresh, O_CREAT | O_EXCL);
   const Fd directory(open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  int error = file.valid() && directory.valid() ? WriteAll(file.get(), record, 0) : errno;
+  int error = file.valid() && directory.valid() ? WriteAll(file.get(), records, 0) : errno;
   if (error == 0 && (fsync(file.get()) != 0 || rename(fresh.c_str(), name_.c_str()) != 0))
     error = errno;
   if (error != 0) {
@@ -231,7 +249,7 @@ absl::Status Base::Rewrite() {
     return Failed(error, fresh);
   }
   file_ = std::move(file);
-  size_ = record.size();
+  size_ = records.size();
   compact_at_ = std::max(kMinCompactBytes, kCompactRatio * size_);
   if (fsync(directory.get()) != 0) return Failed(errno, directory_);
   return absl::OkStatus();
@@ -250,11 +268,20 @@ absl::Status Base::Begin(std::string_view epoch) {
 }
 
 absl::Status Base::Commit(const std::vector<BaseChange>& changes) {
-  CHECK(!epoch_.empty());
   if (changes.empty()) return absl::OkStatus();
-  RETURN_IF_ERROR(Append(Framed(PayloadOf(changes))));
-  Apply(changes);
-  // The commit is safe already: a rewrite that fails is tried again by a later one.
+  return Record(kAgreed, changes);
+}
+
+absl::Status Base::Announce(const std::vector<BaseChange>& changes) {
+  if (changes.empty() && sent_.empty()) return absl::OkStatus();
+  return Record(kSent, changes);
+}
+
+absl::Status Base::Record(uint8_t kind, const std::vector<BaseChange>& changes) {
+  CHECK(!epoch_.empty());
+  RETURN_IF_ERROR(Append(Framed(PayloadOf(kind, changes))));
+  Apply(kind, changes);
+  // It is safe already: a rewrite that fails is tried again by a later one.
   if (size_ > compact_at_ && !Rewrite().ok()) compact_at_ = kCompactRatio * size_;
   return absl::OkStatus();
 }

@@ -47,6 +47,9 @@ class Base {
   // The token that the far side must show for this base to mean anything; empty: there is no base.
   const std::string& epoch() const { return epoch_; }
   const FileMap& files() const { return files_; }
+  // What a push was about to send when nothing more was heard of it: the far side holds this or
+  // what files() says.
+  const std::map<RelPath, MaybeContent>& sent() const { return sent_; }
   // For HostTree::Setup: which host files need not be read again.
   std::map<std::string, KnownFile> Known() const;
 
@@ -56,15 +59,18 @@ class Base {
   // then both sides hold the same and the next pull sees it, so no command waits for a disk. On
   // failure the base is as before, here and on disk. CHECKs that there is a base.
   absl::Status Commit(const std::vector<BaseChange>& changes);
+  // These are sent(), and nothing else is; a Commit takes out what it decides. As durable as that.
+  absl::Status Announce(const std::vector<BaseChange>& changes);
 
  private:
   Base() = default;
   void Load();
   bool Replay(std::string_view bytes);
   bool ReplayOne(std::string_view payload, bool first);
-  void Apply(const std::vector<BaseChange>& changes);
-  std::string Snapshot() const;
+  void Apply(uint8_t kind, const std::vector<BaseChange>& changes);
+  std::string Records() const;
   absl::Status Rewrite();
+  absl::Status Record(uint8_t kind, const std::vector<BaseChange>& changes);
   absl::Status Append(const std::string& record);
 
   std::string directory_;
@@ -76,6 +82,7 @@ class Base {
   std::string epoch_;
   FileMap files_;
   std::map<RelPath, StatKey> host_keys_;  // of some of files_
+  std::map<RelPath, MaybeContent> sent_;
 };
 
 }  // namespace hermes::sync

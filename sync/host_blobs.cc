@@ -19,21 +19,23 @@ constexpr size_t kPieceBytes = 256 << 10;
 
 struct Version {
   Content content = {};
-  std::string bytes = {};  // of a held one
-  Fd copy = {};            // of a still one
+  std::string bytes = {};    // of a held one
+  uint64_t copied_from = 0;  // of a copied one: where it begins in the copy
 };
 
-// A file without a name beside the original, so that nothing is left of it whatever happens.
+// A file without a name beside the originals, so that nothing is left of it whatever happens.
 Fd MakeCopy(int root) {
   Fd copy(openat(root, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
   return copy.valid() ? std::move(copy) : Fd(memfd_create("hermesd-push", MFD_CLOEXEC));
 }
 
-// Everything that a file holds from its start to its end, each byte once: into memory or a copy.
-std::optional<Version> ReadAll(const Fd& file, uint64_t max_bytes, Fd copy) {
+// Everything that a file holds from its start to its end, each byte once: into memory or, where
+// there is one, behind what `copy` holds.
+std::optional<Version> ReadAll(const Fd& file, uint64_t max_bytes, const Fd* copy) {
   struct stat seen;
   if (fstat(file.get(), &seen) != 0) return std::nullopt;
-  Version version{.copy = std::move(copy)};
+  Version version;
+  if (copy != nullptr) version.copied_from = static_cast<uint64_t>(lseek(copy->get(), 0, SEEK_END));
   Hasher hasher;
   std::string piece(std::min<uint64_t>(kPieceBytes, static_cast<uint64_t>(seen.st_size) + 1), '\0');
   for (;;) {
@@ -45,9 +47,9 @@ std::optional<Version> ReadAll(const Fd& file, uint64_t max_bytes, Fd copy) {
     version.content.size += bytes.size();
     if (version.content.size > max_bytes) return std::nullopt;
     hasher.Update(bytes);
-    if (!version.copy.valid()) {
+    if (copy == nullptr) {
       version.bytes.append(bytes);
-    } else if (write(version.copy.get(), bytes.data(), bytes.size()) != got) {
+    } else if (write(copy->get(), bytes.data(), bytes.size()) != got) {
       return std::nullopt;
     }
   }
@@ -59,22 +61,24 @@ std::optional<Version> ReadAll(const Fd& file, uint64_t max_bytes, Fd copy) {
 // The bytes of files that were read before; of a deletion nothing is asked.
 class ReadBlobs : public BlobSource {
  public:
-  ReadBlobs(Workers& workers, SyncMeter* meter, std::vector<Version> versions)
-      : workers_(workers), meter_(meter), versions_(std::move(versions)) {}
+  ReadBlobs(Workers& workers, SyncMeter* meter, std::vector<Version> versions, Fd copy)
+      : workers_(workers), meter_(meter), versions_(std::move(versions)), copy_(std::move(copy)) {}
 
   Task<Blob> Read(size_t index) override {
     Version& version = versions_[index];
     Blob blob{std::exchange(version.bytes, {})};
-    if (version.copy.valid()) blob.bytes = co_await Piece(version.copy.get());
+    if (copy_.valid()) blob.bytes = co_await Piece(version);
     meter_->Done(0, blob.bytes.size());
     co_return blob;
   }
 
  private:
-  Task<std::string> Piece(int copy) {
-    std::string bytes = co_await workers_.Run([copy, at = at_] {
-      std::string piece(kPieceBytes, '\0');
-      const ssize_t got = pread(copy, piece.data(), piece.size(), static_cast<off_t>(at));
+  Task<std::string> Piece(const Version& version) {
+    const uint64_t at = version.copied_from + at_;
+    const uint64_t size = std::min<uint64_t>(kPieceBytes, version.content.size - at_);
+    std::string bytes = co_await workers_.Run([this, at, size] {
+      std::string piece(size, '\0');
+      const ssize_t got = pread(copy_.get(), piece.data(), piece.size(), static_cast<off_t>(at));
       piece.resize(got > 0 ? static_cast<size_t>(got) : 0);
       return piece;
     });
@@ -85,7 +89,8 @@ class ReadBlobs : public BlobSource {
   Workers& workers_;
   SyncMeter* const meter_;
   std::vector<Version> versions_;
-  uint64_t at_ = 0;  // in the copy that is being read
+  const Fd copy_;    // of all of them; not valid: they are in memory
+  uint64_t at_ = 0;  // in the version that is being read
 };
 
 // The bytes of files as they are when they go out.
@@ -128,24 +133,28 @@ class FileBlobs : public BlobSource {
 
 struct Versions {
   std::vector<RemoteChange> changes;
+  std::vector<RemoteChange> left_out;
   std::vector<Version> versions;
+  Fd copy = {};
   bool moved = false;
 };
 
-// What cannot be read is left to the next look at the tree.
-Versions ReadVersions(const MountSide* side, std::vector<RemoteChange> changes, bool copy) {
+// What has gone, or cannot be read, is left to the next look at the tree.
+Versions ReadVersions(const MountSide* side, std::vector<RemoteChange> changes, bool copies) {
   Versions read;
+  if (copies) read.copy = MakeCopy(side->pair->root.fd());
+  const uint64_t most =
+      copies ? side->mount.max_file_bytes : std::min(side->mount.max_file_bytes, kMaxHeldBytes);
   for (RemoteChange& change : changes) {
     Version version;
     if (change.wanted) {
       const Fd file =
           OpenVersionBeneath(side->pair->root.fd(), change.path.str(), side->mount.links);
+      const bool gone = !file.valid() && (errno == ENOENT || errno == ENOTDIR);
       std::optional<Version> found;
-      if (file.valid()) {
-        found = ReadAll(file, side->mount.max_file_bytes,
-                        copy ? MakeCopy(side->pair->root.fd()) : Fd());
-      }
+      if (file.valid()) found = ReadAll(file, most, copies ? &read.copy : nullptr);
       if (!found || found->content != *change.wanted) read.moved = true;
+      if (!found && !gone) read.left_out.push_back(std::move(change));
       if (!found) continue;
       version = *std::move(found);
       change.wanted = version.content;
@@ -170,12 +179,14 @@ Task<PushBatch> MakeBatch(Workers& workers, const MountSide* side, SyncMeter* me
     batch.source = std::make_unique<FileBlobs>(workers, side, meter, std::move(changes));
     co_return batch;
   }
-  Versions read = co_await workers.Run([side, &changes, copy = !batch.held] {
-    return ReadVersions(side, std::move(changes), copy);
+  Versions read = co_await workers.Run([side, &changes, copies = !batch.held] {
+    return ReadVersions(side, std::move(changes), copies);
   });
   batch.changes = std::move(read.changes);
+  batch.left_out = std::move(read.left_out);
   batch.moved = read.moved;
-  batch.source = std::make_unique<ReadBlobs>(workers, meter, std::move(read.versions));
+  batch.source =
+      std::make_unique<ReadBlobs>(workers, meter, std::move(read.versions), std::move(read.copy));
   co_return batch;
 }
 

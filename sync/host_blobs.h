@@ -24,9 +24,10 @@ inline constexpr uint64_t kMaxHeldBytes = 4 << 20;  // of one push; more is read
 struct PushBatch {
   std::vector<RemoteChange> changes;  // as asked for, but for files that moved on since
   std::unique_ptr<BlobSource> source;
-  uint64_t bytes = 0;  // of all files
-  bool held = false;   // in memory
-  bool moved = false;  // some file moved on: there is more to push than this
+  uint64_t bytes = 0;                  // of all files
+  std::vector<RemoteChange> left_out;  // of what was asked for: they cannot be read
+  bool held = false;                   // in memory
+  bool moved = false;                  // some file moved on: there is more to push than this
 };
 
 // Makes the batch of these changes. `still`: a copy of each file is made first, so that one that

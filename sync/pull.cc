@@ -113,6 +113,7 @@ Task<void> SidePull::Look() { looked_ = co_await LookOnce(); }
 Task<absl::Status> SidePull::LookOnce() {
   {
     const MountPair::Turn turn = co_await MountPair::TakeTurn(pair_);
+    CO_RETURN_IF_ERROR(co_await SettleSent(work_));
     base_ = pair_->base.files();
     base_epoch_ = pair_->base.epoch();
   }
@@ -307,7 +308,7 @@ Task<absl::Status> SidePull::Land(std::optional<Stage> stage, bool last) {
   const MountPair::Turn turn = co_await MountPair::TakeTurn(pair_);
   work_.meter->Phase("landing");
   CO_RETURN_IF_ERROR(co_await RefreshHost(work_, Effort::kChanges));
-  if (pair_->base.epoch() != base_epoch_) co_return Again();
+  if (pair_->base.epoch() != base_epoch_ || !pair_->base.sent().empty()) co_return Again();
   if (!pair_->recovered) {
     CO_RETURN_IF_ERROR(co_await work_.deps.workers.Run(
         [this] { return Landing(work_.deps.fs, pair_->root.fd(), {}).Recover().status(); }));

@@ -14,6 +14,24 @@ constexpr size_t kEpochBytes = 16;
 
 absl::Status Withdrawn() { return absl::CancelledError("nobody waits for this sync any more"); }
 
+Task<absl::Status> Announce(SideWork work, std::vector<BaseChange> sent) {
+  MountPair& pair = *work.side->pair;
+  if (sent.empty() && pair.base.sent().empty()) co_return absl::OkStatus();
+  co_return co_await work.deps.workers.Run([&pair, &sent] { return pair.base.Announce(sent); });
+}
+
+std::vector<BaseChange> Arrived(const Base& base, const Manifest& far) {
+  std::vector<BaseChange> arrived;
+  for (const auto& [path, content] : base.sent()) {
+    const auto found = far.files.find(path);
+    const bool there = found != far.files.end();
+    // Of what is odd it cannot be said that it is gone.
+    const bool gone = !there && far.oddities.empty();
+    if (content ? there && found->second == *content : gone) arrived.push_back({path, content});
+  }
+  return arrived;
+}
+
 class Pusher {
  public:
   Pusher(SideWork work, PushOptions options)
@@ -21,6 +39,7 @@ class Pusher {
 
   Task<absl::Status> Run() {
     const MountPair::Turn turn = co_await MountPair::TakeTurn(pair_);
+    CO_RETURN_IF_ERROR(co_await SettleSent(work_));
     CO_RETURN_IF_ERROR(
         co_await RefreshHost(work_, options_.force ? Effort::kStats : Effort::kChanges));
     if (options_.tell_odd) TellOddities();
@@ -31,15 +50,16 @@ class Pusher {
                                            round == kRounds);
       if (pair_->met && batch.changes.empty() && !batch.moved) {
         pair_->pushed = generation;
-        break;
+        co_return absl::OkStatus();
       }
       const bool last = round == kRounds;
       CO_ASSIGN_OR_RETURN(const bool settled, co_await Send(&batch, last));
       if (settled && !batch.moved && !failed_) pair_->pushed = generation;
-      if (settled && (!batch.moved || last)) break;
+      if (settled && last) TellLeftOut(batch);
+      if (settled && (!batch.moved || last)) co_return absl::OkStatus();
       CO_RETURN_IF_ERROR(co_await RefreshHost(work_, Effort::kChanges));
     }
-    co_return absl::OkStatus();
+    co_return Error(Reason::k_SYNC_FAILED, "the far end is another one each time");
   }
 
  private:
@@ -56,8 +76,9 @@ class Pusher {
 
   // False: something is still to be sent.
   Task<absl::StatusOr<bool>> Send(PushBatch* batch, bool last) {
-    const bool known = !pair_->base.epoch().empty();
-    if (!known) CO_RETURN_IF_ERROR(co_await BeginBase(work_));
+    if (pair_->base.epoch().empty()) CO_RETURN_IF_ERROR(co_await BeginBase(work_));
+    // Where nothing is agreed our token claims nothing: whatever is there may have it.
+    const bool known = !pair_->base.files().empty();
     work_.meter->Phase("sending");
     work_.meter->Expect(batch->changes.size(), batch->bytes);
     CO_ASSIGN_OR_RETURN(const RemoteApplied applied, co_await Apply(batch, known));
@@ -74,10 +95,13 @@ class Pusher {
   Task<absl::StatusOr<RemoteApplied>> Apply(PushBatch* batch, bool known) {
     RemoteApply apply;
     apply.root = work_.Root();
-    if (!known) apply.epoch = pair_->base.epoch();
+    (known ? apply.known_epoch : apply.epoch) = pair_->base.epoch();
     apply.changes = batch->changes;
     apply.secret = work_.side->mount.policy == Policy::kPush;
     apply.source = batch->source.get();
+    std::vector<BaseChange> sent;
+    for (const RemoteChange& change : batch->changes) sent.push_back({change.path, change.wanted});
+    CO_RETURN_IF_ERROR(co_await Announce(work_, std::move(sent)));
     // Nothing may start on files that turn out to be only a part of what is missing.
     if (known && pair_->met && batch->held && !batch->moved)
       apply.on_follow = std::exchange(options_.on_follow, nullptr);
@@ -103,6 +127,7 @@ class Pusher {
       work_.report->counts.bytes += change.wanted ? change.wanted->size : 0;
     }
     CO_RETURN_IF_ERROR(co_await CommitBase(work_, std::move(agreed)));
+    CO_RETURN_IF_ERROR(co_await Announce(work_, {}));
     co_return settled;
   }
 
@@ -114,6 +139,13 @@ class Pusher {
     return same ? pair_->tree.TrustedKey(change.path) : StatKey{};
   }
 
+  // What cannot be read, or never stands still, while the disk has no room for a copy.
+  void TellLeftOut(const PushBatch& batch) {
+    for (const RemoteChange& change : batch.left_out) {
+      Tell(change, Placed::kFailed, "it could not be read on the host");
+    }
+  }
+
   void TellOddities() {
     for (const auto& [name, oddity] : pair_->tree.manifest().oddities) {
       SyncEntry entry{.mount = work_.side->mount.id, .path = name, .why = Why::kOdd};
@@ -123,7 +155,8 @@ class Pusher {
     }
   }
 
-  void Tell(const RemoteChange& change, Placed placed) {
+  void Tell(const RemoteChange& change, Placed placed,
+            std::string_view failure = "the sandbox could not place it") {
     SyncEntry entry{.mount = work_.side->mount.id, .path = change.path.str()};
     entry.host = change.wanted;
     entry.remote = change.expected;
@@ -143,7 +176,7 @@ class Pusher {
       ++counts.conflicts;
     } else {
       entry.fate = Fate::kFailed;
-      entry.note = "the sandbox could not place it";
+      entry.note = failure;
       ++counts.failed;
       failed_ = true;
     }
@@ -175,6 +208,19 @@ Task<absl::Status> PushSide(SideWork work, PushOptions options) {
     options.on_follow = nullptr;  // what follows a broken apply never starts
     co_await PauseBefore(attempt + 1, work);
   }
+}
+
+Task<absl::Status> SettleSent(SideWork work) {
+  MountPair& pair = *work.side->pair;
+  if (pair.base.sent().empty()) co_return absl::OkStatus();
+  work.meter->Phase("comparing");
+  const absl::StatusOr<RemoteLook> look = co_await work.side->far->Look(work.Root(), {});
+  if (IsTransport(look.status()) || absl::IsCancelled(look.status())) co_return look.status();
+  std::vector<BaseChange> arrived;
+  // A far end that cannot be looked at takes pushes all the same: at worst there is a conflict.
+  if (look.ok() && look->epoch == pair.base.epoch()) arrived = Arrived(pair.base, look->manifest);
+  CO_RETURN_IF_ERROR(co_await CommitBase(work, std::move(arrived)));
+  co_return co_await Announce(work, {});
 }
 
 Task<absl::Status> BeginBase(SideWork work) {

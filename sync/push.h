@@ -30,6 +30,9 @@ bool IsPushed(const Clock& clock, MountSide* side);
 // OK although some files were not placed: report->counts.failed says so.
 Task<absl::Status> PushSide(SideWork work, PushOptions options);
 
+// Asks for what a push sent without hearing how it ended, so that the base says what is over there;
+// nothing to ask, as nearly always: no round trip. Needs the turn.
+Task<absl::Status> SettleSent(SideWork work);
 // Begins a base of whatever the far end is from now on: nothing is known of it.
 Task<absl::Status> BeginBase(SideWork work);
 // Blocking work on the base, which needs the turn.

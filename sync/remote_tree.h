@@ -72,6 +72,7 @@ class BlobSource {
 struct RemoteApply {
   RemoteRoot root;
   std::string epoch;  // written below the root if it can be; 16 to 64 hex digits; empty: it stays
+  std::string known_epoch;  // with another one there nothing is placed, all are kFailed; empty: any
   std::vector<RemoteChange> changes;  // `wanted` of nullopt deletes
   bool secret = false;                // files 0600, new directories 0700
   BlobSource* source = nullptr;       // outlives the call
@@ -92,9 +93,9 @@ class RemoteTree {
   virtual Task<absl::StatusOr<RemoteLook>> Look(RemoteRoot root,
                                                 std::optional<Digest> expected) = 0;
 
-  // One exec, staged and then placed file by file by rename; a first push into an empty root in
-  // one. What Placed says of each change, in their order. Without changes it still makes the root
-  // and writes the epoch. After an error any of them may have been placed: Look again.
+  // One exec, staged and then placed by rename: file by file, or a root or directory that is
+  // missing whole. What Placed says of each change, in their order. Without changes it still makes
+  // the root and writes the epoch. After an error any of them may have been placed: Look again.
   virtual Task<absl::StatusOr<RemoteApplied>> Apply(RemoteApply apply) = 0;
 
   // A tar stream of exactly these names (those that are still there), handed over piece by piece;

@@ -91,7 +91,7 @@ h_rd=
 d() { h_dir "$1" && [ -z "$h_b" ] && [ -n "$2" ] && h_rd="$1
 $h_rd"; }
 r() {
-if [ "$h_b" = l ]; then h_say f "$1"; elif [ -z "$h_b" ]; then
+if [ "$h_b" = l ]; then h_say c "$1"; elif [ -z "$h_b" ]; then
 if [ -e "$2" ] || [ -L "$2" ]; then h_ask "$@"; fi; fi
 }
 if h_read gone; then
@@ -132,7 +132,7 @@ h_write() {
 d() { h_dir "$1" && [ "$h_b" = m ] && h_place "$1"; }
 w() {
 case $h_x in *" $1 "*) return;; esac
-case $h_b in m) return;; l) h_say f "$1"; return;; c) h_say c "$1"; return;; esac
+case $h_b in m) return;; l|c) h_say c "$1"; return;; esac
 if [ -e "$2" ] || [ -L "$2" ]; then h_ask "$@"; else h_place "$2"; fi
 }
 if h_read plan; then
@@ -158,11 +158,17 @@ for h_i in ./.hermesd-stage-*; do
 done
 set -f
 }
+h_none() {
+h_i=0
+while [ "$h_i" -lt "$h_c" ]; do h_say f "$h_i"; h_i=$((h_i+1)); done
+}
 h_all() {
+if [ -n "$h_q" ] && [ "$h_q" != "$h_o" ]; then h_none; else
 [ ! -f "$h_s/plan" ] || h_plan
+h_token
 [ ! -f "$h_s/gone" ] || h_gone
 [ ! -f "$h_s/plan" ] || h_write
-h_token
+fi
 h_old
 printf 'P\n'
 if [ -n "$h_bad" ]; then
@@ -299,7 +305,9 @@ std::string PlanText(const RemoteApply& apply, std::span<const ShellBlob> blobs)
 std::string ShellApplyText(std::string_view mark, const RemoteApply& apply,
                            std::string_view nonce) {
   std::string text = ShellPrelude(mark) + ShellRoot(apply.root);
-  Append(&text, {"h_s=./.hermesd-stage-", nonce, " h_e=", ShellQuote(apply.epoch), "\numask ",
+  Append(&text, {"h_s=./.hermesd-stage-", nonce, " h_e=", ShellQuote(apply.epoch),
+                 " h_q=", ShellQuote(apply.known_epoch),
+                 " h_c=", std::to_string(apply.changes.size()), "\numask ",
                  apply.secret ? "077" : "022", kStart, kEnterRoot, ShellEpoch(apply.root), kStage});
   return text;
 }

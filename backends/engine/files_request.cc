@@ -54,6 +54,7 @@ std::string LookRequest(std::string_view mark, const sync::RemoteRoot& root,
 std::string ApplyRequest(std::string_view mark, const sync::RemoteApply& apply) {
   Request request(FilesVerb::kApply, mark, apply.root);
   request.to.Str(apply.epoch);
+  request.to.Str(apply.known_epoch);
   request.to.U8(apply.secret ? 1 : 0);
   request.to.U32(static_cast<uint32_t>(apply.changes.size()));
   const std::vector<std::optional<uint32_t>> shared = SharedBytes(apply.changes);

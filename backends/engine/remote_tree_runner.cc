@@ -16,7 +16,7 @@ using sync::RemoteApply;
 using sync::RemoteLook;
 using sync::RemoteRoot;
 
-constexpr size_t kMarkBytes = 8;  // random ones
+constexpr size_t kMarkBytes = 4;  // random ones; there is no noise here to be taken for it
 
 using OnFollow = std::function<void(std::string run_id)>;
 

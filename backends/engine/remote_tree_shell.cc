@@ -95,9 +95,9 @@ class ShellTree : public sync::RemoteTree {
   std::string NewMark() { return "@" + deps_.random.Hex(kMarkBytes); }
 
   Task<absl::StatusOr<std::unique_ptr<FarTalk>>> Open(RemoteRoot root, Lane lane) {
-    CO_ASSIGN_OR_RETURN(
-        std::unique_ptr<Stream> stream,
-        co_await sandbox_->OpenStream(std::string(plain::BootLine(shell::Kind::kSh)), lane, {}));
+    CO_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream,
+                        co_await sandbox_->OpenStream(
+                            std::string(plain::BootLine(shell::Kind::kSh)), lane, root.wish));
     co_return std::make_unique<FarTalk>(deps_.clock, std::move(stream), root.wish);
   }
 

@@ -106,6 +106,7 @@ class Command final : Supervised::Owner, Output::Owner, StdinFeed::Owner, Timer:
   void NeverStart(frames::Cause cause);
   void TakeOver(std::unique_ptr<WarmShell> shell);
   void SendStarted(bool attached);
+  void SendStdinAck();
   void OnLaunched(pid_t pid);
   void OnFailed(LaunchFailure failure, frames::Cause cause = frames::Cause::kLaunchFailed);
   void OnEnded(const Notice& notice);
@@ -127,6 +128,7 @@ class Command final : Supervised::Owner, Output::Owner, StdinFeed::Owner, Timer:
   Output out_;
   Output err_;
   StdinFeed stdin_;
+  uint64_t stdin_acked_ = 0;
   Timer quiet_;
   Prepared prepared_;
   std::string capture_path_;

@@ -23,7 +23,7 @@ void Command::Attach(uint64_t out, uint64_t err) {
   end_sent_ = drained_sent_ = false;
   out_.SendFrom(out);
   err_.SendFrom(err);
-  if (stdin_.accepted() != 0 || stdin_.closed()) OnStdin();
+  if (stdin_.accepted() != 0 || stdin_.closed()) SendStdinAck();
   SendEnd();
 }
 
@@ -55,7 +55,14 @@ void Command::Ack(uint64_t out, uint64_t err) {
 }
 
 void Command::OnStdin() {
+  // Who sends files needs the window, and hears of their end by the answer.
+  bool files = stdin_.window == frames::kFilesStdinWindow;
+  if (!files || stdin_.accepted() - stdin_acked_ >= stdin_.window / 2) SendStdinAck();
+}
+
+void Command::SendStdinAck() {
   if (link_ == nullptr || !attached_) return;
+  stdin_acked_ = stdin_.accepted();
   frames::Writer writer(link_->control());
   writer.Begin(frames::Type::kStdinAck, number_);
   writer.U64(stdin_.accepted());

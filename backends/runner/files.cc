@@ -47,6 +47,7 @@ bool ReadCommon(Reader& reader, Request* request) {
 
 bool ReadChanges(Reader& reader, const Scope& scope, size_t request_bytes, Apply* apply) {
   apply->epoch = reader.Str();
+  apply->known_epoch = reader.Str();
   apply->secret = reader.U8() != 0;
   uint32_t count = reader.U32();
   if (!reader.ok() || (!apply->epoch.empty() && !IsEpoch(apply->epoch))) return false;

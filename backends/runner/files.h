@@ -7,7 +7,7 @@
 // Request, as frames::Writer writes it:
 //   u32 length | u8 Verb | str mark | str root | str only | strlist ignore | u64 max_file_bytes
 //   look:   str expected digest (hex, may be empty)
-//   apply:  str epoch | u8 secret | u32 count | per change:
+//   apply:  str epoch | str known epoch | u8 secret | u32 count | per change:
 //             str name | str expected (ContentText, empty: no file) | u8 wanted
 //             (wanted:) u64 size | u8 executable
 //           behind the request, for each change with `wanted`, in order: `size` bytes,

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -31,11 +32,14 @@ void ForEachName(int fd, Take take) {
   closedir(names);
 }
 
-void RemoveStage(int root, const std::string& name) {
-  Fd stage(openat(root, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!stage.valid()) return;
-  ForEachName(stage.get(), [&](const char* file) { unlinkat(stage.get(), file, 0); });
-  unlinkat(root, name.c_str(), AT_REMOVEDIR);
+void RemoveAll(int at, const std::string& name) {
+  if (unlinkat(at, name.c_str(), 0) == 0) return;
+  Fd below(openat(at, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!below.valid()) return;
+  ForEachName(below.get(), [&](std::string_view entry) {
+    if (entry != "." && entry != "..") RemoveAll(below.get(), std::string(entry));
+  });
+  unlinkat(at, name.c_str(), AT_REMOVEDIR);
 }
 
 void RemoveStaleStages(int root) {
@@ -46,32 +50,40 @@ void RemoveStaleStages(int root) {
     struct stat facts;
     if (std::string_view(name).substr(0, kStagePrefix.size()) == kStagePrefix &&
         fstatat(root, name, &facts, AT_SYMLINK_NOFOLLOW) == 0 && facts.st_mtime < limit)
-      RemoveStage(root, name);
+      RemoveAll(root, name);
   });
 }
 
-// As rename, but fails with EEXIST where the kernel and the file system can tell.
-int RenameNew(int from_fd, const char* from, int to_fd, const char* to) {
-  constexpr unsigned kNoReplace = 1;
-  long result = syscall(SYS_renameat2, from_fd, from, to_fd, to, kNoReplace);
+constexpr unsigned kNoReplace = 1;
+constexpr unsigned kExchange = 2;
+
+// As rename, in this way if the kernel and the file system can.
+int Rename(int from_fd, const std::string& from, int to_fd, const std::string& to, unsigned how) {
+  long result = syscall(SYS_renameat2, from_fd, from.c_str(), to_fd, to.c_str(), how);
   if (result == 0 || (errno != ENOSYS && errno != EINVAL)) return static_cast<int>(result);
-  return renameat(from_fd, from, to_fd, to);
+  return renameat(from_fd, from.c_str(), to_fd, to.c_str());
+}
+
+bool IsWithin(std::string_view name, std::string_view part) {
+  return name.substr(0, part.size()) == part &&
+         (name.size() == part.size() || name[part.size()] == '/');
 }
 
 }  // namespace
 
 Apply::~Apply() {
-  if (stage_.valid()) RemoveStage(tree_.root(), stage_name_);
+  if (stage_.is_open()) RemoveAll(stage_at_, stage_name_);
 }
 
 int Apply::Run() {
-  if (!tree_.is_open() && !tree_.Make(secret ? 0700 : 0755)) {
-    answer_.Trouble("noroot", "it cannot be made", errno);
-    return kFilesTrouble;
-  }
   if (!MakeStage()) return kFilesTrouble;
   for (size_t i = 0; i < changes.size(); ++i)
     if (changes[i].wanted && !Receive(i)) return kFilesTrouble;
+  if (!known_epoch.empty() && tree_.Epoch() != known_epoch) return Tell();
+  if (!tree_.is_open() && !BecomeRoot()) return kFilesTrouble;
+  // First: what is cut off from here on is known to be of this push.
+  const char* token = tree_.epoch_name().c_str();
+  if (!epoch.empty()) renameat(stage_.root(), token, tree_.root(), token);
   // In this order a name can become a directory, or a directory a file.
   for (Change& change : changes)
     if (!change.wanted) Delete(change);
@@ -79,8 +91,12 @@ int Apply::Run() {
     if (changes[i].wanted) Place(i);
   for (const Change& change : changes)
     if (change.removed) tree_.RemoveEmptied(change.name);
-  WriteEpoch();
   return Tell();
+}
+
+bool Apply::NoRoot() {
+  answer_.Trouble("noroot", "it cannot be made", errno);
+  return false;
 }
 
 bool Apply::NotStaged() {
@@ -90,28 +106,43 @@ bool Apply::NotStaged() {
 }
 
 bool Apply::MakeStage() {
+  bool fresh = !tree_.is_open();
+  // A push that told a token may have left its stage beside the root.
+  if (fresh || !epoch.empty()) parent_ = tree_.MakeParent(DirectoryMode());
+  stage_at_ = fresh ? parent_.get() : tree_.root();
+  RemoveStaleStages(parent_.get());
   RemoveStaleStages(tree_.root());
   stage_name_ = std::string(kStagePrefix) + RandomHex(8);
-  if (mkdirat(tree_.root(), stage_name_.c_str(), 0700) == 0)
-    stage_.Reset(
-        openat(tree_.root(), stage_name_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  return stage_.valid() || NotStaged();
+  if (!stage_.MakeIn(stage_at_, stage_name_, fresh ? DirectoryMode() : 0700))
+    return fresh ? NoRoot() : NotStaged();
+  if (epoch.empty()) return true;
+  Fd file(openat(stage_.root(), tree_.epoch_name().c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  // No token is fine, half of one is not.
+  return !file.valid() || WriteAll(file.get(), std::string(epoch) + "\n") || NotStaged();
 }
 
 bool Apply::Receive(size_t index) {
   Change& change = changes[index];
-  Fd file(openat(stage_.get(), Decimal(index).c_str(),
+  int above = stage_.Above(change.name, DirectoryMode());
+  if (above < 0) return NotStaged();
+  Fd file(openat(above, Leaf(change.name).c_str(),
                  O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   mode_t mode = (change.executable ? 0755 : 0644) & (secret ? 0700 : 0777);
   if (!file.valid() || fchmod(file.get(), mode) != 0) return NotStaged();
-  if (change.same_as != kOwnBytes) return Copy(change, file.get());
+  bool shared = change.same_as != kOwnBytes;
+  if (!(shared ? Copy(change, file.get()) : ReceiveBytes(change, file.get()))) return false;
+  if (change.content.empty()) unlinkat(stage_.Above(change.name), Leaf(change.name).c_str(), 0);
+  return true;
+}
+
+bool Apply::ReceiveBytes(Change& change, int to) {
   Sha256 hash;
   for (uint64_t left = change.size; left != 0;) {
     std::string_view piece = input_.Next(left);
     if (piece.empty()) break;
     hash.Update(piece);
     left -= piece.size();
-    if (!WriteAll(file.get(), piece)) return NotStaged();
+    if (!WriteAll(to, piece)) return NotStaged();
   }
   std::string good = input_.Read(1);
   std::string sent = input_.Read(kDigestBytes);
@@ -125,14 +156,27 @@ bool Apply::Receive(size_t index) {
 }
 
 bool Apply::Copy(Change& change, int to) {
-  Fd from(openat(stage_.get(), Decimal(change.same_as).c_str(), O_RDONLY | O_CLOEXEC));
+  const Change& first = changes[change.same_as];
+  if (first.content.empty()) return true;
+  struct stat facts;
+  Fd from = stage_.OpenFile(first.name, &facts);
   char piece[4096];
   ssize_t got;
   while ((got = read(from.get(), piece, sizeof piece)) > 0)
     if (!WriteAll(to, std::string_view(piece, static_cast<size_t>(got)))) return NotStaged();
   if (got < 0) return NotStaged();
-  change.content = changes[change.same_as].content;
-  if (!change.content.empty()) change.content.back() = change.executable ? 'x' : '-';
+  change.content = first.content;
+  change.content.back() = change.executable ? 'x' : '-';
+  return true;
+}
+
+// All is there at once, or, if somebody else has made the root meanwhile, one by one.
+bool Apply::BecomeRoot() {
+  std::string leaf = Leaf(tree_.path());
+  bool whole = Rename(stage_at_, stage_name_, stage_at_, leaf, kNoReplace) == 0;
+  if (!tree_.Open()) return NoRoot();
+  for (Change& change : changes)
+    if (whole && !change.content.empty()) change.result = 'p';
   return true;
 }
 
@@ -143,12 +187,10 @@ void Apply::Delete(Change& change) {
   if (found.kind == Found::kNothing || (found.kind == Found::kFailed && errno == ENOTDIR)) {
     change.result = 'p';
   } else if (found.kind == Found::kFailed) {
-    change.result = 'f';
+    if (errno != ELOOP) change.result = 'f';
   } else if (found.kind == Found::kFile && found.content == change.expected) {
-    bool gone = unlinkat(tree_.Above(change.name), Leaf(change.name).c_str(), 0) == 0;
-    change.error = errno;
-    change.result = gone ? 'p' : 'f';
-    change.removed = gone;
+    change.result = Replace(change, found);
+    change.removed = change.result == 'p';
   }
 }
 
@@ -163,47 +205,67 @@ bool Apply::FreeDirectory(const Change& change) {
 
 void Apply::Place(size_t index) {
   Change& change = changes[index];
-  change.error = 0;
-  if (change.content.empty()) return;
+  if (change.content.empty() || change.result == 'p') return;
   Found found = tree_.Find(change.name);
   change.error = errno;
   if (found.kind == Found::kFailed) {
-    if (errno == ENOTDIR) change.result = 'c';
+    if (errno == ENOTDIR || errno == ELOOP) change.result = 'c';
     return;
   }
   if (found.kind == Found::kDirectory && FreeDirectory(change)) found.kind = Found::kNothing;
+  if (found.kind == Found::kNothing) return PlaceNew(index);
   change.result = 'c';
-  bool file = found.kind == Found::kFile;
-  if (file && found.content == change.content) {
+  if (found.kind != Found::kFile) return;
+  if (found.content == change.content) {
+    if (secret)
+      fchmodat(tree_.Above(change.name), Leaf(change.name).c_str(), found.facts.st_mode & 0700, 0);
     change.result = 'p';
-    return;
+  } else if (found.content == change.expected) {
+    change.result = Replace(change, found);
   }
-  bool as_expected = file ? found.content == change.expected : found.kind == Found::kNothing;
-  if (!as_expected) return;
-  change.result = 'f';
-  int above = tree_.Above(change.name, secret ? 0700 : 0755);
-  change.error = errno;
-  if (above >= 0) PlaceAt(above, index, found);
 }
 
-void Apply::PlaceAt(int above, size_t index, const Found& found) {
-  Change& change = changes[index];
+// What is found by what is wanted, or by nothing; back again if somebody has written to it since.
+char Apply::Replace(Change& change, const Found& found) {
   std::string leaf = Leaf(change.name);
-  std::string staged = Decimal(index);
-  bool is_new = found.kind == Found::kNothing;
-  int result = is_new ? RenameNew(stage_.get(), staged.c_str(), above, leaf.c_str())
-                      : renameat(stage_.get(), staged.c_str(), above, leaf.c_str());
+  int above = tree_.Above(change.name);
+  int stage = change.wanted ? stage_.Above(change.name) : stage_.root();
+  std::string slot = change.wanted ? leaf : ".hermesd-gone";
+  bool done = change.wanted ? Rename(stage, slot, above, leaf, kExchange) == 0
+                            : Rename(above, leaf, stage, slot, 0) == 0;
   change.error = errno;
-  if (result == 0) change.result = 'p';
   // Somebody was faster.
-  if (result != 0 && (errno == EEXIST || errno == EISDIR)) change.result = 'c';
+  if (!done) return errno == EISDIR || errno == ENOENT ? 'c' : 'f';
+  struct stat out;
+  if (fstatat(stage, slot.c_str(), &out, AT_SYMLINK_NOFOLLOW) != 0 ||
+      (out.st_ino == found.facts.st_ino && out.st_size == found.facts.st_size &&
+       memcmp(&out.st_mtim, &found.facts.st_mtim, sizeof out.st_mtim) == 0))
+    return 'p';
+  Rename(stage, slot, above, leaf, change.wanted ? kExchange : kNoReplace);
+  return 'c';
 }
 
-void Apply::WriteEpoch() {
-  if (epoch.empty()) return;
-  Fd file(openat(stage_.get(), "epoch", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-  if (file.valid() && WriteAll(file.get(), std::string(epoch) + "\n"))
-    renameat(stage_.get(), "epoch", tree_.root(), tree_.epoch_name().c_str());
+// The first part of its name that is missing comes with all that is staged below it.
+void Apply::PlaceNew(size_t index) {
+  Change& change = changes[index];
+  for (size_t end = 0; end < change.name.size(); ++end) {
+    end = std::min(change.name.find('/', end), change.name.size());
+    std::string_view part = change.name.substr(0, end);
+    std::string leaf = Leaf(part);
+    int above = tree_.Above(part);
+    struct stat facts;
+    bool last = end == change.name.size();
+    if (!last && fstatat(above, leaf.c_str(), &facts, AT_SYMLINK_NOFOLLOW) == 0) continue;
+    if (Rename(stage_.Above(part), leaf, above, leaf, kNoReplace) == 0) {
+      for (size_t i = index; i < changes.size() && IsWithin(changes[i].name, part); ++i)
+        if (!changes[i].content.empty()) changes[i].result = 'p';
+      return;
+    }
+    change.error = errno;
+    // Somebody was faster.
+    if (errno != EEXIST && errno != EISDIR && errno != ENOTEMPTY) return;
+    if (last) change.result = 'c';
+  }
 }
 
 int Apply::Tell() {

@@ -1,6 +1,7 @@
 #pragma once
 
-// An apply: everything is staged below the root first, then placed file by file by rename.
+// An apply: everything is staged first, under its own names, then placed by rename: file by file,
+// a directory that is missing with all that is below it, and a root that is missing whole.
 
 #include <stdint.h>
 
@@ -34,29 +35,36 @@ class Apply {
       : tree_(tree), input_(input), answer_(answer) {}
   ~Apply();  // the stage is gone
 
-  std::string_view epoch;
+  std::string_view epoch;        // is written
+  std::string_view known_epoch;  // with another one there nothing is placed; empty: any
   bool secret = false;
   std::vector<Change> changes;
 
   int Run();  // the program's end
 
  private:
+  mode_t DirectoryMode() const { return secret ? 0700 : 0755; }
   bool MakeStage();
   bool Receive(size_t index);
+  bool ReceiveBytes(Change& change, int to);
   bool Copy(Change& change, int to);
   bool NotStaged();  // tells errno
+  bool NoRoot();     // as well
+  bool BecomeRoot();
   void Delete(Change& change);
   void Place(size_t index);
-  void PlaceAt(int above, size_t index, const Found& found);
+  void PlaceNew(size_t index);
+  char Replace(Change& change, const Found& found);
   bool FreeDirectory(const Change& change);
-  void WriteEpoch();
   int Tell();
 
   FilesTree& tree_;
   FilesInput& input_;
   FilesAnswer& answer_;
+  FilesTree stage_;
+  Fd parent_;  // of a root that is missing
+  int stage_at_ = -1;
   std::string stage_name_;
-  Fd stage_;
 };
 
 }  // namespace hermes::runner

@@ -134,8 +134,8 @@ void AnswerLook(const Listing& listing, std::string_view expected, FilesAnswer& 
   Sha256 hash;
   size_t bytes = CanonicalText(listing, &hash, answer);
   std::string digest = Hex(hash.Finish());
-  answer.Put("d ").Put(digest).Put("\n");
   if (digest != expected) {
+    answer.Put("d ").Put(digest).Put("\n");
     answer.Put("m ").Put(bytes).Put("\n");
     CanonicalText(listing, nullptr, answer);
     bytes = 0;

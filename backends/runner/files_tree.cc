@@ -61,11 +61,17 @@ bool FilesTree::Open() {
   return root_.valid();
 }
 
-bool FilesTree::Make(mode_t mode) {
-  for (size_t at = path_.find('/', 1); at != path_.npos; at = path_.find('/', at + 1))
-    mkdir(path_.substr(0, at).c_str(), mode);
-  mkdir(path_.c_str(), mode);
-  return Open();
+Fd FilesTree::MakeParent(mode_t mode) const {
+  size_t at = 0;
+  for (size_t next; (next = path_.find('/', at + 1)) != path_.npos; at = next)
+    mkdir(path_.substr(0, next).c_str(), mode);
+  return Fd(open(path_.substr(0, at + 1).c_str(), kDirectoryFlags));
+}
+
+bool FilesTree::MakeIn(int at, const std::string& name, mode_t mode) {
+  if (mkdirat(at, name.c_str(), mode) == 0)
+    root_.Reset(openat(at, name.c_str(), kDirectoryFlags | O_NOFOLLOW));
+  return root_.valid();
 }
 
 std::string FilesTree::Epoch() const {
@@ -105,20 +111,23 @@ Fd FilesTree::OpenFile(std::string_view name, struct stat* facts) {
 }
 
 Found FilesTree::Find(std::string_view name) {
+  Found found;
   int above = Above(name);
-  struct stat facts;
-  // A file where a directory of the name should be: nothing can be below it.
-  if (above < 0) return {.kind = errno == ENOENT ? Found::kNothing : Found::kFailed, .content = ""};
-  if (fstatat(above, Leaf(name).c_str(), &facts, AT_SYMLINK_NOFOLLOW) != 0)
-    return {.kind = errno == ENOENT ? Found::kNothing : Found::kFailed, .content = ""};
-  if (S_ISDIR(facts.st_mode)) return {.kind = Found::kDirectory, .content = ""};
-  if (!S_ISREG(facts.st_mode)) return {.kind = Found::kOther, .content = ""};
-  Fd file = OpenFile(name, &facts);
-  if (!file.valid()) return {.kind = Found::kFailed, .content = ""};
-  uint64_t bytes = static_cast<uint64_t>(facts.st_size);
+  if (above < 0 || fstatat(above, Leaf(name).c_str(), &found.facts, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (errno != ENOENT) found.kind = Found::kFailed;
+    return found;
+  }
+  found.kind = S_ISDIR(found.facts.st_mode) ? Found::kDirectory : Found::kOther;
+  if (!S_ISREG(found.facts.st_mode)) return found;
+  found.kind = Found::kFailed;
+  Fd file = OpenFile(name, &found.facts);
+  if (!file.valid()) return found;
+  uint64_t bytes = static_cast<uint64_t>(found.facts.st_size);
   auto digest = HashFile(file.get(), &bytes);
-  if (!digest) return {.kind = Found::kFailed, .content = ""};
-  return {.kind = Found::kFile, .content = ContentText(*digest, (facts.st_mode & S_IXUSR) != 0)};
+  if (!digest) return found;
+  found.kind = Found::kFile;
+  found.content = ContentText(*digest, (found.facts.st_mode & S_IXUSR) != 0);
+  return found;
 }
 
 void FilesTree::RemoveEmptied(std::string_view name) {

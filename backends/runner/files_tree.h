@@ -26,18 +26,24 @@ std::string ContentText(std::string_view digest, bool executable);
 struct Found {
   enum Kind { kNothing, kFile, kDirectory, kOther, kFailed } kind = kNothing;
   std::string content;  // of kFile: its ContentText
+  struct stat facts;    // of kFile: from before it was read
 };
 
 class FilesTree {
  public:
+  FilesTree() = default;
   // `path`: absolute, or "~/..." below the home. Links on the way to the root are followed.
   // `only`: of a file mount, which has a token of its own.
   FilesTree(std::string_view path, std::string_view only);
 
-  bool Open();             // false with ENOENT: it is not there
-  bool Make(mode_t mode);  // it and what is missing above it, then as Open
+  bool Open();  // false with ENOENT: it is not there
+  // The directory that it is in, made with what is missing above that.
+  Fd MakeParent(mode_t mode) const;
+  // Becomes `name` in the directory `at`, which is made.
+  bool MakeIn(int at, const std::string& name, mode_t mode);
   bool is_open() const { return root_.valid(); }
   int root() const { return root_.get(); }
+  const std::string& path() const { return path_; }
   const std::string& epoch_name() const { return epoch_name_; }
   std::string Epoch() const;  // empty: there is none that is one
 

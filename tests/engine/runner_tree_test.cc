@@ -143,7 +143,7 @@ TEST_F(RunnerTree, AsksForALookAndReadsIt) {
   std::string mark, behind;
   frames::Reader payload = peer_.Payload(&verb, &mark, &behind);
   EXPECT_EQ(verb, FilesVerb::kLook);
-  EXPECT_EQ(mark.size(), 17u);
+  EXPECT_EQ(mark.size(), 9u);
   ExpectRoot(payload, root_);
   EXPECT_EQ(payload.Str(), sync::Hex(digest));
   EXPECT_TRUE(payload.done());
@@ -154,6 +154,7 @@ TEST_F(RunnerTree, SendsEachFileWithItsDigestAndWhetherItIsGood) {
   const sync::Content two{sync::DigestOf("two"), 3, true};
   const sync::Content four{sync::DigestOf("four"), 4, false};
   sync::RemoteApply apply{.root = root_, .epoch = "abcd", .secret = true, .source = &source_};
+  apply.known_epoch = "ef01";
   apply.changes = {{*RelPath::Parse("gone"), two, std::nullopt},
                    {*RelPath::Parse("a/b"), std::nullopt, two},
                    {*RelPath::Parse("short"), four, four},
@@ -174,6 +175,7 @@ TEST_F(RunnerTree, SendsEachFileWithItsDigestAndWhetherItIsGood) {
   EXPECT_EQ(verb, FilesVerb::kApply);
   ExpectRoot(payload, root_);
   EXPECT_EQ(payload.Str(), "abcd");
+  EXPECT_EQ(payload.Str(), "ef01");
   EXPECT_EQ(payload.U8(), 1);
   EXPECT_EQ(payload.U32(), 4u);
   EXPECT_EQ(payload.Str(), "gone");

@@ -137,6 +137,19 @@ TEST_P(ShellApply, TurnsFilesIntoDirectoriesAndBack) {
   EXPECT_EQ(Read(Far("dir")), "4");
 }
 
+TEST_P(ShellApply, NothingIsPlacedWhereAnotherTokenIs) {
+  EXPECT_EQ(Placed({{.name = "a", .wanted = "1"}}), "p");
+  known_epoch_ = "0123456789abcdef";
+  EXPECT_EQ(Placed({{.name = "a", .expected = "1", .wanted = "2"}}), "p");
+  known_epoch_ = "fedcba9876543210";
+  EXPECT_EQ(Placed({{.name = "a", .expected = "2", .wanted = "3"},
+                    {.name = "z", .expected = "2"},
+                    {.name = "b", .wanted = "1"}}),
+            "fff");
+  EXPECT_EQ(Read(Far("a")), "2");
+  EXPECT_FALSE(fs::exists(Far("b")));
+}
+
 TEST_P(ShellApply, NothingIsPlacedThroughALinkOrOntoWhatIsNoFile) {
   const std::string outside = base_ + "/outside";
   Write(outside + "/a", "mine");
@@ -154,7 +167,7 @@ TEST_P(ShellApply, NothingIsPlacedThroughALinkOrOntoWhatIsNoFile) {
                     {.name = "dir", .wanted = "evil"},
                     {.name = "real/below", .wanted = "evil"},
                     {.name = "fine", .wanted = "good"}}),
-            "ffcccccp");
+            "cccccccp");
   EXPECT_EQ(Read(outside + "/a"), "mine");
   EXPECT_TRUE(fs::is_symlink(Far("leaf")));
   EXPECT_EQ(std::distance(fs::directory_iterator(outside), {}), 1);
@@ -162,7 +175,7 @@ TEST_P(ShellApply, NothingIsPlacedThroughALinkOrOntoWhatIsNoFile) {
   EXPECT_EQ(Placed({{.name = "link/empty/x", .expected = "1"},
                     {.name = "leaf", .expected = "mine"},
                     {.name = "dir", .expected = "1"}}),
-            "fcc");
+            "ccc");
   EXPECT_TRUE(fs::exists(outside + "/empty/x"));
 }
 

@@ -207,6 +207,7 @@ sync::RemoteLook TreeStand::MustLook() {
 
 sync::RemoteApply TreeStand::ApplyOf(const std::vector<Change>& changes) {
   sync::RemoteApply apply{.root = root_, .epoch = "0123456789abcdef", .source = &bytes_};
+  apply.known_epoch = known_epoch_;
   bytes_ = {};
   for (const Change& change : changes) {
     sync::RemoteChange made{.path = *sync::RelPath::Parse(change.name)};

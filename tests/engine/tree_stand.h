@@ -124,6 +124,7 @@ class TreeStand : public testing::TestWithParam<Userland> {
 
   sync::RemoteRoot root_;
   Bytes bytes_;
+  std::string known_epoch_;  // of the next applies
   TempDir dir_;
   std::string base_;
   Loop loop_;

@@ -77,6 +77,7 @@ struct FilesScope {
   std::string only = {};
   std::vector<std::string> ignore = {};
   uint64_t max_file_bytes = UINT64_MAX;
+  std::string known_epoch = {};  // of an apply
 };
 
 // A request without what comes behind it.
@@ -125,6 +126,7 @@ inline std::string ApplyRequest(const FilesScope& scope, const std::vector<Files
                                 bool secret = false) {
   std::string request = FilesRequest(runner::FilesVerb::kApply, scope, [&](frames::Writer& w) {
     w.Str(kToken);
+    w.Str(scope.known_epoch);
     w.U8(secret ? 1 : 0);
     w.U32(static_cast<uint32_t>(changes.size()));
     for (const FilesChange& change : changes) {
@@ -178,8 +180,11 @@ class FilesTest : public ::testing::Test {
   }
   // Nothing of ours is left but the token.
   void ExpectNoStage() const {
-    for (const auto& entry : std::filesystem::directory_iterator(root)) {
-      EXPECT_FALSE(entry.path().filename().string().starts_with(".hermesd-stage")) << entry;
+    for (const std::string& place : {directory, root}) {
+      if (!std::filesystem::exists(place)) continue;
+      for (const auto& entry : std::filesystem::directory_iterator(place)) {
+        EXPECT_FALSE(entry.path().filename().string().starts_with(".hermesd-stage")) << entry;
+      }
     }
   }
 

@@ -249,6 +249,38 @@ TEST_F(BaseTest, AFailedCommitChangesNothing) {
   EXPECT_EQ(Open().files(), after);
 }
 
+TEST_F(BaseTest, RemembersWhatWasSentUntilItIsDecided) {
+  const std::map<RelPath, MaybeContent> sent = {{Path("a"), Version(7)}, {Path("b"), std::nullopt}};
+  {
+    Base base = Open();
+    ASSERT_TRUE(base.Begin("t").ok());
+    ASSERT_TRUE(base.Commit({{Path("b"), Version(1)}}).ok());
+    ASSERT_TRUE(base.Announce({{Path("x"), Version(3)}}).ok());
+    ASSERT_TRUE(base.Announce({{Path("a"), Version(7)}, {Path("b"), std::nullopt}}).ok());
+    EXPECT_EQ(base.sent(), sent);
+  }
+  {
+    Base base = Open();
+    EXPECT_EQ(base.sent(), sent);
+    EXPECT_EQ(base.files(), (FileMap{{Path("b"), Version(1)}}));
+    // Rewritten on the way.
+    for (uint64_t i = 0; i < 1000; ++i) ASSERT_TRUE(base.Commit({{Path("c"), Version(i)}}).ok());
+    EXPECT_EQ(base.sent(), sent);
+  }
+  {
+    Base base = Open();
+    EXPECT_EQ(base.sent(), sent);
+    ASSERT_TRUE(base.Commit({{Path("a"), Version(7)}}).ok());
+    EXPECT_EQ(base.sent().size(), 1u);
+    ASSERT_TRUE(base.Announce({}).ok());
+  }
+  Base base = Open();
+  EXPECT_TRUE(base.sent().empty());
+  ASSERT_TRUE(base.Announce({{Path("x"), Version(3)}}).ok());
+  ASSERT_TRUE(base.Begin("u").ok());
+  EXPECT_TRUE(base.sent().empty());
+}
+
 TEST_F(BaseTest, ARewriteThatWasKilledLeavesNothingBehind) {
   const std::vector<FileMap> states = Fill();
   const std::string name = FileName();

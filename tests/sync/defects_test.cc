@@ -32,7 +32,10 @@ TEST_F(DefectsTest, D03AnEditDuringTheUploadIsNoBaselineAndOutlivesThePull) {
     const std::string sent(size, 's');
     WriteHost("a", sent);
     // The bytes are over there, what is known of them is not written yet.
-    far().hooks.after_apply = [this] { WriteHost("a", "saved during the upload"); };
+    far().hooks.after_apply = [this] {
+      WriteHost("a", "saved during the upload");
+      return absl::OkStatus();
+    };
     MustPush();
     far().hooks = {};
     EXPECT_TRUE(FarFiles().at("a") == sent);

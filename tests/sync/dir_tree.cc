@@ -97,6 +97,10 @@ Task<absl::StatusOr<RemoteApplied>> DirTree::Apply(RemoteApply apply) {
   if (hooks.follows && apply.on_follow) apply.on_follow("run-" + std::to_string(applies));
   RemoteApplied applied;
   applied.epoch = Slurp(EpochPath(apply.root));
+  if (!apply.known_epoch.empty() && applied.epoch != apply.known_epoch) {
+    applied.placed.assign(apply.changes.size(), Placed::kFailed);
+    co_return applied;
+  }
   fs::create_directories(root_);
   for (size_t i = 0; i < apply.changes.size(); ++i) {
     const RemoteChange& change = apply.changes[i];
@@ -114,7 +118,7 @@ Task<absl::StatusOr<RemoteApplied>> DirTree::Apply(RemoteApply apply) {
     applied.placed.push_back(Place(apply, change, std::move(bytes), good));
   }
   if (!apply.epoch.empty()) Spit(EpochPath(apply.root), apply.epoch);
-  if (hooks.after_apply) hooks.after_apply();
+  if (hooks.after_apply) CO_RETURN_IF_ERROR(hooks.after_apply());
   co_return applied;
 }
 

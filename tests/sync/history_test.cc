@@ -124,7 +124,9 @@ class History : public SyncStand {
   void Edit(Side side) {
     const std::string version = "v" + std::to_string(++versions_);
     // As long as others, or not.
-    Replace(side, Pick(Names()), dice_.Below(2) == 0 ? version : version + std::string(100, '.'));
+    const std::string bytes = dice_.Below(2) == 0 ? version : version + std::string(100, '.');
+    if (in_gaps_) hasty_.insert(bytes);
+    Replace(side, Pick(Names()), bytes);
   }
   void Delete(Side side) {
     const std::string path = PathOf(side) + "/" + Pick(Names());
@@ -142,6 +144,11 @@ class History : public SyncStand {
     PushRequest request{.force = dice_.Below(4) == 0};
     const auto report = co_await session->manager->Push(std::move(request));
     EXPECT_TRUE(report.ok()) << report.status();
+  }
+  Task<void> CannotPush(Session* session) {
+    const auto report = co_await session->manager->Push({.force = true});
+    EXPECT_TRUE(report.ok() || ReasonOf(report.status()) == Reason::k_BACKEND_UNREACHABLE)
+        << report.status();
   }
   Task<void> DoPull(Session* session, PullRequest request) {
     request.id = session->name + std::to_string(++pulled_);
@@ -192,9 +199,22 @@ class History : public SyncStand {
   }
   void CrashBehindAPush() {
     Session& session = AnySession();
-    session.far->hooks.after_apply = [this] { SaveBases(); };
+    session.far->hooks.after_apply = [this] {
+      SaveBases();
+      return absl::OkStatus();
+    };
     Await(DoPush(&session));
     CrashWithSavedBases();
+  }
+  // No attempt of it hears the far end's answer, and the host moves on.
+  void PushWithoutAnAnswer() {
+    Session& session = AnySession();
+    session.far->hooks.after_apply = [this] {
+      Edit(kHost);
+      return Error(Reason::k_BACKEND_UNREACHABLE, "cut");
+    };
+    Await(CannotPush(&session));
+    session.far->hooks = {};
   }
   void CrashBehindAPull() {
     SaveBases();
@@ -207,7 +227,7 @@ class History : public SyncStand {
     std::set<std::string> elsewhere;
     for (int other = 0; other < kSides; ++other) {
       if (other == side) continue;
-      for (const auto& [name, bytes] : Held(static_cast<Side>(other))) elsewhere.insert(bytes);
+      for (const auto& [name, bytes] : Counted(static_cast<Side>(other))) elsewhere.insert(bytes);
     }
     for (const auto& [name, bytes] : Held(side)) {
       if (!elsewhere.contains(bytes)) live_.erase(bytes);
@@ -236,7 +256,9 @@ class History : public SyncStand {
       if (dice_.Below(8) == 0) Edit(kHost);
       return 0;
     };
+    in_gaps_ = true;
     Await(DoPull(&AnySession(), {}));
+    in_gaps_ = false;
     landing_.before = [](const FsCall&) { return 0; };
   }
   void AllAtOnce() {
@@ -254,7 +276,8 @@ class History : public SyncStand {
 
   void Step() {
     const uint64_t roll = dice_.Below(100);
-    if (roll < 44) return Change();
+    if (roll < 41) return Change();
+    if (roll < 44) return PushWithoutAnAnswer();
     if (roll < 58) return Await(DoPush(&AnySession()));
     if (roll < 70) return Await(DoPull(&AnySession(), {}));
     if (roll < 76) return PullWithEditsWithin();
@@ -270,9 +293,11 @@ class History : public SyncStand {
 
   void CheckNothingIsLost() {
     std::set<std::string> there;
+    for (const auto& [name, bytes] : Held(kHost)) {
+      if (hasty_.contains(bytes)) there.insert(bytes);
+    }
     for (int side = 0; side < kSides; ++side) {
-      const Side at = static_cast<Side>(side);
-      for (const auto& [name, bytes] : KeepsBoth() ? FilesOf(at) : Held(at)) there.insert(bytes);
+      for (const auto& [name, bytes] : Counted(static_cast<Side>(side))) there.insert(bytes);
     }
     for (const std::string& version : live_)
       EXPECT_TRUE(there.contains(version)) << version << " is lost";
@@ -289,6 +314,9 @@ class History : public SyncStand {
         files, [](const auto& file) { return file.first.find(".hermesd") != std::string::npos; });
     return files;
   }
+
+  // Where a version may be and is not lost.
+  Files Counted(Side side) const { return KeepsBoth() ? FilesOf(side) : Held(side); }
 
   // Nobody edits any more, so a few rounds bring all to the same.
   void Settle() {
@@ -313,6 +341,8 @@ class History : public SyncStand {
   std::vector<Session> sessions_;
   std::map<std::string, std::vector<std::string>> pulls_;
   std::set<std::string> live_;
+  std::set<std::string> hasty_;  // written in the midst of a landing: the undo store is enough
+  bool in_gaps_ = false;
   int versions_ = 0;
   int pulled_ = 0;
   bool at_once_ = false;
