@@ -148,6 +148,7 @@ absl::StatusOr<Base> Base::Open(const std::string& directory, std::string_view k
 
 void Base::Load() {
   const std::optional<std::string> bytes = ReadAll(file_.get());
+  torn_ = true;  // perhaps
   if (bytes.has_value() && Replay(*bytes)) return;
   epoch_.clear();
   files_.clear();
@@ -235,9 +236,8 @@ std::string Base::Records() const {
 }
 
 // A new file in the place of the old one: whoever looks finds the one or the other, whole.
-absl::Status Base::Rewrite() {
+absl::Status Base::Rewrite(const std::string& records) {
   const std::string fresh = name_ + ".new";
-  const std::string records = Records();
   unlink(fresh.c_str());  // of a life that was cut short; the lock on name_ keeps others away
   Fd file = OpenLocked(fresh, O_CREAT | O_EXCL);
   const Fd directory(open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -250,9 +250,19 @@ absl::Status Base::Rewrite() {
   }
   file_ = std::move(file);
   size_ = records.size();
+  torn_ = false;
   compact_at_ = std::max(kMinCompactBytes, kCompactRatio * size_);
   if (fsync(directory.get()) != 0) return Failed(errno, directory_);
   return absl::OkStatus();
+}
+
+// Only if most of the file is stale.
+void Base::Compact() {
+  if (size_ <= compact_at_) return;
+  const std::string records = Records();
+  compact_at_ = std::max(kMinCompactBytes, kCompactRatio * uint64_t{records.size()});
+  // What the file has is safe: a rewrite that fails is tried again by a later one.
+  if (size_ > compact_at_ && !Rewrite(records).ok()) compact_at_ = kCompactRatio * size_;
 }
 
 absl::Status Base::Begin(std::string_view epoch) {
@@ -262,7 +272,7 @@ absl::Status Base::Begin(std::string_view epoch) {
   name_ = before.name_;
   key_ = before.key_;
   epoch_ = epoch;
-  absl::Status status = Rewrite();
+  absl::Status status = Rewrite(Records());
   if (!status.ok()) *this = std::move(before);
   return status;
 }
@@ -281,21 +291,19 @@ absl::Status Base::Record(uint8_t kind, const std::vector<BaseChange>& changes) 
   CHECK(!epoch_.empty());
   RETURN_IF_ERROR(Append(Framed(PayloadOf(kind, changes))));
   Apply(kind, changes);
-  // It is safe already: a rewrite that fails is tried again by a later one.
-  if (size_ > compact_at_ && !Rewrite().ok()) compact_at_ = kCompactRatio * size_;
+  Compact();
   return absl::OkStatus();
 }
 
 absl::Status Base::Append(const std::string& record) {
   // A record that was cut short would be damage if more followed it.
-  int error = ftruncate(file_.get(), static_cast<off_t>(size_)) == 0 ? 0 : errno;
-  if (error == 0) error = WriteAll(file_.get(), record, size_);
-  if (error == 0) {
-    size_ += record.size();
-    return absl::OkStatus();
-  }
-  static_cast<void>(ftruncate(file_.get(), static_cast<off_t>(size_)));
-  return Failed(error, name_);
+  if (torn_ && ftruncate(file_.get(), static_cast<off_t>(size_)) != 0) return Failed(errno, name_);
+  torn_ = true;
+  if (const int error = WriteAll(file_.get(), record, size_); error != 0)
+    return Failed(error, name_);
+  torn_ = false;
+  size_ += record.size();
+  return absl::OkStatus();
 }
 
 }  // namespace hermes::sync

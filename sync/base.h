@@ -69,7 +69,8 @@ class Base {
   bool ReplayOne(std::string_view payload, bool first);
   void Apply(uint8_t kind, const std::vector<BaseChange>& changes);
   std::string Records() const;
-  absl::Status Rewrite();
+  absl::Status Rewrite(const std::string& records);
+  void Compact();
   absl::Status Record(uint8_t kind, const std::vector<BaseChange>& changes);
   absl::Status Append(const std::string& record);
 
@@ -78,6 +79,7 @@ class Base {
   std::string key_;
   Fd file_;            // locked
   uint64_t size_ = 0;  // of the file, up to the last whole record
+  bool torn_ = false;  // there may be more behind that
   uint64_t compact_at_ = 0;
   std::string epoch_;
   FileMap files_;

@@ -9,8 +9,8 @@
 namespace hermes::sync {
 namespace {
 
-constexpr int kRounds = 4;  // of files that move while they are sent; the last sends copies
-constexpr size_t kEpochBytes = 16;
+constexpr int kRounds = 4;         // of files that move while they are sent; the last sends copies
+constexpr size_t kEpochBytes = 8;  // it tells far ends apart, and guards nothing
 
 absl::Status Withdrawn() { return absl::CancelledError("nobody waits for this sync any more"); }
 

@@ -74,7 +74,8 @@ void Command::Launch(const frames::Start& start) {
   if (auto shell = world_.warm.Take(start, session_)) return TakeOver(std::move(shell));
   prepared_ = Prepare(start, world_.sessions, session_, world_.place);
   is_terminal_ = start.pty != 0;
-  if (start.form == frames::Form::kFiles) stdin_.window = frames::kFilesStdinWindow;
+  files_ = start.form == frames::Form::kFiles;
+  if (files_) stdin_.window = frames::kFilesStdinWindow;
   if (prepared_.failure.stage != LaunchStage::kNone) return OnFailed(prepared_.failure);
   supervised_.reset(new Supervised(world_.loop, world_.supervisors, *this));
   bool started = supervised_->Start(prepared_.launch);
@@ -167,7 +168,8 @@ void Command::ShellGone() {
   capture_path_ = prepared_.capture.path;
   prepared_.capture = {};
   RemoveCapture();
-  if (Shared<shell::State> state = world_.sessions.Current(session_)) exit_.cwd = state->cwd;
+  Shared<shell::State> state = world_.sessions.Current(session_);
+  if (state && !files_) exit_.cwd = state->cwd;
   exit_.generation = session_.generation;
   prepared_.theirs[0].Reset();
   shell_gone_ = true;

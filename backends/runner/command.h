@@ -136,6 +136,7 @@ class Command final : Supervised::Owner, Output::Owner, StdinFeed::Owner, Timer:
   bool attached_ = false;
   bool attached_again_ = false;
   bool is_terminal_ = false;
+  bool files_ = false;  // the file service
   pid_t pid_ = 0;
 
   frames::Exit exit_;

@@ -56,8 +56,7 @@ void Command::Ack(uint64_t out, uint64_t err) {
 
 void Command::OnStdin() {
   // Who sends files needs the window, and hears of their end by the answer.
-  bool files = stdin_.window == frames::kFilesStdinWindow;
-  if (!files || stdin_.accepted() - stdin_acked_ >= stdin_.window / 2) SendStdinAck();
+  if (!files_ || stdin_.accepted() - stdin_acked_ >= stdin_.window / 2) SendStdinAck();
 }
 
 void Command::SendStdinAck() {

@@ -1,3 +1,5 @@
+#include <sched.h>
+
 #include "tests/runner/files_stand.h"
 
 namespace hermes::test {
@@ -186,7 +188,7 @@ TEST_F(FilesApplyTest, AVersionThatIsSavedMeanwhileStays) {
     std::ofstream(directory + "/f") << "saved";
     std::ofstream(directory + "/g") << "saved";
     std::thread saver([&, round] {
-      for (int turns = 500 * round; turns > 0; --turns) std::this_thread::yield();
+      for (int turns = 500 * round; turns > 0; --turns) sched_yield();
       for (const char* name : {"/f", "/g"}) {
         ASSERT_EQ(rename((directory + name).c_str(), (root + name).c_str()), 0);
       }
