@@ -1,11 +1,31 @@
 #include "sync/ignore.h"
 
+#include <utility>
+
 #include "daemon/runtime/status.h"
 
 namespace hermes::sync {
 namespace {
 
 constexpr std::string_view kLockFile = ".sync.lock";
+
+// A name as a directory that ignores case may read it (ext4, f2fs): it folds letters, also some
+// from outside ASCII into it, and passes over characters that nobody sees, all of them outside. To
+// drop the others as well denies too much, which is told and does no harm.
+std::string Folded(std::string_view part) {
+  constexpr std::pair<std::string_view, std::string_view> kLetters[] = {
+      {"\u017f", "s"}, {"\u212a", "k"}, {"\u00df", "ss"}, {"\u1e9e", "ss"}, {"\ufb01", "fi"}};
+  std::string folded;
+  for (size_t i = 0; i < part.size(); ++i) {
+    const char c = part[i];
+    for (const auto& [letter, ascii] : kLetters)
+      if (part.substr(i).starts_with(letter)) folded += ascii;
+    const bool capital = c >= 'A' && c <= 'Z';
+    if (static_cast<unsigned char>(c) < 0x80)
+      folded += capital ? static_cast<char>(c - 'A' + 'a') : c;
+  }
+  return folded;
+}
 
 }  // namespace
 
@@ -24,13 +44,17 @@ absl::Status IgnoreList::CheckPatterns(const std::vector<std::string>& patterns)
 
 bool DeniedOnPull(const RelPath& path) {
   bool in_git = false;
+  std::string name;
   for (const std::string_view part : path.parts()) {
-    if (part == ".ssh") return true;
-    if (in_git && (part == "hooks" || part.starts_with("config"))) return true;
-    in_git = in_git || part == ".git";
+    name = Folded(part);
+    if (name == ".ssh") return true;
+    // "commondir" says where git finds the other two.
+    if (in_git && (name == "hooks" || name.starts_with("config") || name == "commondir"))
+      return true;
+    in_git = in_git || name == ".git";
   }
   // A file ".git" says where git finds its hooks.
-  return path.leaf() == ".git" || path.leaf() == kLockFile;
+  return name == ".git" || name == kLockFile;
 }
 
 }  // namespace hermes::sync

@@ -33,7 +33,8 @@ class IgnoreList {
 };
 
 // True for what a pull may never write, however it was asked for: what the host would run or log in
-// with by itself (.ssh; hooks and settings of git) and the predecessor's lock file.
+// with by itself (.ssh; hooks and settings of git, and what leads git to others) and the
+// predecessor's lock file; in any case of the letters, as there are directories that ignore it.
 bool DeniedOnPull(const RelPath& path);
 
 }  // namespace hermes::sync

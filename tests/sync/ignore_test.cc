@@ -61,12 +61,31 @@ TEST(IgnoreTest, RefusesPatternsThatAreNoNames) {
 }
 
 TEST(IgnoreTest, APullNeverWritesWhatTheHostWouldRun) {
-  for (const char* name :
-       {".ssh/authorized_keys", "a/.ssh/x", ".ssh", ".git", "a/.git", ".git/config",
-        ".git/hooks/pre-commit", ".git/modules/m/hooks/x", ".git/config.worktree", ".sync.lock"})
+  for (const char* name : {".ssh/authorized_keys",
+                           "a/.ssh/x",
+                           ".ssh",
+                           ".git",
+                           "a/.git",
+                           ".git/config",
+                           ".git/hooks/pre-commit",
+                           ".git/modules/m/hooks/x",
+                           ".git/config.worktree",
+                           ".sync.lock",
+                           ".git/commondir",
+                           ".git/worktrees/w/commondir",
+                           ".GIT/Config",
+                           "a/.Git",
+                           ".SSH/x",
+                           ".git/HOOKS/x",
+                           ".git/CommonDir",
+                           ".\u017fsh/x",
+                           ".git/hoo\u212as/x",
+                           ".g\u200dit/config",
+                           ".\u00dfh/x",
+                           ".git/con\ufb01g"})
     EXPECT_TRUE(DeniedOnPull(*RelPath::Parse(name))) << name;
   for (const char* name : {"ssh", "a/hooks/x", "config", ".git/objects/ab/cd", ".git/HEAD",
-                           ".gitignore", "a.sync.lock"})
+                           ".gitignore", "a.sync.lock", "commondir", "x/CONFIG", "\u00e9"})
     EXPECT_FALSE(DeniedOnPull(*RelPath::Parse(name))) << name;
 }
 
