@@ -136,9 +136,10 @@ Task<absl::Status> SidePull::Finish() {
     const bool last = attempt == kSyncAttempts;
     absl::Status status = looked_.ok() ? co_await Try(last) : looked_;
     const bool again = ReasonOf(status) == Reason::k_PLAN_STALE;
-    if (last || (!again && !IsTransport(status))) co_return status;
-    if (!again) co_await PauseBefore(attempt + 1, work_);
+    if (!again && !IsTransport(status)) co_return status;
+    if (!again && !last) co_await PauseBefore(attempt + 1, work_);
     if (IsWithdrawn(work_.wish)) co_return Withdrawn();
+    if (last) co_return status;
   }
 }
 
@@ -226,9 +227,12 @@ Task<absl::Status> SidePull::Fetch(Stage* stage, std::vector<Action> actions, bo
   absl::Status stream = co_await work_.side->far->Fetch(
       work_.Root(), std::move(names),
       [this, to = bundle.get()](std::string_view piece) { return Take(to, piece); });
-  CO_ASSIGN_OR_RETURN(const BundleResult result, co_await bundle->Finish(std::move(stream)));
-  CO_RETURN_IF_ERROR(TakeLies(result));
-  co_return TakeFiles(result, wanted, last);
+  const absl::StatusOr<BundleResult> result = co_await bundle->Finish(std::move(stream));
+  // Whoever ends this daemon may have killed its parser: nobody lied.
+  if (IsWithdrawn(work_.wish)) co_return Withdrawn();
+  CO_RETURN_IF_ERROR(result.status());
+  CO_RETURN_IF_ERROR(TakeLies(*result));
+  co_return TakeFiles(*result, wanted, last);
 }
 
 Task<absl::Status> SidePull::Take(Bundle* bundle, std::string_view bytes) {

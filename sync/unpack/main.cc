@@ -1,6 +1,7 @@
 // hermes-unpack: reads a Request and a tar stream on stdin, writes records on stdout (wire.h). It
 // has no arguments, no environment and, once confined, no way to reach anything but these two.
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -57,6 +58,9 @@ Request ReadRequest() {
 }
 
 void Run() {
+  // A service manager ends the daemon and all of its children at once. The end of stdin ends this
+  // one; an end by a signal would count as the doing of who sent the stream.
+  for (const int mine : {SIGTERM, SIGINT, SIGHUP}) signal(mine, SIG_IGN);
   std::string out;
   Encode(out, Confine());
   Flush(&out);

@@ -1,6 +1,9 @@
 #include "sync/bundle.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -325,6 +328,39 @@ TEST(BundleTest, AParserThatHangsIsEnded) {
   spec.max_idle = std::chrono::milliseconds(200);
   auto result = stand.Receive(std::move(spec), Honest());
   EXPECT_EQ(ReasonOf(result.status()), Reason::k_SYNC_FAILED) << result.status();
+}
+
+// As from a service manager that ends the daemon with all it runs.
+TEST(BundleTest, ASignalToAllOfTheServiceDoesNotEndTheParser) {
+  int in[2];
+  int out[2];
+  ASSERT_EQ(pipe2(in, O_CLOEXEC), 0);
+  ASSERT_EQ(pipe2(out, O_CLOEXEC), 0);
+  const std::string program = FindUnpack();
+  const pid_t parser = fork();
+  if (parser == 0) {
+    dup2(in[0], STDIN_FILENO);
+    dup2(out[1], STDOUT_FILENO);
+    execl(program.c_str(), program.c_str(), nullptr);
+    _exit(127);
+  }
+  close(in[0]);
+  close(out[1]);
+  std::string said(64 << 10, '\0');
+  ssize_t got = read(out[0], said.data(), said.size());  // its first words: it is confined
+  ASSERT_GT(got, 0);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) EXPECT_EQ(kill(parser, signal), 0);
+  std::string asked;
+  unpack::Encode(asked, RequestFor(CorpusNames()));
+  asked += Honest();
+  EXPECT_EQ(write(in[1], asked.data(), asked.size()), static_cast<ssize_t>(asked.size()));
+  close(in[1]);
+  while (read(out[0], said.data(), said.size()) > 0) {
+  }
+  close(out[0]);
+  int status = 0;
+  ASSERT_EQ(waitpid(parser, &status, 0), parser);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
 }
 
 TEST(BundleTest, AMissingProgramIsSaid) {

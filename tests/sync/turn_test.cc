@@ -1,10 +1,13 @@
 // Who waits for whom, and for how long: pushes and pulls of one pair, of one host directory, of
 // other programs; and wishes that are withdrawn meanwhile.
 
+#include <signal.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <sstream>
 
 #include "daemon/runtime/task_group.h"
 #include "tests/sync/process.h"
@@ -15,6 +18,21 @@ namespace hermes::sync {
 namespace {
 
 namespace fs = std::filesystem;
+
+std::vector<pid_t> ChildrenOf(pid_t parent) {
+  std::vector<pid_t> children;
+  for (const fs::directory_entry& entry : fs::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename();
+    if (name.find_first_not_of("0123456789") != name.npos) continue;
+    const std::string stat = Slurp(entry.path() / "stat");
+    std::istringstream fields(stat.substr(stat.rfind(')') + 1));
+    std::string state;
+    pid_t above = 0;
+    fields >> state >> above;
+    if (above == parent) children.push_back(std::stoi(name));
+  }
+  return children;
+}
 
 // Does something at the first of these phases.
 struct AtPhase : public Heard {
@@ -176,6 +194,38 @@ TEST_F(TurnTest, AWishThatIsWithdrawnDuringTheDownloadEndsThePull) {
   far().hooks = {};
   MustPull();
   EXPECT_EQ(HostFiles(), FarFiles());
+}
+
+// As whoever ends the whole service does to what it runs.
+TEST_F(TurnTest, AParserThatIsKilledWithItsDaemonIsNoLieOfThePlace) {
+  Agree({{"a", "1"}});
+  WriteFar("a", "2");
+  const WishPtr wish = std::make_shared<Wish>();
+  far().hooks.within_fetch = [&] {
+    const std::vector<pid_t> parsers = ChildrenOf(getpid());
+    EXPECT_EQ(parsers.size(), 1u);
+    for (const pid_t parser : parsers) EXPECT_EQ(kill(parser, SIGKILL), 0);
+    wish->Withdraw();
+    return Nothing();
+  };
+  const auto report = Pull({.wish = wish});
+  EXPECT_TRUE(absl::IsCancelled(report.status())) << report.status();
+  EXPECT_FALSE(manager().suspect());
+  EXPECT_EQ(HostFiles().at("a"), "1");
+}
+
+TEST_F(TurnTest, AWishThatIsWithdrawnWithTheLastTransportIsCancelled) {
+  Agree({{"a", "1"}});
+  WriteFar("a", "2");
+  const WishPtr wish = std::make_shared<Wish>();
+  int fetches = 0;
+  far().hooks.before = [&](std::string_view verb) {
+    if (verb != "fetch") return absl::OkStatus();
+    if (++fetches == kSyncAttempts) wish->Withdraw();
+    return Error(Reason::k_BACKEND_UNREACHABLE, "cut");
+  };
+  EXPECT_TRUE(absl::IsCancelled(Pull({.wish = wish}).status()));
+  EXPECT_EQ(fetches, kSyncAttempts);
 }
 
 // A far end that says nothing more ends its call for that wish, and only so.
