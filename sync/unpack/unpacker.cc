@@ -69,7 +69,7 @@ bool Unpacker::OnMember(const Member& member) {
   } else if (member.kind == Member::Kind::kHardLink) {
     TakeHardLink(index, member);
   } else {
-    Take(index, member);
+    return Take(index, member);
   }
   return true;
 }
@@ -101,9 +101,19 @@ bool Unpacker::BelowDirectory(std::string_view name) const {
   return false;
 }
 
-void Unpacker::Take(uint32_t index, const Member& member) {
+uint64_t Unpacker::Room() const {
+  return request_.max_total_bytes - std::min(total_, request_.max_total_bytes);
+}
+
+bool Unpacker::Take(uint32_t index, const Member& member) {
   if (member.size > request_.wanted[index].max_bytes) {
-    return Skip(index, Oddity::kTooBig, member.name);
+    Skip(index, Oddity::kTooBig, member.name);
+    return true;
+  }
+  // The reader counts what the stream holds, and a copy is not in there.
+  if (member.size > Room()) {
+    Skip(index, Oddity::kTooBig, member.name);
+    return MayGoOn(LieKind::kTooMuch, member.name);
   }
   if (member.special_bits) Encode(*out_, Odd{index, Oddity::kSpecialBits, member.name});
   Encode(*out_, File{index, member.size, member.executable});
@@ -111,6 +121,7 @@ void Unpacker::Take(uint32_t index, const Member& member) {
   sizes_[index] = member.size;
   total_ += member.size;
   taking_ = true;
+  return true;
 }
 
 // tar sends the content of files that are one inode only once.
@@ -119,8 +130,7 @@ void Unpacker::TakeHardLink(uint32_t index, const Member& member) {
   if (from == kNoIndex || seen_[from] != Seen::kTaken) {
     return Skip(index, Oddity::kHardLink, member.name);
   }
-  const uint64_t room = request_.max_total_bytes - std::min(total_, request_.max_total_bytes);
-  if (sizes_[from] > std::min(request_.wanted[index].max_bytes, room)) {
+  if (sizes_[from] > std::min(request_.wanted[index].max_bytes, Room())) {
     return Skip(index, Oddity::kTooBig, member.name);
   }
   Encode(*out_, Copy{index, from});

@@ -37,8 +37,9 @@ class Unpacker : private TarReader::Handler {
 
   uint32_t IndexOf(std::string_view name) const;
   bool BelowDirectory(std::string_view name) const;
-  // Of a member whose name was asked for, by its index.
-  void Take(uint32_t index, const Member& member);
+  uint64_t Room() const;  // what may still be taken, of all files together
+  // Of a member whose name was asked for, by its index. False: read no further.
+  bool Take(uint32_t index, const Member& member);
   void TakeHardLink(uint32_t index, const Member& member);
   void Skip(uint32_t index, Oddity why, std::string_view name);
   bool MayGoOn(LieKind what, std::string_view name);

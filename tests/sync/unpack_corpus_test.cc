@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/sync/hostile_corpus.h"
+#include "tests/sync/tar_bytes.h"
 #include "tests/sync/unpack_stand.h"
 
 namespace hermes::sync {
@@ -31,6 +32,26 @@ TEST(UnpackCorpusTest, GivesEveryStreamItsVerdict) {
     EXPECT_FALSE(outcome.broken) << hostile.name;
     if (Accepted(outcome)) EXPECT_EQ(outcome.staged, hostile.staged) << hostile.name;
   }
+}
+
+// What an honest tar makes of a tree with hard links: copies count, though the stream lacks them.
+TEST(UnpackCorpusTest, HardLinksBeyondTheTotalAreALimitAndNoBreakOfTheRules) {
+  const std::string bytes = tar::File("first", std::string(400, 'x')) +
+                            tar::Block({.name = "a", .type = '1', .link = "first"}) +
+                            tar::File("b", std::string(300, 'y')) +
+                            tar::File("last", std::string(100, 'z')) + tar::End();
+  unpack::Request request = RequestFor({"first", "a", "b", "last"});
+  request.max_total_bytes = 1000;
+  const Unpacked strict = Unpack(request, bytes);
+  EXPECT_FALSE(strict.broken);
+  ASSERT_EQ(strict.lies.size(), 1u);
+  EXPECT_EQ(strict.lies[0].what, unpack::LieKind::kTooMuch);
+  request.salvage = true;
+  const Unpacked salvaged = Unpack(request, bytes);
+  EXPECT_FALSE(salvaged.broken);
+  EXPECT_EQ(salvaged.staged.size(), 3u) << salvaged.Told();
+  ASSERT_EQ(salvaged.oddities.size(), 1u);
+  EXPECT_EQ(salvaged.oddities[0].why, unpack::Oddity::kTooBig);
 }
 
 TEST(UnpackCorpusTest, SeesTheSameInWhateverPiecesTheBytesCome) {
