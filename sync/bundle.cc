@@ -90,7 +90,6 @@ class Bundle::Receiver {
     co_await SendRequest();
     // What we ended ourselves is no fault of the stream's.
     if (!stopped_) stream_failure_ = std::move(stream);
-    stream_ended_ = true;
     asio::error_code ignored;
     in_.close(ignored);
     co_await tasks_.Join();
@@ -111,13 +110,7 @@ class Bundle::Receiver {
   void Kill() {
     if (!killed_) child_->SignalGroup(SIGKILL);
     killed_ = true;
-    Stop();
-  }
-
-  void Stop() {
-    const bool tell = !stopped_ && !stream_ended_ && spec_.on_stop;
     stopped_ = true;
-    if (tell) spec_.on_stop();
   }
 
   Task<void> SendRequest() {
@@ -149,7 +142,7 @@ class Bundle::Receiver {
       }
       if (spec_.on_progress) spec_.on_progress(checker_.files(), checker_.bytes());
     }
-    Stop();  // whatever the reason: what still comes is of no use
+    stopped_ = true;  // whatever the reason: what still comes is of no use
   }
 
   // On a worker: it removes files.
@@ -157,15 +150,16 @@ class Bundle::Receiver {
     BundleResult result{.oddities = checker_.oddities(),
                         .missing = checker_.Missing(),
                         .lies = checker_.lies(),
-                        .dropped_notes = checker_.dropped_notes(),
                         .confinement = checker_.hello().value_or(unpack::Hello{})};
     const bool crashed = !killed_ && (exit_.signalled || exit_.value != 0 || !checker_.end());
     const bool broken = crashed || checker_.broken();
     if (broken) result.lies.push_back({unpack::LieKind::kParserBroken, {}});
     if (!result.lies.empty()) {
       result.quarantined = quarantine_.Keep(spec_.quarantine_name);
-      if (broken || !spec_.salvage || !sink_failure_.ok() || stood_still_) stage_.RemoveAll();
+      const bool failed = !sink_failure_.ok() || stood_still_;
+      if (broken || !spec_.salvage || failed) stage_.RemoveAll();
       stage_.RemovePartial();
+      if (spec_.salvage && failed) return Failure();
     } else if (absl::Status failure = Failure(); !failure.ok()) {
       stage_.RemoveAll();
       return failure;
@@ -176,7 +170,7 @@ class Bundle::Receiver {
 
   absl::Status Failure() const {
     if (!sink_failure_.ok()) return sink_failure_;
-    if (stood_still_) return Error(Reason::k_SYNC_FAILED, "the transfer of files stood still");
+    if (stood_still_) return Error(Reason::k_SYNC_FAILED, "hermes-unpack stood still");
     if (!stream_failure_.ok()) return stream_failure_;
     switch (checker_.end()->how) {
       case unpack::End::How::kComplete:
@@ -209,7 +203,6 @@ class Bundle::Receiver {
   absl::Status sink_failure_;
   std::string unsent_request_;
   bool stopped_ = false;
-  bool stream_ended_ = false;
   bool killed_ = false;
   bool stood_still_ = false;
 };

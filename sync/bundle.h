@@ -29,6 +29,10 @@ struct WantedFile {
   uint64_t max_bytes = 0;  // longer: an oddity, skipped
 };
 
+// Without a byte in or out for so long hermes-unpack is ended. More than any far end may be silent:
+// whoever reads the stream gives that up first, and knows that it is worth another try.
+inline constexpr Duration kMaxBundleIdle = std::chrono::seconds(360);
+
 struct BundleSpec {
   std::string program;             // hermes-unpack, see FindUnpack
   std::vector<WantedFile> wanted;  // no path twice
@@ -36,16 +40,13 @@ struct BundleSpec {
   // The beginning of a stream that lied is kept under this name in this directory (-1: nowhere).
   int quarantine_fd = -1;
   std::string quarantine_name = {};
-  uint64_t max_quarantine_bytes = 64 << 20;       // the rest is not kept
-  uint64_t max_total_bytes = 2ull << 30;          // more: a lie
-  uint32_t max_members = 20'000;                  // more: a lie
-  Duration max_idle = std::chrono::seconds(120);  // without a byte in or out: it is ended
+  uint64_t max_quarantine_bytes = 64 << 20;  // the rest is not kept
+  uint64_t max_total_bytes = 2ull << 30;     // more: a lie
+  uint32_t max_members = 20'000;             // more: a lie
+  Duration max_idle = kMaxBundleIdle;
   bool salvage = false;  // of a stream that lies, keep the members that are in order
   // Files and bytes staged so far; on the loop, must not end the transfer from within.
   std::function<void(uint32_t files, uint64_t bytes)> on_progress = nullptr;
-  // Called once, on the loop, if nothing more is wanted before the stream has ended (a lie, a full
-  // disk, no byte for max_idle): whoever waits for more of the stream may give up.
-  std::function<void()> on_stop = nullptr;
 };
 
 struct BundleResult {
@@ -55,7 +56,6 @@ struct BundleResult {
   // Not empty: the place lied. Then nothing is staged but what salvage keeps. Where every lie
   // IsLimit, the tree may merely be too large.
   std::vector<unpack::Lie> lies;
-  uint64_t dropped_notes = 0;  // oddities and lies beyond what is listed
   bool quarantined = false;
   unpack::Hello confinement;  // the layers that were on
 };

@@ -3,7 +3,6 @@
 // Look: which of two versions lies under a name. Never follows a link, never waits for a fifo and
 // reads no byte of a file whose size already says that it is another one. Worker threads.
 
-#include "absl/status/statusor.h"
 #include "sync/content.h"
 #include "sync/fs.h"
 

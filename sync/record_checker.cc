@@ -74,9 +74,9 @@ absl::Status RecordChecker::Take(const unpack::Copy& copy) {
 absl::Status RecordChecker::Take(const unpack::Odd& odd) {
   if (current_ != kNoIndex) return Broken();
   if (odd.index == kNoIndex) {
-    const bool keep = kept_oddities_ < kMaxKeptOddities;
-    keep ? ++kept_oddities_ : ++dropped_notes_;
-    if (keep) oddities_.push_back(odd);
+    if (kept_oddities_ == kMaxKeptOddities) return absl::OkStatus();
+    ++kept_oddities_;
+    oddities_.push_back(odd);
     return absl::OkStatus();
   }
   if (odd.index >= seen_.size() || seen_[odd.index] != Seen::kNot) return Broken();
@@ -89,8 +89,7 @@ absl::Status RecordChecker::Take(const unpack::Odd& odd) {
 
 // In the middle of a file, too: that is where the stream's structure may break.
 absl::Status RecordChecker::Take(const unpack::Lie& lie) {
-  const bool keep = lies_.size() < kMaxKeptLies;
-  keep ? lies_.push_back(lie) : void(++dropped_notes_);
+  if (lies_.size() < kMaxKeptLies) lies_.push_back(lie);
   return absl::OkStatus();
 }
 

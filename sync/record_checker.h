@@ -17,8 +17,8 @@
 
 namespace hermes::sync {
 
-inline constexpr size_t kMaxKeptOddities = 1000;  // about names nobody asked for; beyond: counted
-inline constexpr size_t kMaxKeptLies = 100;       // beyond: counted
+inline constexpr size_t kMaxKeptOddities = 1000;  // about names nobody asked for; beyond: dropped
+inline constexpr size_t kMaxKeptLies = 100;       // beyond: dropped
 
 // Where the accepted bytes go. The checker calls Begin, Append (together exactly `size` bytes), End
 // for one file after the other; Copy names a file that has ended. A failed status ends it all.
@@ -45,8 +45,6 @@ class RecordChecker {
   const std::optional<unpack::End>& end() const { return end_; }
   const std::vector<unpack::Odd>& oddities() const { return oddities_; }
   const std::vector<unpack::Lie>& lies() const { return lies_; }
-  // Oddities and lies beyond what is kept.
-  uint64_t dropped_notes() const { return dropped_notes_; }
   // Wanted, and neither taken nor skipped.
   std::vector<uint32_t> Missing() const;
   uint64_t bytes() const { return total_; }
@@ -80,7 +78,6 @@ class RecordChecker {
   std::vector<unpack::Odd> oddities_;
   std::vector<unpack::Lie> lies_;
   size_t kept_oddities_ = 0;  // those without an index
-  uint64_t dropped_notes_ = 0;
   bool broken_ = false;
 };
 

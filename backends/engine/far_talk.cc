@@ -5,9 +5,13 @@
 
 #include "daemon/runtime/race.h"
 #include "daemon/runtime/status.h"
+#include "sync/bundle.h"
 
 namespace hermes {
 namespace {
+
+// See kMaxBundleIdle.
+static_assert(kMaxFarSilence < sync::kMaxBundleIdle);
 
 constexpr size_t kPieceBytes = 64 << 10;
 

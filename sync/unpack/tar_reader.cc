@@ -284,10 +284,7 @@ Member TarReader::DescribeMember(char type, uint64_t size) {
   return member;
 }
 
-void TarReader::EndBody() {
-  state_ = padding_ == 0 ? State::kHeader : State::kPadding;
-  handler_.OnMemberEnd();
-}
+void TarReader::EndBody() { state_ = padding_ == 0 ? State::kHeader : State::kPadding; }
 
 void TarReader::TakeMeta() {
   state_ = padding_ == 0 ? State::kHeader : State::kPadding;

@@ -46,11 +46,9 @@ class TarReader {
   class Handler {
    public:
     virtual ~Handler() = default;
-    // A header was read; its body of `size` bytes follows through OnBody, then OnMemberEnd. False:
-    // read no further.
+    // A header was read; its body of `size` bytes follows through OnBody. False: read no further.
     virtual bool OnMember(const Member& member) = 0;
     virtual void OnBody(std::string_view bytes) = 0;
-    virtual void OnMemberEnd() = 0;
     // Final. `name` is the member's, as far as it is known.
     virtual void OnLie(LieKind what, std::string_view name) = 0;
   };

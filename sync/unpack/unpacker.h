@@ -32,7 +32,6 @@ class Unpacker : private TarReader::Handler {
 
   bool OnMember(const Member& member) override;
   void OnBody(std::string_view bytes) override;
-  void OnMemberEnd() override {}
   void OnLie(LieKind what, std::string_view name) override;
 
   uint32_t IndexOf(std::string_view name) const;

@@ -18,27 +18,17 @@
 namespace hermes::sync {
 namespace fs = std::filesystem;
 
-ScriptedSource::ScriptedSource(Loop& loop, std::string bytes, size_t piece, Then then)
-    : bytes_(std::move(bytes)), piece_(piece), then_(then), changed_(loop) {}
-
 Task<absl::StatusOr<std::string>> ScriptedSource::Read() {
   if (at_ == bytes_.size() && then_ == Then::kRepeat) at_ = 0;
-  if (at_ < bytes_.size() && !stopped_) {
+  if (at_ < bytes_.size()) {
     std::string part = bytes_.substr(at_, piece_);
     at_ += part.size();
-    given_ += part.size();
     co_return part;
   }
-  while (then_ == Then::kHang && !stopped_) co_await changed_.Wait();
   if (then_ == Then::kFail) {
     co_return Error(Reason::k_BACKEND_UNREACHABLE, "the connection is gone");
   }
   co_return std::string();
-}
-
-void ScriptedSource::Stop() {
-  stopped_ = true;
-  changed_.NotifyAll();
 }
 
 BundleStand::BundleStand() {
@@ -70,7 +60,6 @@ BundleSpec BundleStand::SpecFor(const std::vector<std::string>& names) const {
 }
 
 Task<absl::StatusOr<BundleResult>> BundleStand::Transfer(BundleSpec spec) {
-  spec.on_stop = [this] { source_->Stop(); };
   CO_ASSIGN_OR_RETURN(std::unique_ptr<Bundle> bundle,
                       Bundle::Start(loop_, clock_, workers_, std::move(spec)));
   absl::Status stream;
@@ -84,7 +73,7 @@ Task<absl::StatusOr<BundleResult>> BundleStand::Transfer(BundleSpec spec) {
 }
 
 absl::StatusOr<BundleResult> BundleStand::Receive(BundleSpec spec, std::string bytes, How how) {
-  source_.emplace(loop_, std::move(bytes), how.piece, how.then);
+  source_.emplace(std::move(bytes), how.piece, how.then);
   std::optional<absl::StatusOr<BundleResult>> result;
   asio::co_spawn(loop_.executor(), Transfer(std::move(spec)),
                  [&](std::exception_ptr failed, absl::StatusOr<BundleResult> got) {

@@ -7,10 +7,10 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/runtime/clock.h"
-#include "daemon/runtime/event.h"
 #include "daemon/runtime/fd.h"
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/workers.h"
@@ -19,25 +19,19 @@
 
 namespace hermes::sync {
 
-// Gives its pieces, then ends, fails or waits until it is stopped.
+// Gives its pieces, then ends, fails or begins again.
 class ScriptedSource {
  public:
-  enum class Then { kEnd, kFail, kHang, kRepeat };
-  ScriptedSource(Loop& loop, std::string bytes, size_t piece, Then then);
+  enum class Then { kEnd, kFail, kRepeat };
+  ScriptedSource(std::string bytes, size_t piece, Then then)
+      : bytes_(std::move(bytes)), piece_(piece), then_(then) {}
   Task<absl::StatusOr<std::string>> Read();
-  void Stop();
-
-  bool stopped() const { return stopped_; }
-  uint64_t given() const { return given_; }
 
  private:
   const std::string bytes_;
   const size_t piece_;
   const Then then_;
   size_t at_ = 0;
-  uint64_t given_ = 0;
-  bool stopped_ = false;
-  Event changed_;
 };
 
 struct How {
