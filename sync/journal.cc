@@ -91,6 +91,9 @@ std::string EncodeRulings(const std::vector<Ruling>& rulings) {
 // What a commit of so many changes takes.
 uint64_t CommitBytes(size_t changes) { return kHeadBytes + 2 * changes + kDigestBytes; }
 
+// A link, a directory or something special, where a file is opened.
+bool IsNoFile(int rc) { return rc == -ELOOP || rc == -EISDIR || rc == -ENXIO; }
+
 absl::Status Unreadable() { return absl::DataLossError("a journal of a landing can't be read"); }
 
 }  // namespace
@@ -124,7 +127,8 @@ absl::StatusOr<Journal> Journal::Create(Fs& fs, int dir, LandPlan plan) {
 absl::StatusOr<Journal> Journal::Open(Fs& fs, int dir) {
   Handle file(fs, fs.OpenFile({dir, std::string(kJournalName)}, Fs::Access::kUpdate));
   if (file.get() == -ENOENT) return absl::NotFoundError("no landing began");
-  if (!file.valid()) return Unreadable();
+  if (IsNoFile(file.get())) return Unreadable();
+  if (!file.valid()) return FsError(file.get(), "open a journal of a landing");
   Journal journal(fs, std::move(file));
   RETURN_IF_ERROR(journal.Load());
   return journal;
@@ -171,12 +175,13 @@ absl::Status Journal::Append(uint32_t type, std::string_view payload, uint64_t r
 
 absl::Status Journal::Load() {
   FileStat stat;
-  if (fs_->Stat(file_.get(), &stat) < 0 || stat.type != FileStat::Type::kFile) return Unreadable();
+  if (int rc = fs_->Stat(file_.get(), &stat); rc < 0) return FsError(rc, "look at a journal");
+  if (stat.type != FileStat::Type::kFile) return Unreadable();
   bool begun = false;
   for (;;) {
     std::string head(kHeadBytes, '\0');
     int64_t got = fs_->Read(file_.get(), end_, head.data(), head.size());
-    if (got < 0) return Unreadable();
+    if (got < 0) return FsError(static_cast<int>(got), "read a journal");
     ByteReader in(head);
     uint32_t type = in.U32();
     uint64_t size = in.U32();
@@ -186,6 +191,7 @@ absl::Status Journal::Load() {
     if (size > kMaxRecordBytes || end_ + kHeadBytes + size + kDigestBytes > stat.size) break;
     std::string record(kHeadBytes + size + kDigestBytes, '\0');
     got = fs_->Read(file_.get(), end_, record.data(), record.size());
+    if (got < 0) return FsError(static_cast<int>(got), "read a journal");
     if (got != static_cast<int64_t>(record.size())) break;
     std::string_view view(record);
     std::string_view signed_part = view.substr(0, kHeadBytes + size);

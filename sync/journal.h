@@ -65,7 +65,8 @@ class Journal {
   // Writes the plan as a new file, with room for its commit. Not synced yet: the caller syncs it
   // together with the staged files. On failure there is no file.
   static absl::StatusOr<Journal> Create(Fs& fs, int dir, LandPlan plan);
-  // NotFound: nothing was ever begun. DataLoss: there is a journal that can't be read.
+  // NotFound: nothing was ever begun. DataLoss: what is there is no journal. SYNC_FAILED: it can't
+  // be read now.
   static absl::StatusOr<Journal> Open(Fs& fs, int dir);
 
   // Opens a second turn, backwards, over some changes by index. Durable when it returns OK.

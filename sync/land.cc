@@ -57,10 +57,10 @@ bool NoFiles(const SyncDir& sync) { return sync.files.get() == -ENOENT; }
 
 }  // namespace
 
-uint32_t LandedMode(std::optional<uint32_t> old, bool executable, LandModes modes) {
+uint32_t LandedMode(std::optional<uint32_t> old, bool executable) {
   constexpr uint32_t kReadBits = 0444;
   constexpr uint32_t kExecuteBits = 0111;
-  uint32_t mode = old.value_or(modes.private_files ? 0600 : 0644) & 0777;
+  uint32_t mode = old.value_or(0644) & 0777;
   // An executable whose bits differ among owner and others stays as its owner has made it.
   if (executable && (mode & 0100) != 0) return mode;
   mode &= ~kExecuteBits;
@@ -73,7 +73,9 @@ Stage::~Stage() {
 }
 
 absl::StatusOr<Stage> Landing::NewStage(std::string_view id, uint64_t bytes) {
-  RETURN_IF_ERROR(CheckRoom(fs_, root_, bytes + kSpareBytes));
+  // Their sum is of sizes that the far side told.
+  const uint64_t needed = bytes > UINT64_MAX - kSpareBytes ? UINT64_MAX : bytes + kSpareBytes;
+  RETURN_IF_ERROR(CheckRoom(fs_, root_, needed));
   Place place(fs_, root_);
   ASSIGN_OR_RETURN(SyncDir sync, place.Make(id));
   return Stage(place, std::move(sync));
@@ -101,7 +103,7 @@ absl::Status Landing::Verify(const Stage& stage, const Change& change, Parents& 
   if (hashed.size != change.to->size || hashed.digest != change.to->digest) {
     return Refused("a staged file is not what was announced");
   }
-  uint32_t mode = LandedMode(OldMode(change, parents), change.to->executable, modes_);
+  uint32_t mode = LandedMode(OldMode(change, parents), change.to->executable);
   if (mode == stat.mode) return absl::OkStatus();
   if (int rc = fs_.Chmod(file.get(), mode); rc < 0) return FsError(rc, "set a staged file's mode");
   return absl::OkStatus();
@@ -110,7 +112,7 @@ absl::Status Landing::Verify(const Stage& stage, const Change& change, Parents& 
 absl::Status Landing::Prepare(const Stage& stage, std::vector<Change>* changes) {
   RETURN_IF_ERROR(CheckPlan(*changes));
   RETURN_IF_ERROR(CheckRoom(fs_, root_, kSpareBytes + kSpareBytesPerFile * changes->size()));
-  Parents parents(fs_, root_, {}, NewDirMode());
+  Parents parents(fs_, root_, {}, kNewDirMode);
   for (size_t i = 0; i < changes->size(); ++i) {
     Change& change = (*changes)[i];
     if (change.to) {
@@ -125,7 +127,7 @@ absl::Status Landing::Prepare(const Stage& stage, std::vector<Change>* changes) 
 // Before the sync, so that nothing is moved into a directory that a power cut takes away. Who can't
 // be helped here, as behind a file that is to go first, or on a full disk, meets it again later.
 void Landing::MakeDirs(const LandPlan& plan) {
-  Parents parents(fs_, root_, plan.dirs, NewDirMode());
+  Parents parents(fs_, root_, plan.dirs, kNewDirMode);
   for (const Change& change : plan.changes) {
     if (!change.from) parents.Open(change.path.parent(), Parents::Missing::kMake);
   }
@@ -140,7 +142,7 @@ absl::StatusOr<LandReport> Landing::Land(Stage stage, std::vector<Change> change
   // The one sync of the batch: from here on a power cut finds staged files, journal, directories.
   if (int rc = fs_.SyncAll(stage.files()); rc < 0) return FsError(rc, "sync the staged files");
   stage.landing_ = true;
-  return FinishTurn(turn_place(), stage.sync_, journal, true);
+  return FinishTurn({fs_, root_}, stage.sync_, journal, true);
 }
 
 absl::StatusOr<std::vector<LandReport>> Landing::Recover() {
@@ -149,7 +151,9 @@ absl::StatusOr<std::vector<LandReport>> Landing::Recover() {
   std::vector<LandReport> reports;
   for (const std::string& id : ids) {
     auto sync = place.Open(id);
-    if (!sync.ok()) continue;  // somebody works on it
+    const std::optional<Reason> reason = ReasonOf(sync.status());
+    if (reason == Reason::k_SYNC_HELD || reason == Reason::k_RESULT_EXPIRED) continue;
+    RETURN_IF_ERROR(sync.status());
     auto journal = Journal::Open(fs_, sync->dir.get());
     // No file was moved while one of these was missing: they were synced before.
     if (absl::IsNotFound(journal.status()) || (journal.ok() && journal->open() && NoFiles(*sync))) {
@@ -157,8 +161,10 @@ absl::StatusOr<std::vector<LandReport>> Landing::Recover() {
       continue;
     }
     // An unreadable one may name versions of the host, so it stays until it expires.
-    if (!journal.ok() || !journal->open()) continue;
-    ASSIGN_OR_RETURN(LandReport report, FinishTurn(turn_place(), *sync, *journal, false));
+    if (absl::IsDataLoss(journal.status())) continue;
+    RETURN_IF_ERROR(journal.status());
+    if (!journal->open()) continue;
+    ASSIGN_OR_RETURN(LandReport report, FinishTurn({fs_, root_}, *sync, *journal, false));
     reports.push_back(std::move(report));
   }
   return reports;

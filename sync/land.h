@@ -40,14 +40,10 @@ class Stage {
   bool landing_ = false;
 };
 
-struct LandModes {
-  bool private_files = false;  // 0600 and 0700 for what is new, instead of 0644 and 0755
-};
-
 class Landing {
  public:
   // `root`: the held directory of the mount, of this Fs; it and `fs` outlive this object.
-  Landing(Fs& fs, int root, LandModes modes) : fs_(fs), root_(root), modes_(modes) {}
+  Landing(Fs& fs, int root) : fs_(fs), root_(root) {}
 
   // A stage with room for `bytes` of received files, else DISK_FULL. `id`: the sync's, once.
   absl::StatusOr<Stage> NewStage(std::string_view id, uint64_t bytes);
@@ -62,7 +58,8 @@ class Landing {
   absl::StatusOr<LandReport> Land(Stage stage, std::vector<Change> changes, int64_t now_s);
 
   // Ends what a kill or a power cut interrupted, one report each, and removes what was staged and
-  // never landed. Before the first Land, and after one that failed. Leaves alone what is locked.
+  // never landed. Before the first Land, and after one that failed. Leaves alone what is locked or
+  // no landing. After an error something may wait for its end still.
   absl::StatusOr<std::vector<LandReport>> Recover();
 
  private:
@@ -70,16 +67,13 @@ class Landing {
   absl::Status Verify(const Stage& stage, const Change& change, Parents& parents);
   void MakeDirs(const LandPlan& plan);
   std::optional<uint32_t> OldMode(const Change& change, Parents& parents);
-  TurnPlace turn_place() const { return {fs_, root_, NewDirMode()}; }
-  uint32_t NewDirMode() const { return modes_.private_files ? 0700 : 0755; }
 
   Fs& fs_;
   const int root_;
-  const LandModes modes_;
 };
 
 // The permission bits of a landed file: of the file that it replaces, if any, with the executable
 // bits as `executable` says. Never set-user-id and its like.
-uint32_t LandedMode(std::optional<uint32_t> old, bool executable, LandModes modes);
+uint32_t LandedMode(std::optional<uint32_t> old, bool executable);
 
 }  // namespace hermes::sync

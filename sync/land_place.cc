@@ -1,7 +1,10 @@
 #include "sync/land_place.h"
 
+#include <poll.h>
+
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 
 #include "daemon/runtime/status.h"
 #include "sync/journal.h"
@@ -15,6 +18,9 @@ constexpr uint32_t kPrivate = 0700;
 constexpr uint32_t kOthersWrite = 0022;
 // Deeper trees are left behind: nothing honest makes one here.
 constexpr int kMaxTreeDepth = 64;
+// A new directory has no lock for a moment, in which whoever recovers this root may remove it.
+constexpr int kMaxMakes = 20;
+constexpr int kMakePauseMs = 1;
 
 bool IsSyncId(std::string_view id) {
   return !id.empty() && id.size() <= kMaxIdBytes && id.front() != '.' &&
@@ -23,6 +29,11 @@ bool IsSyncId(std::string_view id) {
                   c == '-' || c == '_' || c == '.';
          });
 }
+
+// Nothing of that name, or no directory.
+bool IsMissing(int rc) { return rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP; }
+
+absl::Status Gone() { return Error(Reason::k_RESULT_EXPIRED, "nothing is kept of this sync"); }
 
 void RemoveTree(Fs& fs, const Fs::At& at, int depth) {
   FileStat stat;
@@ -59,9 +70,9 @@ absl::StatusOr<Handle> Place::OpenPlace(bool make) const {
 
 absl::StatusOr<SyncDir> Place::Lock(const Handle& place, std::string_view id) const {
   SyncDir sync{std::string(id), Handle(fs_, fs_.OpenDir(place.get(), std::string(id))), {}};
-  if (sync.dir.get() == -ENOENT) return Error(Reason::k_RESULT_EXPIRED, "nothing is kept of it");
+  if (IsMissing(sync.dir.get())) return Gone();
   if (!sync.dir.valid()) return FsError(sync.dir.get(), "open a staging directory");
-  int rc = fs_.TryLock(sync.dir.get());
+  const int rc = fs_.TryLock(sync.dir.get());
   if (rc == -EWOULDBLOCK) return Error(Reason::k_SYNC_HELD, "somebody works on this sync");
   if (rc < 0) return FsError(rc, "lock a staging directory");
   return sync;
@@ -70,11 +81,23 @@ absl::StatusOr<SyncDir> Place::Lock(const Handle& place, std::string_view id) co
 absl::StatusOr<SyncDir> Place::Make(std::string_view id) const {
   if (!IsSyncId(id)) return BadField("sync", "an id has 1 to 64 letters, digits and \"-_.\"");
   ASSIGN_OR_RETURN(Handle place, OpenPlace(true));
-  int rc = fs_.MakeDir({place.get(), std::string(id)}, kPrivate);
-  if (rc == -EEXIST) return BadField("sync", "there is a sync of this id");
-  if (rc < 0) return FsError(rc, "make a staging directory");
+  for (int attempt = 1;; ++attempt) {
+    const int rc = fs_.MakeDir({place.get(), std::string(id)}, kPrivate);
+    if (rc == -EEXIST && attempt == 1) return BadField("sync", "there is a sync of this id");
+    if (rc < 0 && rc != -EEXIST) return FsError(rc, "make a staging directory");
+    auto sync = Furnish(place, id);
+    const std::optional<Reason> reason = ReasonOf(sync.status());
+    const bool taken = reason == Reason::k_SYNC_HELD || reason == Reason::k_RESULT_EXPIRED;
+    if (!taken || attempt == kMaxMakes) return sync;
+    poll(nullptr, 0, kMakePauseMs);
+  }
+}
+
+// SYNC_HELD, RESULT_EXPIRED: somebody took a directory that was not locked yet for a leftover.
+absl::StatusOr<SyncDir> Place::Furnish(const Handle& place, std::string_view id) const {
   ASSIGN_OR_RETURN(SyncDir sync, Lock(place, id));
-  rc = fs_.MakeDir({sync.dir.get(), kFilesName}, kPrivate);
+  int rc = fs_.MakeDir({sync.dir.get(), kFilesName}, kPrivate);
+  if (rc == -ENOENT) return Gone();
   if (rc == 0) {
     sync.files = Handle(fs_, fs_.OpenDir(sync.dir.get(), kFilesName));
     rc = sync.files.get();
@@ -85,14 +108,15 @@ absl::StatusOr<SyncDir> Place::Make(std::string_view id) const {
 }
 
 absl::StatusOr<SyncDir> Place::Open(std::string_view id) const {
-  absl::Status none = Error(Reason::k_RESULT_EXPIRED, "nothing is kept of this sync");
-  if (!IsSyncId(id)) return none;
+  if (!IsSyncId(id)) return Gone();
   auto place = OpenPlace(false);
-  if (absl::IsNotFound(place.status())) return none;
+  if (absl::IsNotFound(place.status())) return Gone();
   if (!place.ok()) return place.status();
   ASSIGN_OR_RETURN(SyncDir sync, Lock(*place, id));
   sync.files = Handle(fs_, fs_.OpenDir(sync.dir.get(), kFilesName));
-  return sync;
+  const int files = sync.files.get();
+  if (files >= 0 || IsMissing(files)) return sync;
+  return FsError(files, "open a staging directory");
 }
 
 absl::StatusOr<std::vector<std::string>> Place::Ids() const {

@@ -40,6 +40,7 @@ class Place {
 
  private:
   absl::StatusOr<Handle> OpenPlace(bool make) const;
+  absl::StatusOr<SyncDir> Furnish(const Handle& place, std::string_view id) const;
   absl::StatusOr<SyncDir> Lock(const Handle& place, std::string_view id) const;
 
   Fs& fs_;

@@ -19,6 +19,12 @@ StepResult InTheWay() { return {{Outcome::kInTheWay, false}, absl::OkStatus()}; 
 StepResult Failed(int rc, bool kept = false) {
   return {{Outcome::kFailed, kept}, FsError(rc, "put a file in place"), IsFull(rc)};
 }
+// A look failed: right after a move of ours nobody knows what came of that.
+StepResult CannotSee(int rc, bool kept, bool moved) {
+  StepResult result = Failed(rc, kept);
+  result.unsettled = moved;
+  return result;
+}
 StepResult LostSlot() {
   return {{Outcome::kFailed, false}, FsError(-ENODATA, "the staged file did not survive")};
 }
@@ -147,12 +153,13 @@ StepResult LandStep::Create(const Change& change, bool verified) {
 }
 
 StepResult LandStep::Delete(const Change& change) {
+  bool moved = false;
   for (int move = 0; move < kMaxMoves; ++move) {
     Seen slot = LookAtSlot(change, false);
-    if (slot.error < 0) return Failed(slot.error, true);
+    if (slot.error < 0) return CannotSee(slot.error, true, moved);
     if (slot.what == What::kFrom) return Done(slot.stat);
     Seen target = LookAtTarget(change, slot.stat);
-    if (target.error < 0) return Failed(target.error, slot.what != What::kAbsent);
+    if (target.error < 0) return CannotSee(target.error, slot.what != What::kAbsent, moved);
     int rc = 0;
     if (slot.what == What::kAbsent) {
       if (target.what == What::kForeign) return InTheWay();
@@ -167,6 +174,7 @@ StepResult LandStep::Delete(const Change& change) {
       if (rc == 0) return loose ? Loose(HostChanged(false)) : HostChanged(false);
     }
     if (Final(rc)) return MoveFailed(rc, slot.what != What::kAbsent);
+    moved = moved || rc == 0;
   }
   return HostChanged(true);
 }
@@ -174,10 +182,11 @@ StepResult LandStep::Delete(const Change& change) {
 StepResult LandStep::Replace(const Change& change, bool verified) {
   FileStat aside;
   if (!verified && fs_.StatAt(Aside(change), &aside) == 0) return ReplaceByMoves(change);
+  bool moved = false;
   bool gave_back = false;  // the last move returned to the host a version of its own
   for (int move = 0; move < kMaxMoves; ++move) {
     Seen slot = LookAtSlot(change, verified && move == 0);
-    if (slot.error < 0) return Failed(slot.error, move > 0);
+    if (slot.error < 0) return CannotSee(slot.error, move > 0, moved);
     if (gave_back && slot.what != What::kTo) {
       // The host wrote once more meanwhile, and that newest version is what just came out.
       int rc = Exchange(change);
@@ -185,7 +194,7 @@ StepResult LandStep::Replace(const Change& change, bool verified) {
     }
     if (slot.what == What::kFrom) return Done(slot.stat);
     Seen target = LookAtTarget(change, slot.stat);
-    if (target.error < 0) return Failed(target.error, HostVersion(slot.what));
+    if (target.error < 0) return CannotSee(target.error, HostVersion(slot.what), moved);
     if (slot.what == What::kTo && target.what != What::kFrom) {
       return target.what == What::kForeign ? InTheWay() : HostChanged(false);
     }
@@ -196,21 +205,36 @@ StepResult LandStep::Replace(const Change& change, bool verified) {
     int rc = Exchange(change);
     if (rc == -EINVAL && !gave_back) return ReplaceByMoves(change);
     if (Final(rc)) return MoveFailed(rc, gave_back);
+    moved = moved || rc == 0;
     if (rc < 0) gave_back = false;
   }
   return HostChanged(true);
+}
+
+// The new version could not be put under the name that was freed for it.
+StepResult LandStep::GiveBack(const Change& change, int why) {
+  StepResult failed = MoveFailed(why);
+  const int rc = PutNew(change, Aside(change), &failed.loose);
+  if (rc == 0 || rc == -EEXIST) {
+    failed.ruling.kept = rc != 0;
+  } else {
+    failed.why = FsError(rc, "put a file back");
+    failed.unsettled = true;
+  }
+  return failed;
 }
 
 // Where two names can't be exchanged. The old version is moved aside and looked at there; only then
 // the new one is put under the free name. For that moment there is no file: a replay heals that,
 // while nothing would heal an edit that a plain rename buries.
 StepResult LandStep::ReplaceByMoves(const Change& change) {
+  bool moved = false;
   for (int move = 0; move < kMaxMoves; ++move) {
     Seen aside = Look(fs_, Aside(change), change.from, change.to);
     Seen slot = LookAtSlot(change, false);
     Seen target = LookAtTarget(change, slot.stat);
     for (int error : {aside.error, slot.error, target.error}) {
-      if (error < 0) return Failed(error, aside.what != What::kAbsent);
+      if (error < 0) return CannotSee(error, aside.what != What::kAbsent, moved);
     }
     int rc = 0;
     bool loose = false;  // what is left to do is CleanUp's
@@ -229,11 +253,13 @@ StepResult LandStep::ReplaceByMoves(const Change& change) {
     } else if (aside.what == What::kFrom && slot.what == What::kTo) {
       rc = PutNew(change, Slot(change), &loose);
       if (rc == 0) return Loose(Done({}));
+      if (Final(rc)) return GiveBack(change, rc);
     } else {
       rc = PutNew(change, Aside(change), &loose);
       if (rc == 0) return loose ? Loose(HostChanged(false)) : HostChanged(false);
     }
     if (Final(rc)) return MoveFailed(rc, aside.what != What::kAbsent);
+    moved = moved || rc == 0;
   }
   return HostChanged(true);
 }

@@ -22,6 +22,9 @@ struct StepResult {
   bool full = false;   // no room: of kFailed
   bool loose = false;  // CleanUp is due
   FileStat slot = {};  // what lies there, when kDone left something there
+  // Something was moved, and could then be neither looked at nor put back: `why`. Only a replay can
+  // rule on it.
+  bool unsettled = false;
 };
 
 class LandStep {
@@ -41,6 +44,7 @@ class LandStep {
   StepResult Delete(const Change& change);
   StepResult Replace(const Change& change, bool verified);
   StepResult ReplaceByMoves(const Change& change);
+  StepResult GiveBack(const Change& change, int why);
 
   Fs::At Slot(const Change& change) const { return {files_, change.slot}; }
   Fs::At Aside(const Change& change) const;

@@ -16,17 +16,20 @@ class Turn {
       : fs_(place.fs),
         files_(sync.files.get()),
         journal_(journal),
-        parents_(place.fs, place.root, journal.plan().dirs, place.new_dir_mode),
+        parents_(place.fs, place.root, journal.plan().dirs, kNewDirMode),
         step_(place.fs, parents_, files_) {
     for (uint32_t index : journal.turn()) {
       const Change& change = journal.plan().changes[index];
       changes_.push_back(journal.backwards() ? change.Inverse() : change);
     }
     results_.resize(changes_.size());
+    went_back_.resize(changes_.size());
   }
 
   void Run(bool verified);
   bool full() const { return full_; }
+  // Not OK: a version was moved, and what came of it can't be seen.
+  const absl::Status& unsettled() const { return unsettled_; }
   void TakeBack();
   void CatchLateWriters();
   void TidyDirs();
@@ -37,6 +40,7 @@ class Turn {
 
  private:
   std::vector<size_t> Ordered() const;
+  StepResult Settle(const Change& change, bool verified);
   void ClearWay();
   void RemoveMadeDirs();
   std::vector<std::string> RemovableDirs() const;
@@ -48,7 +52,9 @@ class Turn {
   LandStep step_;
   std::vector<Change> changes_;
   std::vector<StepResult> results_;
+  std::vector<bool> went_back_;  // what `loose` means is the inverse then
   bool full_ = false;
+  absl::Status unsettled_;
 };
 
 // Deletions first and from the leaves up: a file may become a directory, and a directory a file.
@@ -64,6 +70,12 @@ std::vector<size_t> Turn::Ordered() const {
   return order;
 }
 
+StepResult Turn::Settle(const Change& change, bool verified) {
+  StepResult result = step_.Settle(change, verified);
+  if (result.unsettled) unsettled_ = result.why;
+  return result;
+}
+
 void Turn::Run(bool verified) {
   bool deleting = true;
   for (size_t i : Ordered()) {
@@ -71,9 +83,9 @@ void Turn::Run(bool verified) {
       deleting = false;
       ClearWay();
     }
-    results_[i] = step_.Settle(changes_[i], verified);
+    results_[i] = Settle(changes_[i], verified);
     full_ = full_ || results_[i].full;
-    if (full_) return;  // the others stay kFailed
+    if (full_ || !unsettled_.ok()) return;  // the others stay kFailed
   }
 }
 
@@ -91,9 +103,11 @@ void Turn::TakeBack() {
     StepResult& result = results_[i];
     if (result.ruling.outcome == Outcome::kDone) {
       if (result.loose) step_.CleanUp(changes_[i], true);
-      StepResult back = step_.Settle(changes_[i].Inverse(), false);
+      StepResult back = Settle(changes_[i].Inverse(), false);
+      went_back_[i] = true;
+      result.loose = back.loose;
       if (back.ruling.outcome != Outcome::kDone) continue;
-      result = {{Outcome::kFailed, back.ruling.kept}, why, true};
+      result = {{Outcome::kFailed, back.ruling.kept}, why, true, back.loose};
     }
     if (result.ruling.outcome == Outcome::kFailed && result.why.ok()) result.why = why;
   }
@@ -113,7 +127,7 @@ void Turn::CatchLateWriters() {
     if (result.ruling.outcome != Outcome::kDone || result.slot.ino == 0) continue;
     FileStat now;
     int rc = fs_.StatAt({files_, changes_[i].slot}, &now);
-    if (rc == 0 && !now.SameBytes(result.slot)) result = step_.Settle(changes_[i], false);
+    if (rc == 0 && !now.SameBytes(result.slot)) result = Settle(changes_[i], false);
   }
 }
 
@@ -140,7 +154,9 @@ int Turn::Sync() {
   bool cleaned = false;
   for (size_t i = 0; i < changes_.size() && rc >= 0; ++i) {
     if (!results_[i].loose) continue;
-    rc = step_.CleanUp(changes_[i], results_[i].ruling.outcome == Outcome::kDone);
+    const bool done = results_[i].ruling.outcome == Outcome::kDone;
+    rc = went_back_[i] ? step_.CleanUp(changes_[i].Inverse(), !done)
+                       : step_.CleanUp(changes_[i], done);
     cleaned = true;
   }
   return rc >= 0 && cleaned ? fs_.Sync(files_) : rc;
@@ -167,12 +183,13 @@ void Turn::ClearWay() {
 
 absl::StatusOr<LandReport> FinishTurn(const TurnPlace& place, const SyncDir& sync, Journal& journal,
                                       bool verified) {
-  LandReport report{sync.id, journal.backwards(), false, {}};
+  LandReport report;
   Turn turn(place, sync, journal);
   turn.Run(verified);
   report.disk_full = turn.full();
   if (turn.full()) turn.TakeBack();
   turn.CatchLateWriters();
+  RETURN_IF_ERROR(turn.unsettled());
   turn.TidyDirs();
   if (int rc = turn.Sync(); rc < 0) return FsError(rc, "make the renames durable");
 
@@ -182,7 +199,7 @@ absl::StatusOr<LandReport> FinishTurn(const TurnPlace& place, const SyncDir& syn
     const StepResult& result = turn.results()[i];
     rulings.push_back(result.ruling);
     report.results.push_back(
-        {change.path, result.ruling.outcome, result.ruling.kept, change.slot, result.why});
+        {change.path, result.ruling.outcome, result.ruling.kept, !change.to, result.why});
   }
   RETURN_IF_ERROR(journal.Commit(rulings));
   return report;

@@ -4,7 +4,6 @@
 // committed. First run, replay and revert end here. Blocking; the caller holds the sync's directory
 // and, against other writers of the root, the sync lock.
 
-#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -17,16 +16,14 @@ namespace hermes::sync {
 struct LandResult {
   RelPath path;
   Outcome outcome = Outcome::kFailed;
-  // An edit of the host that came between two moves lies in the undo store, under `slot`; what is
-  // under the name is a version of the host as well.
+  // An edit of the host that came between two moves lies in the undo store; what is under the name
+  // is a version of the host as well.
   bool kept = false;
-  std::string slot;
-  absl::Status why;  // of kFailed
+  bool removes = false;  // the change is a deletion
+  absl::Status why;      // of kFailed
 };
 
 struct LandReport {
-  std::string id;
-  bool reverted = false;  // a way back
   // The disk became full on the way; what had been done was taken back, file by file, and such
   // files say kFailed. One that says kDone could not be taken back.
   bool disk_full = false;
@@ -36,7 +33,6 @@ struct LandReport {
 struct TurnPlace {
   Fs& fs;
   int root;
-  uint32_t new_dir_mode;
 };
 
 // `verified`: nothing was moved yet and all staged files were looked at. An error means that the

@@ -109,7 +109,7 @@ Task<absl::Status> MountPairs::Recover(Mount mount, std::string lock_file) {
         deps_.locks.TryAcquire({lock_file, {{root.device(), root.inode()}}});
     if (ReasonOf(lock.status()) == Reason::k_SYNC_HELD) return absl::OkStatus();
     RETURN_IF_ERROR(lock.status());
-    return Landing(deps_.fs, root.fd(), {}).Recover().status();
+    return Landing(deps_.fs, root.fd()).Recover().status();
   });
 }
 

@@ -16,6 +16,8 @@
 
 namespace hermes::sync {
 
+inline constexpr uint32_t kNewDirMode = 0755;  // of what a landing makes
+
 class Parents {
  public:
   // Of a directory that is not there. kMake: the caller syncs before it moves anything into one;

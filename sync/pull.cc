@@ -87,7 +87,7 @@ Task<absl::Status> RevertSide(SideWork work, std::string land_id, std::string lo
   work.meter->Phase("landing");
   pair->recovered = false;  // until it has come to its end
   CO_ASSIGN_OR_RETURN(const LandReport report, co_await work.deps.workers.Run([&] {
-    return UndoStore(work.deps.fs, pair->root.fd(), {}).Revert(land_id);
+    return UndoStore(work.deps.fs, pair->root.fd()).Revert(land_id);
   }));
   CO_RETURN_IF_ERROR(co_await RefreshHost(work, Effort::kChanges));
   for (const LandResult& result : report.results) {
@@ -181,7 +181,7 @@ Task<absl::Status> SidePull::Try(bool last) {
       bytes = Sum(bytes, action.FetchesRemote() ? action.remote->size : 0);
     absl::StatusOr<Stage> made =
         co_await work_.deps.workers.Run([this, bytes]() -> absl::StatusOr<Stage> {
-          return Landing(work_.deps.fs, pair_->root.fd(), {}).NewStage(options_.land_id, bytes);
+          return Landing(work_.deps.fs, pair_->root.fd()).NewStage(options_.land_id, bytes);
         });
     CO_RETURN_IF_ERROR(made.status());
     stage.emplace(*std::move(made));
@@ -315,7 +315,7 @@ Task<absl::Status> SidePull::Land(std::optional<Stage> stage, bool last) {
   if (pair_->base.epoch() != base_epoch_ || !pair_->base.sent().empty()) co_return Again();
   if (!pair_->recovered) {
     CO_RETURN_IF_ERROR(co_await work_.deps.workers.Run(
-        [this] { return Landing(work_.deps.fs, pair_->root.fd(), {}).Recover().status(); }));
+        [this] { return Landing(work_.deps.fs, pair_->root.fd()).Recover().status(); }));
     pair_->recovered = true;
     CO_RETURN_IF_ERROR(co_await RefreshHost(work_, Effort::kChanges));
   }
@@ -369,7 +369,7 @@ Task<absl::Status> SidePull::LandActions(std::optional<Stage> stage, std::vector
   }
   if (stage && (copies || !changes.empty())) {
     absl::StatusOr<LandReport> report = co_await work_.deps.workers.Run([&, this] {
-      return Landing(work_.deps.fs, pair_->root.fd(), {})
+      return Landing(work_.deps.fs, pair_->root.fd())
           .Land(*std::move(stage), std::move(changes), SecondsNow(work_.deps.clock));
     });
     pair_->recovered = report.ok();
@@ -387,7 +387,7 @@ Task<absl::Status> SidePull::LandActions(std::optional<Stage> stage, std::vector
                       {{"mount", work_.side->mount.id}});
     }
     co_return co_await work_.deps.workers.Run([this] {
-      return UndoStore(work_.deps.fs, pair_->root.fd(), {})
+      return UndoStore(work_.deps.fs, pair_->root.fd())
           .Expire(work_.deps.undo, SecondsNow(work_.deps.clock));
     });
   }

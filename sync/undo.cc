@@ -24,6 +24,7 @@ UndoEntry UndoStore::Describe(const SyncDir& sync, bool* begun) {
     fs_.Stat(sync.dir.get(), &stat);
     entry.time_s = stat.mtime_ns / kNsPerS;
     entry.readable = false;
+    entry.open = !absl::IsDataLoss(journal.status());
     return entry;
   }
   entry.time_s = journal->plan().time_s;
@@ -60,7 +61,7 @@ absl::StatusOr<LandReport> UndoStore::Revert(std::string_view id) {
   }
   if (!sync.files.valid()) return Error(Reason::k_RESULT_EXPIRED, "its versions are gone");
   if (!journal.ok()) return Error(Reason::k_SYNC_FAILED, std::string(journal.status().message()));
-  TurnPlace turn_place{fs_, root_, modes_.private_files ? 0700u : 0755u};
+  const TurnPlace turn_place{fs_, root_};
   if (journal->open()) {
     RETURN_IF_ERROR(FinishTurn(turn_place, sync, *journal, false).status());
   }

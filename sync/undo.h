@@ -28,13 +28,15 @@ struct UndoEntry {
   uint32_t kept = 0;      // edits of the host that came in between and are kept here
   uint64_t bytes = 0;
   bool readable = true;  // its journal can be read
-  bool open = false;     // a turn was interrupted: Recover ends it, and until then nothing expires
+  // A turn was interrupted, or that can't be told now: Recover ends it, and until then nothing
+  // expires.
+  bool open = false;
 };
 
 class UndoStore {
  public:
   // `root` and `fs` as for Landing.
-  UndoStore(Fs& fs, int root, LandModes modes) : fs_(fs), root_(root), modes_(modes) {}
+  UndoStore(Fs& fs, int root) : fs_(fs), root_(root) {}
 
   // Oldest first. What is being landed right now is left out.
   absl::StatusOr<std::vector<UndoEntry>> List();
@@ -52,7 +54,6 @@ class UndoStore {
 
   Fs& fs_;
   const int root_;
-  const LandModes modes_;
 };
 
 }  // namespace hermes::sync

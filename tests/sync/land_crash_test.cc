@@ -56,11 +56,11 @@ std::vector<Case> Cases() {
 void DoJob(Fs& fs, int root, const Case& what) {
   auto landed = LandAll(fs, root, what.scenario->before, what.scenario->after, "s1");
   if (landed.ok() && what.job == Job::kLandAndRevert) {
-    (void)UndoStore(fs, root, {}).Revert("s1");
+    (void)UndoStore(fs, root).Revert("s1");
   }
 }
 
-void Replay(Fs& fs, int root, const Case&) { (void)Landing(fs, root, {}).Recover(); }
+void Replay(Fs& fs, int root, const Case&) { (void)Landing(fs, root).Recover(); }
 
 // Whatever was cut, wherever: each file is one of its two versions.
 void ExpectOldOrNew(const TestTree& tree, const Case& what) {
@@ -82,7 +82,7 @@ void ExpectOldOrNew(const TestTree& tree, const Case& what) {
 // After the last replay: nothing is open, and the way back ends at the very tree of the beginning.
 void ExpectAllComesBack(Fs& fs, int root, const Case& what) {
   ExpectOldOrNew(ReadTree(fs, root), what);
-  UndoStore undo(fs, root, {});
+  UndoStore undo(fs, root);
   auto kept = undo.List();
   ASSERT_TRUE(kept.ok()) << kept.status();
   for (const UndoEntry& entry : *kept) {
@@ -137,7 +137,7 @@ Lived KillTwice(const Case& what, int n, int m) {
   FaultFs fs(root.fs());
   fs.skip_syncs = true;
   fs.before = [&](const FsCall& call) { return Refuses(what.lacks, call) ? -EINVAL : 0; };
-  auto reports = Landing(fs, root.fd(), {}).Recover();
+  auto reports = Landing(fs, root.fd()).Recover();
   EXPECT_TRUE(reports.ok()) << reports.status();
   const std::string files = Describe(FilesOf(root.tree()));
   EXPECT_TRUE(files == Describe(FilesOf(what.scenario->before)) ||
@@ -223,7 +223,7 @@ void CutPowerTwice(const Case& what, int n, int m, uint64_t seed) {
   mem.LosePower(seed + 1);
   FaultFs fs(mem);
   fs.before = [&](const FsCall& call) { return Refuses(what.lacks, call) ? -EINVAL : 0; };
-  auto reports = Landing(fs, mem.root(), {}).Recover();
+  auto reports = Landing(fs, mem.root()).Recover();
   EXPECT_TRUE(reports.ok()) << reports.status();
   ExpectAllComesBack(fs, mem.root(), what);
   // A directory that was to go may have stayed, empty.
@@ -263,9 +263,9 @@ TEST(LandDurabilityTest, WhatWasReportedStaysThroughAPowerCut) {
       ASSERT_TRUE(LandAll(mem, mem.root(), scenario.before, scenario.after, "s1").ok());
       mem.LosePower(seed);
       EXPECT_EQ(Describe(FilesOf(ReadTree(mem, mem.root()))), Describe(scenario.after));
-      auto reports = Landing(mem, mem.root(), {}).Recover();
+      auto reports = Landing(mem, mem.root()).Recover();
       ASSERT_TRUE(reports.ok() && reports->empty());
-      ASSERT_TRUE(UndoStore(mem, mem.root(), {}).Revert("s1").ok());
+      ASSERT_TRUE(UndoStore(mem, mem.root()).Revert("s1").ok());
       mem.LosePower(seed + 1000);
       EXPECT_EQ(Describe(FilesOf(ReadTree(mem, mem.root()))), Describe(FilesOf(scenario.before)));
     }

@@ -166,7 +166,7 @@ absl::StatusOr<Staged> StageAll(Fs& fs, Landing& landing, const TestTree& before
 
 absl::StatusOr<LandReport> LandAll(Fs& fs, int root, const TestTree& before, const TestTree& after,
                                    const std::string& id) {
-  Landing landing(fs, root, {});
+  Landing landing(fs, root);
   auto staged = StageAll(fs, landing, before, after, id);
   if (!staged.ok()) return staged.status();
   return landing.Land(std::move(staged->stage), std::move(staged->changes), kNow);
@@ -189,7 +189,7 @@ LandResult ResultOf(const LandReport& report, const std::string& path) {
     if (result.path.str() == path) return result;
   }
   ADD_FAILURE() << "no result of " << path;
-  return LandResult{*RelPath::Parse("none"), Outcome::kFailed, false, "", {}};
+  return {*RelPath::Parse("none"), Outcome::kFailed, false, false, {}};
 }
 
 }  // namespace hermes::sync

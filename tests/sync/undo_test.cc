@@ -15,7 +15,7 @@ namespace {
 class UndoTest : public ::testing::Test {
  protected:
   void Land(const TestTree& before, const TestTree& after, const std::string& id, int64_t now_s) {
-    Landing landing(root_.fs(), root_.fd(), {});
+    Landing landing(root_.fs(), root_.fd());
     auto staged = StageAll(root_.fs(), landing, before, after, id);
     ASSERT_TRUE(staged.ok()) << staged.status();
     auto report = landing.Land(std::move(staged->stage), std::move(staged->changes), now_s);
@@ -33,7 +33,7 @@ class UndoTest : public ::testing::Test {
     return ids;
   }
   RealRoot root_;
-  UndoStore undo_{root_.fs(), root_.fd(), {}};
+  UndoStore undo_{root_.fs(), root_.fd()};
 };
 
 using IdList = std::vector<std::string>;
@@ -135,7 +135,7 @@ TEST_F(UndoTest, AJournalThatCantBeReadTakesNothingBackAndStaysUntilItExpires) {
   std::string journal = root_.Path(std::string(kPlaceName) + "/s1/" + std::string(kJournalName));
   std::filesystem::resize_file(journal, 30);
   EXPECT_EQ(ReasonOf(undo_.Revert("s1").status()), Reason::k_SYNC_FAILED);
-  ASSERT_TRUE(Landing(root_.fs(), root_.fd(), {}).Recover().ok());
+  ASSERT_TRUE(Landing(root_.fs(), root_.fd()).Recover().ok());
   EXPECT_EQ(Ids(), IdList{"s1"});
   ASSERT_TRUE(undo_.Expire({100, 1 << 20}, 1ll << 40).ok());
   EXPECT_EQ(Ids(), IdList{});
