@@ -142,14 +142,15 @@ std::string SyncManager::LandId(const std::string& sync, size_t side) {
   return sync + "." + std::to_string(side);
 }
 
-Task<absl::StatusOr<SyncReport>> SyncManager::Revert(std::string id, SyncListener* listener) {
+Task<absl::StatusOr<SyncReport>> SyncManager::Revert(std::string id, WishPtr wish,
+                                                     SyncListener* listener) {
   SyncMeter meter(listener);
   SyncReport report;
   absl::Status nothing = Error(Reason::k_RESULT_EXPIRED, "nothing is kept of this sync any more");
   absl::Status failure;
   bool reverted = false;
   for (size_t i = 0; i < sides_.size(); ++i) {
-    SideWork work{deps_, sides_[i].get(), &meter, &report, {}};
+    SideWork work{deps_, sides_[i].get(), &meter, &report, wish};
     const absl::Status one = co_await RevertSide(work, LandId(id, i), setup_.lock_file);
     // What one mount has is worth more than that another has nothing.
     reverted = reverted || one.ok();

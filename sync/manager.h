@@ -74,8 +74,9 @@ class SyncManager {
   Task<absl::StatusOr<SyncReport>> Pull(PullRequest request);
 
   // Puts the host back to what it was before a pull, file by file, but for files edited since. A
-  // later push takes that to the far side. RESULT_EXPIRED, PLAN_STALE, SYNC_HELD.
-  Task<absl::StatusOr<SyncReport>> Revert(std::string id, SyncListener* listener);
+  // later push takes that to the far side. RESULT_EXPIRED, PLAN_STALE, SYNC_HELD, DISK_FULL;
+  // CANCELLED: the wish was withdrawn, and mounts that had not begun stay as they are.
+  Task<absl::StatusOr<SyncReport>> Revert(std::string id, WishPtr wish, SyncListener* listener);
 
   // The place was replaced, or may have been: nothing is believed of the far side until it shows
   // our epochs again.

@@ -102,14 +102,16 @@ bool MountPairs::MayWatch() const {
   return static_cast<size_t>(watched) < kMaxWatchedPairs;
 }
 
-Task<absl::Status> MountPairs::Recover(Mount mount, std::string lock_file) {
-  co_return co_await deps_.workers.Run([&mount, &lock_file, this]() -> absl::Status {
+Task<absl::Status> MountPairs::Recover(Mount mount, std::string lock_file, UndoLimits undo) {
+  co_return co_await deps_.workers.Run([&mount, &lock_file, &undo, this]() -> absl::Status {
     ASSIGN_OR_RETURN(const HostRoot root, HostRoot::Open(mount, deps_.fence));
     const absl::StatusOr<SyncLock> lock =
         deps_.locks.TryAcquire({lock_file, {{root.device(), root.inode()}}});
     if (ReasonOf(lock.status()) == Reason::k_SYNC_HELD) return absl::OkStatus();
     RETURN_IF_ERROR(lock.status());
-    return Landing(deps_.fs, root.fd()).Recover().status();
+    RETURN_IF_ERROR(Landing(deps_.fs, root.fd()).Recover().status());
+    UndoStore(deps_.fs, root.fd()).Tidy(undo, SecondsNow(deps_.clock));
+    return absl::OkStatus();
   });
 }
 

@@ -26,6 +26,7 @@
 #include "sync/host_tree.h"
 #include "sync/lock.h"
 #include "sync/mount.h"
+#include "sync/undo.h"
 
 namespace hermes::sync {
 
@@ -39,7 +40,7 @@ class MountPair {
             bool may_watch);
 
   // Whoever refreshes the tree, changes the base or moves files for this pair has the turn; given
-  // in the order of asking. Nobody asks for the sync lock while they have it.
+  // in the order of asking. Nobody waits for the sync lock while they have it, nor the other way.
   class Turn {
    public:
     explicit Turn(std::shared_ptr<MountPair> pair) : pair_(std::move(pair)) {}
@@ -97,9 +98,10 @@ class MountPairs {
   // daemon with this state directory has the base open.
   Task<absl::StatusOr<std::shared_ptr<MountPair>>> Get(Mount mount, std::string place);
 
-  // Ends what a kill or a power cut interrupted below the mount's host root, unless somebody syncs
-  // there right now. `lock_file`: see LockRequest.
-  Task<absl::Status> Recover(Mount mount, std::string lock_file);
+  // Ends what a kill or a power cut interrupted below the mount's host root, and drops the undo
+  // that is beyond these limits, unless somebody syncs there right now. `lock_file`: see
+  // LockRequest.
+  Task<absl::Status> Recover(Mount mount, std::string lock_file, UndoLimits undo);
 
  private:
   Task<absl::StatusOr<std::shared_ptr<MountPair>>> FindOrMake(Mount mount, std::string key);

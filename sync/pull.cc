@@ -57,55 +57,71 @@ MaybeContent At(const FileMap& files, const RelPath& path) {
 // Sizes are what the far side says.
 uint64_t Sum(uint64_t a, uint64_t b) { return b > UINT64_MAX - a ? UINT64_MAX : a + b; }
 
-int64_t SecondsNow(const Clock& clock) {
-  return std::chrono::duration_cast<std::chrono::seconds>(clock.NowWall().time_since_epoch())
-      .count();
+absl::Status DiskFull(const Mount& mount, std::string_view why) {
+  return Error(Reason::k_DISK_FULL, why, {{"mount", mount.id}});
 }
 
-}  // namespace
+// What whoever moves files of the host has. The lock may be given back first.
+struct LandRight {
+  MountPair::Turn turn;
+  std::optional<SyncLock> lock;
+};
 
-Task<absl::StatusOr<SyncLock>> WaitForLock(SideWork work, std::string lock_file) {
+// SYNC_HELD, CANCELLED. Each time the lock is held, the turn is given back until the next one.
+Task<absl::StatusOr<LandRight>> TakeLandRight(SideWork work, std::string lock_file) {
   const SyncDeps& deps = work.deps;
   const LockRequest request{std::move(lock_file), {work.side->pair->root_key()}};
   const SteadyTime deadline = deps.clock.Now() + kMaxLockWait;
   for (bool told = false;; told = true) {
     if (IsWithdrawn(work.wish)) co_return Withdrawn();
-    absl::StatusOr<SyncLock> lock =
-        co_await deps.workers.Run([&deps, &request] { return deps.locks.TryAcquire(request); });
-    if (ReasonOf(lock.status()) != Reason::k_SYNC_HELD || deps.clock.Now() >= deadline)
-      co_return lock;
+    {
+      MountPair::Turn turn = co_await MountPair::TakeTurn(work.side->pair);
+      if (IsWithdrawn(work.wish)) co_return Withdrawn();
+      absl::StatusOr<SyncLock> lock =
+          co_await deps.workers.Run([&deps, &request] { return deps.locks.TryAcquire(request); });
+      if (lock.ok()) co_return LandRight{std::move(turn), *std::move(lock)};
+      if (ReasonOf(lock.status()) != Reason::k_SYNC_HELD || deps.clock.Now() >= deadline)
+        co_return lock.status();
+    }
     if (!told) work.meter->Phase("waiting");
     co_await deps.clock.SleepFor(
         std::chrono::milliseconds(kFirstLockPauseMs + deps.random.Below(kFirstLockPauseMs)));
   }
 }
 
+void TellReverted(const SideWork& work, const LandResult& result) {
+  SyncEntry entry{.mount = work.side->mount.id, .path = result.path.str()};
+  entry.effect = result.removes ? Effect::kDelete : Effect::kReplace;
+  const bool done = result.outcome == Outcome::kDone;
+  const bool edited = result.outcome == Outcome::kHostChanged;
+  entry.fate = done ? Fate::kDone : edited ? Fate::kChanged : Fate::kFailed;
+  if (edited) entry.note = "edited since: left alone";
+  if (result.outcome == Outcome::kInTheWay) entry.note = "something else is in the way";
+  if (result.outcome == Outcome::kFailed) entry.note = std::string(result.why.message());
+  work.meter->Entry(entry);
+  work.report->counts.applied += done ? 1 : 0;
+  work.report->counts.conflicts += edited ? 1 : 0;
+  work.report->counts.failed += done || edited ? 0 : 1;
+}
+
+}  // namespace
+
 Task<absl::Status> RevertSide(SideWork work, std::string land_id, std::string lock_file) {
   const std::shared_ptr<MountPair> pair = work.side->pair;
-  CO_ASSIGN_OR_RETURN(const SyncLock lock, co_await WaitForLock(work, std::move(lock_file)));
-  const MountPair::Turn turn = co_await MountPair::TakeTurn(pair);
+  CO_ASSIGN_OR_RETURN(const LandRight right, co_await TakeLandRight(work, std::move(lock_file)));
+  if (IsWithdrawn(work.wish)) co_return Withdrawn();
   work.meter->Phase("landing");
   pair->recovered = false;  // until it has come to its end
   CO_ASSIGN_OR_RETURN(const LandReport report, co_await work.deps.workers.Run([&] {
     return UndoStore(work.deps.fs, pair->root.fd()).Revert(land_id);
   }));
-  CO_RETURN_IF_ERROR(co_await RefreshHost(work, Effort::kChanges));
-  for (const LandResult& result : report.results) {
-    SyncEntry entry{.mount = work.side->mount.id, .path = result.path.str()};
-    const bool there = pair->tree.manifest().files.contains(result.path);
-    entry.effect = there ? Effect::kReplace : Effect::kDelete;
-    const bool done = result.outcome == Outcome::kDone;
-    const bool edited = result.outcome == Outcome::kHostChanged;
-    entry.fate = done ? Fate::kDone : edited ? Fate::kChanged : Fate::kFailed;
-    if (edited) entry.note = "edited since: left alone";
-    if (result.outcome == Outcome::kInTheWay) entry.note = "something else is in the way";
-    if (result.outcome == Outcome::kFailed) entry.note = std::string(result.why.message());
-    work.meter->Entry(entry);
-    work.report->counts.applied += done ? 1 : 0;
-    work.report->counts.conflicts += edited ? 1 : 0;
-    work.report->counts.failed += done || edited ? 0 : 1;
+  for (const LandResult& result : report.results) TellReverted(work, result);
+  const absl::Status seen = co_await RefreshHost(work, Effort::kChanges);
+  if (report.disk_full) {
+    co_return DiskFull(work.side->mount,
+                       "the host's disk became full: what had been put back was undone");
   }
-  co_return absl::OkStatus();
+  co_return seen;
 }
 
 Task<void> SidePull::Look() { looked_ = co_await LookOnce(); }
@@ -175,19 +191,32 @@ Task<absl::Status> SidePull::Try(bool last) {
     co_return absl::OkStatus();
   }
   std::optional<Stage> stage;
-  if (std::any_of(actions.begin(), actions.end(), Moves)) {
-    uint64_t bytes = 0;
-    for (const Action& action : actions)
-      bytes = Sum(bytes, action.FetchesRemote() ? action.remote->size : 0);
-    absl::StatusOr<Stage> made =
-        co_await work_.deps.workers.Run([this, bytes]() -> absl::StatusOr<Stage> {
-          return Landing(work_.deps.fs, pair_->root.fd()).NewStage(options_.land_id, bytes);
-        });
-    CO_RETURN_IF_ERROR(made.status());
-    stage.emplace(*std::move(made));
-    CO_RETURN_IF_ERROR(co_await Fetch(&*stage, std::move(actions), last));
+  absl::Status status;
+  if (std::any_of(actions.begin(), actions.end(), Moves))
+    status = co_await Receive(&stage, std::move(actions), last);
+  if (status.ok()) status = co_await Land(&stage, last);
+  // What did not land is removed, file by file: not on the loop.
+  if (stage.has_value()) {
+    co_await work_.deps.workers.Run([&stage] {
+      stage.reset();
+      return true;
+    });
   }
-  co_return co_await Land(std::move(stage), last);
+  co_return status;
+}
+
+Task<absl::Status> SidePull::Receive(std::optional<Stage>* stage, std::vector<Action> actions,
+                                     bool last) {
+  uint64_t bytes = 0;
+  for (const Action& action : actions)
+    bytes = Sum(bytes, action.FetchesRemote() ? action.remote->size : 0);
+  absl::StatusOr<Stage> made =
+      co_await work_.deps.workers.Run([this, bytes]() -> absl::StatusOr<Stage> {
+        return Landing(work_.deps.fs, pair_->root.fd()).NewStage(options_.land_id, bytes);
+      });
+  CO_RETURN_IF_ERROR(made.status());
+  stage->emplace(*std::move(made));
+  co_return co_await Fetch(&**stage, std::move(actions), last);
 }
 
 Task<absl::Status> SidePull::Fetch(Stage* stage, std::vector<Action> actions, bool last) {
@@ -306,11 +335,8 @@ absl::Status SidePull::TakeFiles(const BundleResult& result, const std::vector<W
   return stable || last || options_.salvage ? absl::OkStatus() : Again();
 }
 
-Task<absl::Status> SidePull::Land(std::optional<Stage> stage, bool last) {
-  if (IsWithdrawn(work_.wish)) co_return Withdrawn();
-  CO_ASSIGN_OR_RETURN(const SyncLock lock, co_await WaitForLock(work_, options_.lock_file));
-  const MountPair::Turn turn = co_await MountPair::TakeTurn(pair_);
-  work_.meter->Phase("landing");
+Task<absl::Status> SidePull::Land(std::optional<Stage>* stage, bool last) {
+  CO_ASSIGN_OR_RETURN(LandRight right, co_await TakeLandRight(work_, options_.lock_file));
   CO_RETURN_IF_ERROR(co_await RefreshHost(work_, Effort::kChanges));
   if (pair_->base.epoch() != base_epoch_ || !pair_->base.sent().empty()) co_return Again();
   if (!pair_->recovered) {
@@ -319,12 +345,48 @@ Task<absl::Status> SidePull::Land(std::optional<Stage> stage, bool last) {
     pair_->recovered = true;
     CO_RETURN_IF_ERROR(co_await RefreshHost(work_, Effort::kChanges));
   }
-  std::vector<Action> actions = co_await work_.deps.workers.Run([this] { return Plan(); });
+  const std::vector<Action> actions = co_await work_.deps.workers.Run([this] { return Plan(); });
   const auto overtaken = [this](const Action& action) { return Overtaken(action); };
   if (!last && std::any_of(actions.begin(), actions.end(), overtaken)) co_return Again();
   CO_RETURN_IF_ERROR(CheckLimits(actions));
+  if (IsWithdrawn(work_.wish)) co_return Withdrawn();
+  work_.meter->Phase("landing");
   TellOddities();
-  co_return co_await LandActions(std::move(stage), std::move(actions));
+  Batch batch = Sort(actions, stage->has_value());
+  const bool lands = stage->has_value() && (batch.copies || !batch.changes.empty());
+  if (!lands) {
+    right.lock.reset();
+    co_return co_await Remember(std::move(batch.agreed));
+  }
+  CO_ASSIGN_OR_RETURN(const LandReport report,
+                      co_await LandStaged(stage, std::move(batch.changes)));
+  right.lock.reset();
+  for (size_t i = 0; i < report.results.size(); ++i) {
+    TellLanded(*batch.landing[i], report.results[i]);
+    if (report.results[i].outcome == Outcome::kDone)
+      batch.agreed.push_back({batch.landing[i]->path, batch.landing[i]->remote});
+  }
+  work_.report->revertible = work_.report->revertible || !report.results.empty();
+  CO_RETURN_IF_ERROR(co_await Remember(std::move(batch.agreed)));
+  if (!report.disk_full) co_return absl::OkStatus();
+  co_return DiskFull(work_.side->mount,
+                     "the host's disk became full: what had landed was taken back");
+}
+
+// All that the lock is needed for.
+Task<absl::StatusOr<LandReport>> SidePull::LandStaged(std::optional<Stage>* stage,
+                                                      std::vector<Change> changes) {
+  absl::StatusOr<LandReport> report = co_await work_.deps.workers.Run([&, this] {
+    const int64_t now_s = SecondsNow(work_.deps.clock);
+    const int root = pair_->root.fd();
+    absl::StatusOr<LandReport> landed =
+        Landing(work_.deps.fs, root).Land(*std::move(*stage), std::move(changes), now_s);
+    if (!landed.ok() || landed->disk_full) return landed;
+    UndoStore(work_.deps.fs, root).Tidy(work_.deps.undo, now_s);
+    return landed;
+  });
+  pair_->recovered = report.ok();
+  co_return report;
 }
 
 // A push since the look has sent another version there: what was seen is of yesterday.
@@ -332,11 +394,9 @@ bool SidePull::Overtaken(const Action& action) const {
   return base_holds_ && At(pair_->base.files(), action.path) != At(base_, action.path);
 }
 
-Task<absl::Status> SidePull::LandActions(std::optional<Stage> stage, std::vector<Action> actions) {
-  std::vector<BaseChange> agreed;
-  std::vector<Change> changes;
-  std::vector<const Action*> landing;  // of each change
-  bool copies = false;
+// Tells what does not move, too. Its pointers are into `actions`.
+SidePull::Batch SidePull::Sort(const std::vector<Action>& actions, bool staged) {
+  Batch batch;
   for (const Action& action : actions) {
     CountLeft(action);
     if (action.verb == Verb::kLeave) {
@@ -345,7 +405,7 @@ Task<absl::Status> SidePull::LandActions(std::optional<Stage> stage, std::vector
     }
     const auto fetched = fetched_.find(action.path);
     const bool lacks =
-        Moves(action) && (!stage || (action.FetchesRemote() && fetched == fetched_.end()));
+        Moves(action) && (!staged || (action.FetchesRemote() && fetched == fetched_.end()));
     if (lacks || Overtaken(action)) {
       const auto why = lacking_.find(action.path);
       Tell(
@@ -355,43 +415,20 @@ Task<absl::Status> SidePull::LandActions(std::optional<Stage> stage, std::vector
       continue;
     }
     if (action.verb == Verb::kAgree || action.verb == Verb::kKeepRemote) {
-      agreed.push_back({action.path, action.remote});
-      copies = copies || action.FetchesRemote();
+      batch.agreed.push_back({action.path, action.remote});
+      batch.copies = batch.copies || action.FetchesRemote();
       if (action.verb == Verb::kAgree && action.why == Why::kSame) continue;
       if (action.why == Why::kConflict) ++work_.report->counts.conflicts;
       Tell(action, Fate::kDone, "");
       continue;
     }
     const bool aside = action.verb == Verb::kTakeAside;
-    changes.push_back({aside ? *action.aside : action.path, aside ? MaybeContent() : action.host,
-                       action.remote, action.remote ? fetched->second.slot : ""});
-    landing.push_back(&action);
+    batch.changes.push_back({aside ? *action.aside : action.path,
+                             aside ? MaybeContent() : action.host, action.remote,
+                             action.remote ? fetched->second.slot : ""});
+    batch.landing.push_back(&action);
   }
-  if (stage && (copies || !changes.empty())) {
-    absl::StatusOr<LandReport> report = co_await work_.deps.workers.Run([&, this] {
-      return Landing(work_.deps.fs, pair_->root.fd())
-          .Land(*std::move(stage), std::move(changes), SecondsNow(work_.deps.clock));
-    });
-    pair_->recovered = report.ok();
-    CO_RETURN_IF_ERROR(report.status());
-    for (size_t i = 0; i < report->results.size(); ++i) {
-      TellLanded(*landing[i], report->results[i]);
-      if (report->results[i].outcome == Outcome::kDone)
-        agreed.push_back({landing[i]->path, landing[i]->remote});
-    }
-    work_.report->revertible = work_.report->revertible || !report->results.empty();
-    CO_RETURN_IF_ERROR(co_await Remember(std::move(agreed)));
-    if (report->disk_full) {
-      co_return Error(Reason::k_DISK_FULL,
-                      "the host's disk became full: what had landed was taken back",
-                      {{"mount", work_.side->mount.id}});
-    }
-    co_return co_await work_.deps.workers.Run([this] {
-      return UndoStore(work_.deps.fs, pair_->root.fd())
-          .Expire(work_.deps.undo, SecondsNow(work_.deps.clock));
-    });
-  }
-  co_return co_await Remember(std::move(agreed));
+  return batch;
 }
 
 // What both sides hold now. A far end that the base is not of gets a base, and our token last: with
@@ -406,7 +443,7 @@ Task<absl::Status> SidePull::Remember(std::vector<BaseChange> agreed) {
   CO_RETURN_IF_ERROR(co_await BeginBase(work_));
   CO_RETURN_IF_ERROR(co_await CommitBase(work_, std::move(agreed)));
   RemoteApply token;
-  token.root = work_.side->remote_root;
+  token.root = work_.Root();
   token.epoch = pair_->base.epoch();
   pair_->met = (co_await work_.side->far->Apply(std::move(token))).ok();
   co_return absl::OkStatus();

@@ -31,10 +31,8 @@ struct PullOptions {
   bool salvage = false;
 };
 
-// The sync lock for one host root, waited for without blocking anybody. SYNC_HELD, CANCELLED.
-Task<absl::StatusOr<SyncLock>> WaitForLock(SideWork work, std::string lock_file);
-
-// Takes back what landed under this id below the side's host root. RESULT_EXPIRED, PLAN_STALE.
+// Takes back what landed under this id below the side's host root. RESULT_EXPIRED, PLAN_STALE,
+// SYNC_HELD, DISK_FULL; CANCELLED: nothing was changed.
 Task<absl::Status> RevertSide(SideWork work, std::string land_id, std::string lock_file);
 
 class SidePull {
@@ -50,18 +48,27 @@ class SidePull {
     Content content;
     std::string slot;  // its name in the stage
   };
+  struct Batch {
+    std::vector<Change> changes;
+    std::vector<const Action*> landing;  // of each change
+    std::vector<BaseChange> agreed;      // without moving anything
+    bool copies = false;                 // some of what was fetched goes to the undo store
+  };
 
   Task<absl::Status> LookOnce();
   Task<absl::Status> Try(bool last);
   std::vector<Action> Plan() const;
   absl::Status CheckLimits(const std::vector<Action>& actions) const;
+  Task<absl::Status> Receive(std::optional<Stage>* stage, std::vector<Action> actions, bool last);
   Task<absl::Status> Fetch(Stage* stage, std::vector<Action> actions, bool last);
   Task<absl::Status> Take(Bundle* bundle, std::string_view bytes);
   absl::Status TakeLies(const BundleResult& result);
   absl::Status TakeFiles(const BundleResult& result, const std::vector<WantedFile>& wanted,
                          bool last);
-  Task<absl::Status> Land(std::optional<Stage> stage, bool last);
-  Task<absl::Status> LandActions(std::optional<Stage> stage, std::vector<Action> actions);
+  Task<absl::Status> Land(std::optional<Stage>* stage, bool last);
+  Batch Sort(const std::vector<Action>& actions, bool staged);
+  Task<absl::StatusOr<LandReport>> LandStaged(std::optional<Stage>* stage,
+                                              std::vector<Change> changes);
   Task<absl::Status> Remember(std::vector<BaseChange> agreed);
   bool Overtaken(const Action& action) const;
   void TellOddities();

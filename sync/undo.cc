@@ -1,9 +1,11 @@
 #include "sync/undo.h"
 
 #include <algorithm>
+#include <chrono>
 #include <tuple>
 #include <utility>
 
+#include "daemon/runtime/log.h"
 #include "daemon/runtime/status.h"
 #include "sync/land_turn.h"
 
@@ -91,6 +93,16 @@ absl::Status UndoStore::Expire(const UndoLimits& limits, int64_t now_s) {
     bytes -= entries[i].bytes;
   }
   return absl::OkStatus();
+}
+
+void UndoStore::Tidy(const UndoLimits& limits, int64_t now_s) {
+  const absl::Status expired = Expire(limits, now_s);
+  if (!expired.ok()) LogWarning("undo is kept for longer: " + std::string(expired.message()));
+}
+
+int64_t SecondsNow(const Clock& clock) {
+  return std::chrono::duration_cast<std::chrono::seconds>(clock.NowWall().time_since_epoch())
+      .count();
 }
 
 }  // namespace hermes::sync

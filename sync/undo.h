@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "daemon/runtime/clock.h"
 #include "sync/land.h"
 
 namespace hermes::sync {
@@ -48,6 +49,8 @@ class UndoStore {
   absl::StatusOr<LandReport> Revert(std::string_view id);
 
   absl::Status Expire(const UndoLimits& limits, int64_t now_s);
+  // For whom a failure of that is none of their own: it is logged.
+  void Tidy(const UndoLimits& limits, int64_t now_s);
 
  private:
   UndoEntry Describe(const SyncDir& sync, bool* begun);
@@ -55,5 +58,7 @@ class UndoStore {
   Fs& fs_;
   const int root_;
 };
+
+int64_t SecondsNow(const Clock& clock);  // since 1970, as landings are dated
 
 }  // namespace hermes::sync

@@ -240,7 +240,7 @@ Task<absl::StatusOr<sync::SyncReport>> SessionSync::Do(SyncJob* job, StartSync r
   }
   CO_RETURN_IF_ERROR(co_await EnsureManager());
   if (request.kind == SyncKind::kRevert) {
-    co_return co_await manager_->Revert(std::move(request.of_sync), job);
+    co_return co_await manager_->Revert(std::move(request.of_sync), job->wish(), job);
   }
   sync::PullRequest pull{.id = job->info().id,
                          .dry_run = request.kind == SyncKind::kPlan,

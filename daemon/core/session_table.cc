@@ -92,7 +92,8 @@ Task<void> SessionTable::RecoverMounts() {
   }
   for (const auto& [root, mount] : roots) {
     if (draining_) co_return;
-    absl::Status status = co_await deps_.sync.pairs.Recover(mount.first, mount.second);
+    absl::Status status =
+        co_await deps_.sync.pairs.Recover(mount.first, mount.second, deps_.sync.undo);
     if (!status.ok()) LogWarning("a mount is not recovered: " + std::string(status.message()));
   }
 }

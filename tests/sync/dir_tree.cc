@@ -95,6 +95,7 @@ Task<absl::StatusOr<RemoteApplied>> DirTree::Apply(RemoteApply apply) {
   wish = apply.root.wish;
   if (hooks.before) CO_RETURN_IF_ERROR(hooks.before("apply"));
   if (hooks.follows && apply.on_follow) apply.on_follow("run-" + std::to_string(applies));
+  if (hooks.within_apply) co_await hooks.within_apply();
   RemoteApplied applied;
   applied.epoch = Slurp(EpochPath(apply.root));
   if (!apply.known_epoch.empty() && applied.epoch != apply.known_epoch) {

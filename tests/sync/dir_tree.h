@@ -26,6 +26,7 @@ class DirTree : public RemoteTree {
     std::function<absl::Status(std::string_view verb)> before = nullptr;
     // In the middle of a fetch, before its stream is given.
     std::function<Task<void>()> within_fetch = nullptr;
+    std::function<Task<void>()> within_apply = nullptr;   // before anything is placed
     std::optional<std::string> stream = {};               // what a fetch gives
     std::function<void(RemoteLook*)> look = nullptr;      // changes what a look says
     std::function<absl::Status()> after_apply = nullptr;  // what the asker hears

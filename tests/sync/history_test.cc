@@ -176,7 +176,7 @@ class History : public SyncStand {
   void Undo() {
     Session& session = AnySession();
     if (session.pulls.empty() || KeepsBoth()) return;
-    const auto report = Run(session.manager->Revert(session.pulls.back(), nullptr));
+    const auto report = Run(session.manager->Revert(session.pulls.back(), {}, nullptr));
     const std::optional<Reason> reason = ReasonOf(report.status());
     EXPECT_TRUE(report.ok() || reason == Reason::k_RESULT_EXPIRED || reason == Reason::k_PLAN_STALE)
         << report.status();

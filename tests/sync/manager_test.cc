@@ -1,11 +1,13 @@
 // Pushes, pulls and undo of whole sessions, over directories.
 
+#include <cerrno>
 #include <filesystem>
 
 #include <gmock/gmock.h>
 
 #include "sync/quarantine.h"
 #include "sync/tar_writer.h"
+#include "tests/sync/fault_fs.h"
 #include "tests/sync/process.h"
 #include "tests/sync/sync_stand.h"
 
@@ -471,6 +473,71 @@ TEST_F(ManagerTest, MountsBeyondTheWatchedOnesAreScanned) {
   Spit(dir_ + "/host/m" + std::to_string(kMaxWatchedPairs) + "/f", "2");
   MustPush();
   EXPECT_EQ(FarFiles().at("m" + std::to_string(kMaxWatchedPairs) + "/f"), "2");
+}
+
+TEST_F(ManagerTest, AnUndoOnAFullDiskSaysSo) {
+  FaultFs fs(fs_);
+  landing_fs_ = &fs;
+  NewDaemon();
+  Agree({{"a", "1"}, {"b", "1"}});
+  WriteFar("a", "2");
+  fs::remove(Far("b"));
+  MustPull({.id = "y1"});
+  fs.before = [](const FsCall& call) { return call.kind == FsCall::Kind::kMove ? -ENOSPC : 0; };
+  EXPECT_EQ(ReasonOf(Revert("y1").status()), Reason::k_DISK_FULL);
+  EXPECT_EQ(heard_.Of("b").fate, Fate::kFailed);
+  EXPECT_EQ(HostFiles(), (Files{{"a", "2"}}));
+}
+
+// As where it brings back more than the mount may have.
+TEST_F(ManagerTest, AnUndoTellsItsFilesThoughTheHostCannotBeLookedAtThen) {
+  Agree({{"a", "1"}, {"b", "1"}, {"c", "1"}}, {.max_files = 3});
+  fs::remove(Far("a"));
+  MustPull({.id = "y1"});
+  WriteHost("d", "1");
+  EXPECT_FALSE(Revert("y1").ok());
+  EXPECT_EQ(heard_.Of("a").fate, Fate::kDone);
+  EXPECT_EQ(heard_.Of("a").effect, Effect::kReplace);
+  EXPECT_EQ(HostFiles().size(), 4u);
+}
+
+TEST_F(ManagerTest, AnOldUndoGoesWhenADaemonStarts) {
+  Agree({{"a", "1"}});
+  WriteFar("a", "2");
+  MustPull();
+  EXPECT_TRUE(IsKept("1"));
+  const Mount mount{.host_root = dir_ + "/host", .remote_root = dir_ + "/far"};
+  NewDaemon();
+  ASSERT_TRUE(Run(pairs_->Recover(mount, "", {})).ok());
+  EXPECT_TRUE(IsKept("1"));
+  ASSERT_TRUE(Run(pairs_->Recover(mount, "", {.max_age_s = -1})).ok());
+  EXPECT_FALSE(IsKept("1"));
+}
+
+// The undo store cannot be listed once the files have landed.
+class NoLists : public FaultFs {
+ public:
+  using FaultFs::FaultFs;
+  int List(int dir, std::vector<std::string>* names) override {
+    return landed_ ? -EIO : FaultFs::List(dir, names);
+  }
+  int SyncAll(int handle) override {
+    landed_ = true;
+    return FaultFs::SyncAll(handle);
+  }
+
+ private:
+  bool landed_ = false;
+};
+
+TEST_F(ManagerTest, APullThatLandedIsNoFailureWhereOldUndoCannotGo) {
+  NoLists fs(fs_);
+  landing_fs_ = &fs;
+  NewDaemon();
+  Agree({{"a", "1"}});
+  WriteFar("a", "2");
+  EXPECT_EQ(MustPull().counts.applied, 1u);
+  EXPECT_EQ(HostFiles().at("a"), "2");
 }
 
 TEST_F(ManagerTest, AnUndoOfNothingSaysSo) {

@@ -109,9 +109,9 @@ absl::StatusOr<SyncReport> SyncStand::Pull(PullRequest request) {
   return Run(manager_->Pull(std::move(request)));
 }
 
-absl::StatusOr<SyncReport> SyncStand::Revert(std::string id) {
+absl::StatusOr<SyncReport> SyncStand::Revert(std::string id, WishPtr wish) {
   heard_ = {};
-  return Run(manager_->Revert(std::move(id), &heard_));
+  return Run(manager_->Revert(std::move(id), std::move(wish), &heard_));
 }
 
 void SyncStand::MustPush(PushRequest request) {

@@ -75,7 +75,7 @@ class SyncStand : public ::testing::Test {
 
   absl::StatusOr<SyncReport> Push(PushRequest request = {});
   absl::StatusOr<SyncReport> Pull(PullRequest request = {});
-  absl::StatusOr<SyncReport> Revert(std::string id);
+  absl::StatusOr<SyncReport> Revert(std::string id, WishPtr wish = {});
   void MustPush(PushRequest request = {});
   SyncReport MustPull(PullRequest request = {});
   // Both sides hold this and agree on it.

@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <filesystem>
 #include <sstream>
+#include <thread>
 
 #include "daemon/runtime/task_group.h"
+#include "tests/sync/fault_fs.h"
 #include "tests/sync/process.h"
 #include "tests/sync/python_holder.h"
 #include "tests/sync/sync_stand.h"
@@ -175,6 +177,112 @@ TEST_F(TurnTest, AWishThatIsWithdrawnWhileTheLockIsHeldEndsThePull) {
   ASSERT_TRUE(python.Says('U'));
   MustPull();
   EXPECT_EQ(HostFiles().at("a"), "2");
+}
+
+// Whoever waits for another program has not the turn, so a push goes on meanwhile; and nobody holds
+// the lock while they wait for a push.
+TEST_F(TurnTest, ALandingThatWaitsForTheLockHoldsUpNoPush) {
+  lock_file_ = dir_ + "/.sync.lock";
+  Agree({{"a", "1"}, {"b", "1"}});
+  WriteFar("a", "2");
+  PythonHolder python(lock_file_);
+  ASSERT_TRUE(python.Says('L'));
+  WriteHost("b", "2");
+  AtPhase listener("waiting", [&, this] {
+    asio::co_spawn(loop_.executor(), PushWithin(), [&](const std::exception_ptr&) {
+      EXPECT_EQ(FarFiles().at("b"), "2");
+      python.Tell();
+    });
+  });
+  EXPECT_TRUE(Pull({.listener = &listener}).ok());
+  EXPECT_EQ(HostFiles(), (Files{{"a", "2"}, {"b", "2"}}));
+}
+
+TEST_F(TurnTest, NobodyHoldsTheLockWhileTheFarEndAppliesSomething) {
+  lock_file_ = dir_ + "/.sync.lock";
+  struct stat root = {};
+  ASSERT_EQ(stat(Host("").c_str(), &root), 0);
+  const LockRequest request{lock_file_, {{root.st_dev, root.st_ino}}};
+  int looks = 0;
+  const auto look_at_lock = [&]() -> Task<void> {
+    for (int i = 0; i < 5; ++i) {
+      co_await clock_.SleepFor(std::chrono::milliseconds(500));
+      EXPECT_TRUE(locks_.TryAcquire(request).ok());
+      ++looks;
+    }
+  };
+  // The push of another session while a pull comes to its landing.
+  Agree({{"a", "1"}});
+  WriteFar("a", "2");
+  far().hooks.within_apply = look_at_lock;
+  far().hooks.within_fetch = [&, this] {
+    WriteHost("b", "1");
+    asio::co_spawn(loop_.executor(), PushWithin(), [](const std::exception_ptr&) {});
+    return Nothing();
+  };
+  MustPull();
+  EXPECT_EQ(HostFiles(), (Files{{"a", "2"}, {"b", "1"}}));
+  EXPECT_EQ(looks, 5);
+  // The token of a base that a pull has made.
+  Empty();
+  WriteFar("a", "1");
+  Open({.policy = Policy::kPull});
+  far().hooks.within_apply = look_at_lock;
+  MustPull();
+  EXPECT_EQ(looks, 10);
+}
+
+TEST_F(TurnTest, AWishThatIsWithdrawnRightBeforeTheLandingEndsThePull) {
+  Agree({{"a", "1"}});
+  WriteFar("a", "2");
+  const WishPtr wish = std::make_shared<Wish>();
+  far().hooks.within_fetch = [this] {
+    WriteHost("new", "so that the host is looked at again");
+    return Nothing();
+  };
+  AtPhase listener("scanning", [&] { wish->Withdraw(); });
+  EXPECT_TRUE(absl::IsCancelled(Pull({.wish = wish, .listener = &listener}).status()));
+  EXPECT_EQ(listener.act, nullptr);
+  EXPECT_EQ(HostFiles().at("a"), "1");
+  EXPECT_TRUE(FilesBelow(Host(".hermesd-stage")).empty());
+}
+
+TEST_F(TurnTest, AnUndoEndsWithItsWish) {
+  lock_file_ = dir_ + "/.sync.lock";
+  Agree({{"a", "1"}});
+  WriteFar("a", "2");
+  MustPull({.id = "y1"});
+  PythonHolder python(lock_file_);
+  ASSERT_TRUE(python.Says('L'));
+  const WishPtr wish = std::make_shared<Wish>();
+  const auto alarm = clock_.At(clock_.Now() + std::chrono::seconds(5), [&] { wish->Withdraw(); });
+  EXPECT_TRUE(absl::IsCancelled(Revert("y1", wish).status()));
+  EXPECT_EQ(HostFiles().at("a"), "2");
+}
+
+// A stage may hold thousands of files.
+TEST_F(TurnTest, AStageThatDoesNotLandIsNotRemovedOnTheLoop) {
+  const std::thread::id loop = std::this_thread::get_id();
+  FaultFs fs(fs_);
+  int removed = 0;
+  fs.before = [&](const FsCall& call) {
+    if (call.kind != FsCall::Kind::kRemove) return 0;
+    ++removed;
+    EXPECT_NE(std::this_thread::get_id(), loop);
+    return 0;
+  };
+  landing_fs_ = &fs;
+  NewDaemon();
+  Agree({{"a", "1"}});
+  WriteFar("a", "2");
+  const WishPtr wish = std::make_shared<Wish>();
+  far().hooks.within_fetch = [&] {
+    wish->Withdraw();
+    return Nothing();
+  };
+  EXPECT_TRUE(absl::IsCancelled(Pull({.wish = wish}).status()));
+  EXPECT_GT(removed, 0);
+  EXPECT_TRUE(FilesBelow(Host(".hermesd-stage")).empty());
 }
 
 TEST_F(TurnTest, AWishThatIsWithdrawnDuringTheDownloadEndsThePull) {
