@@ -3,9 +3,11 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <set>
 #include <utility>
 
+#include "daemon/runtime/log.h"
 #include "daemon/runtime/status.h"
 #include "sync/undo.h"
 
@@ -59,6 +61,12 @@ uint64_t Sum(uint64_t a, uint64_t b) { return b > UINT64_MAX - a ? UINT64_MAX : 
 
 absl::Status DiskFull(const Mount& mount, std::string_view why) {
   return Error(Reason::k_DISK_FULL, why, {{"mount", mount.id}});
+}
+
+// Once in the life of a daemon.
+void LogConfinement(const unpack::Hello& hello) {
+  static std::atomic<bool> told = false;
+  if (!told.exchange(true)) LogInfo("hermes-unpack is confined by: " + DescribeConfinement(hello));
 }
 
 // What whoever moves files of the host has. The lock may be given back first.
@@ -137,8 +145,9 @@ Task<absl::Status> SidePull::LookOnce() {
   CO_ASSIGN_OR_RETURN(RemoteLook look,
                       co_await work_.side->far->Look(work_.Root(), ManifestDigest(base_)));
   exists_ = look.exists;
-  base_holds_ = !base_epoch_.empty() && look.epoch == base_epoch_;
-  if (!base_holds_) pair_->met = false;
+  far_epoch_ = look.epoch;
+  base_holds_ = !base_epoch_.empty() && far_epoch_ == base_epoch_;
+  if (pair_->base.epoch() == base_epoch_) pair_->met = base_holds_;
   far_ = std::move(look.manifest);
   if (look.same) far_.files = base_;
   const Mount& mount = work_.side->mount;
@@ -173,6 +182,7 @@ std::vector<Action> SidePull::Plan() const {
 Task<absl::Status> SidePull::Try(bool last) {
   fetched_.clear();
   lacking_.clear();
+  notes_.clear();
   if (!exists_) co_return absl::OkStatus();  // nothing is there, so nothing is lost or changed
   std::vector<Action> actions;
   {
@@ -260,6 +270,7 @@ Task<absl::Status> SidePull::Fetch(Stage* stage, std::vector<Action> actions, bo
   // Whoever ends this daemon may have killed its parser: nobody lied.
   if (IsWithdrawn(work_.wish)) co_return Withdrawn();
   CO_RETURN_IF_ERROR(result.status());
+  LogConfinement(result->confinement);
   CO_RETURN_IF_ERROR(TakeLies(*result));
   co_return TakeFiles(*result, wanted, last);
 }
@@ -300,6 +311,7 @@ absl::Status SidePull::TakeLies(const BundleResult& result) {
   for (const unpack::Lie& lie : result.lies) {
     SyncEntry entry{.mount = work_.side->mount.id, .path = lie.name, .why = Why::kLie};
     entry.note = unpack::Text(lie.what);
+    if (result.quarantined) entry.note += "; the stream is kept as " + options_.land_id;
     work_.meter->Entry(entry);
     ++work_.report->counts.rejected;
   }
@@ -320,17 +332,26 @@ absl::Status SidePull::TakeFiles(const BundleResult& result, const std::vector<W
   for (const StagedFile& file : result.staged) {
     const RelPath& path = wanted[file.index].path;
     Content& known = far_.files.at(path);
-    stable = stable && known == file.content;
+    if (known != file.content) {
+      stable = false;
+      notes_[path] = "it changed while it was fetched";
+    }
     known = file.content;
     fetched_.insert_or_assign(path, Fetched{file.content, StagedName(file.index)});
     work_.report->counts.bytes += file.content.size;
   }
   for (const unpack::Odd& odd : result.oddities) {
-    if (odd.index < wanted.size())
-      lacking_.insert_or_assign(wanted[odd.index].path, std::string(unpack::Text(odd.why)));
+    if (odd.index >= wanted.size()) continue;
+    const RelPath& path = wanted[odd.index].path;
+    const std::string why(unpack::Text(odd.why));
+    if (odd.why == unpack::Oddity::kSpecialBits) {  // it came all the same
+      notes_.emplace(path, why);
+    } else {
+      lacking_.insert_or_assign(path, Lack{why});
+    }
   }
   for (const uint32_t index : result.missing)
-    lacking_.emplace(wanted[index].path, "it was gone when it was fetched");
+    lacking_.emplace(wanted[index].path, Lack{"it was gone when it was fetched", true});
   stable = stable && lacking_.empty();
   return stable || last || options_.salvage ? absl::OkStatus() : Again();
 }
@@ -407,11 +428,7 @@ SidePull::Batch SidePull::Sort(const std::vector<Action>& actions, bool staged) 
     const bool lacks =
         Moves(action) && (!staged || (action.FetchesRemote() && fetched == fetched_.end()));
     if (lacks || Overtaken(action)) {
-      const auto why = lacking_.find(action.path);
-      Tell(
-          action, Fate::kChanged,
-          why == lacking_.end() ? "it changed during the sync: the next one decides" : why->second);
-      work_.report->unsaved += action.remote ? 1 : 0;
+      TellLacking(action);
       continue;
     }
     if (action.verb == Verb::kAgree || action.verb == Verb::kKeepRemote) {
@@ -436,16 +453,16 @@ SidePull::Batch SidePull::Sort(const std::vector<Action>& actions, bool staged) 
 Task<absl::Status> SidePull::Remember(std::vector<BaseChange> agreed) {
   pair_->refused.clear();
   pair_->pushed.reset();
-  if (base_holds_) {
-    pair_->met = true;
-    co_return co_await CommitBase(work_, std::move(agreed));
-  }
+  if (base_holds_) co_return co_await CommitBase(work_, std::move(agreed));
   CO_RETURN_IF_ERROR(co_await BeginBase(work_));
   CO_RETURN_IF_ERROR(co_await CommitBase(work_, std::move(agreed)));
   RemoteApply token;
   token.root = work_.Root();
   token.epoch = pair_->base.epoch();
-  pair_->met = (co_await work_.side->far->Apply(std::move(token))).ok();
+  const absl::StatusOr<RemoteApplied> applied = co_await work_.side->far->Apply(std::move(token));
+  // Our token may lie in a place that nobody has looked at, where it says nothing.
+  if (!applied.ok() || applied->epoch != far_epoch_) co_return co_await BeginBase(work_);
+  pair_->met = true;
   co_return absl::OkStatus();
 }
 
@@ -460,6 +477,16 @@ void SidePull::TellOddities() {
   }
 }
 
+void SidePull::TellLacking(const Action& action) {
+  work_.report->unsaved += action.remote ? 1 : 0;
+  const auto lack = lacking_.find(action.path);
+  if (lack == lacking_.end())
+    return Tell(action, Fate::kChanged, "it changed during the sync: the next one decides");
+  Action told = action;
+  if (lack->second.gone) told.why = Why::kGone;
+  Tell(told, Fate::kChanged, lack->second.note);
+}
+
 void SidePull::Tell(const Action& action, Fate fate, std::string_view note) {
   SyncEntry entry{.mount = work_.side->mount.id, .path = action.path.str()};
   entry.effect = EffectOf(action);
@@ -470,6 +497,8 @@ void SidePull::Tell(const Action& action, Fate fate, std::string_view note) {
   if (action.remote) entry.size = action.remote->size;
   if (action.aside) entry.aside = action.aside->str();
   entry.note = note;
+  if (const auto more = notes_.find(action.path); more != notes_.end())
+    entry.note += (note.empty() ? "" : "; ") + more->second;
   work_.meter->Entry(entry);
 }
 

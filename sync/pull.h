@@ -48,6 +48,10 @@ class SidePull {
     Content content;
     std::string slot;  // its name in the stage
   };
+  struct Lack {
+    std::string note;
+    bool gone = false;
+  };
   struct Batch {
     std::vector<Change> changes;
     std::vector<const Action*> landing;  // of each change
@@ -72,6 +76,7 @@ class SidePull {
   Task<absl::Status> Remember(std::vector<BaseChange> agreed);
   bool Overtaken(const Action& action) const;
   void TellOddities();
+  void TellLacking(const Action& action);
   void Tell(const Action& action, Fate fate, std::string_view note);
   void TellLanded(const Action& action, const LandResult& result);
   void CountLeft(const Action& action);
@@ -83,11 +88,13 @@ class SidePull {
   absl::Status looked_;
   std::string base_epoch_;  // the base as of the look
   FileMap base_;
+  std::string far_epoch_;    // that the look found
   bool base_holds_ = false;  // the far end is the one that the base is of
   bool exists_ = false;
   Manifest far_;
   std::map<RelPath, Fetched> fetched_;
-  std::map<RelPath, std::string> lacking_;  // wanted and not fetched, and why
+  std::map<RelPath, Lack> lacking_;       // wanted and not fetched, and why
+  std::map<RelPath, std::string> notes_;  // on what was fetched
 };
 
 }  // namespace hermes::sync

@@ -7,9 +7,11 @@
 
 #include "sync/quarantine.h"
 #include "sync/tar_writer.h"
+#include "sync/unpack/wire.h"
 #include "tests/sync/fault_fs.h"
 #include "tests/sync/process.h"
 #include "tests/sync/sync_stand.h"
+#include "tests/sync/tar_bytes.h"
 
 namespace hermes::sync {
 namespace {
@@ -319,6 +321,54 @@ TEST_F(ManagerTest, AFileOfTheFarEndThatMovesIsTakenAsItArrived) {
   MustPull();
   EXPECT_EQ(times, 3);
   EXPECT_EQ(HostFiles().at("log"), "12333");
+  EXPECT_EQ(heard_.Of("log").fate, Fate::kDone);
+  EXPECT_EQ(heard_.Of("log").note, "it changed while it was fetched");
+}
+
+TEST_F(ManagerTest, AFileWhoseSpecialBitsAreDroppedIsFetchedOnce) {
+  Agree({{"a", "1"}});
+  WriteFar("a", "2");
+  fs::permissions(Far("a"), fs::perms::all);
+  far().hooks.stream = tar::File({.name = "a", .mode = "0004755"}, "2") + tar::End();
+  int fetches = 0;
+  far().hooks.within_fetch = [&] {
+    ++fetches;
+    return Nothing();
+  };
+  EXPECT_EQ(MustPull().unsaved, 0u);
+  EXPECT_EQ(fetches, 1);
+  EXPECT_EQ(HostFiles().at("a"), "2");
+  EXPECT_EQ(heard_.Of("a").fate, Fate::kDone);
+  EXPECT_EQ(heard_.Of("a").note, unpack::Text(unpack::Oddity::kSpecialBits));
+}
+
+TEST_F(ManagerTest, AFileThatIsGoneWhenItIsFetchedIsTold) {
+  Agree({{"a", "1"}});
+  WriteFar("a", "2");
+  far().hooks.look = [](RemoteLook* look) {
+    look->manifest.files[*RelPath::Parse("ghost")] = {DigestOf("g"), 1};
+  };
+  EXPECT_EQ(MustPull().unsaved, 1u);
+  EXPECT_EQ(heard_.Of("ghost").why, Why::kGone);
+  EXPECT_EQ(heard_.Of("ghost").fate, Fate::kChanged);
+  EXPECT_EQ(HostFiles(), (Files{{"a", "2"}}));
+}
+
+// Between the look and the token the place was replaced by one that holds something else.
+TEST_F(ManagerTest, ABaseIsNotClaimedOfAPlaceThatNobodyHasLookedAt) {
+  WriteFar("a", "1");
+  WriteFar("b", "1");
+  Open();
+  far().hooks.within_apply = [this] {
+    fs::remove_all(dir_ + "/far");
+    WriteFar("b", "1");
+    WriteFar(".hermesd-epoch", std::string(32, 'f'));
+    return Nothing();
+  };
+  MustPull();
+  far().hooks = {};
+  MustPull();
+  EXPECT_EQ(HostFiles(), (Files{{"a", "1"}, {"b", "1"}}));
 }
 
 TEST_F(ManagerTest, ABrokenTransportIsTriedThreeTimes) {
@@ -393,6 +443,7 @@ TEST_F(ManagerTest, APlaceThatLiesGivesNothingUntilItIsSalvaged) {
   EXPECT_EQ(HostFiles(), (Files{{"a", "1"}}));
   EXPECT_EQ(FilesBelow(dir_ + "/quarantine").size(), 1u);
   EXPECT_EQ(heard_.Of("unasked").why, Why::kLie);
+  EXPECT_TRUE(heard_.Of("unasked").note.ends_with("; the stream is kept as y1.0"));
 
   far().hooks.stream.reset();
   EXPECT_EQ(ReasonOf(Pull().status()), Reason::k_SYNC_FAILED);

@@ -247,6 +247,22 @@ TEST_F(TurnTest, AWishThatIsWithdrawnRightBeforeTheLandingEndsThePull) {
   EXPECT_TRUE(FilesBelow(Host(".hermesd-stage")).empty());
 }
 
+TEST_F(TurnTest, APlaceThatIsDistrustedDuringALandingIsAskedAgain) {
+  lock_file_ = dir_ + "/.sync.lock";
+  Agree({{"a", "1"}});
+  WriteFar("a", "2");
+  PythonHolder python(lock_file_);
+  ASSERT_TRUE(python.Says('L'));
+  AtPhase listener("waiting", [&, this] {
+    manager().Distrust();
+    python.Tell();
+  });
+  ASSERT_TRUE(Pull({.listener = &listener}).ok());
+  const int before = far().applies;
+  MustPush();
+  EXPECT_EQ(far().applies, before + 1);
+}
+
 TEST_F(TurnTest, AnUndoEndsWithItsWish) {
   lock_file_ = dir_ + "/.sync.lock";
   Agree({{"a", "1"}});
