@@ -300,8 +300,9 @@ absl::Status CommandRun::Resize(uint16_t cols, uint16_t rows) {
 Task<absl::StatusOr<TreeReport>> CommandRun::Kill(Duration grace, Cause cause) {
   std::shared_ptr<CommandRun> self = shared_from_this();
   if (preparation_ != nullptr) preparation_->Withdraw();
-  // Not for the start itself: a command may wait long for its turn over there.
-  while (channel_ == nullptr && info_.state < CommandState::kRunning && start_error_.ok() &&
+  // Not for the start itself: a command may wait long for its turn over there. One of an earlier
+  // hermesd has its channel once it is adopted, also if all that is left of it is children.
+  while (channel_ == nullptr && !drained() && (!ended() || info_.residual) && start_error_.ok() &&
          !abandoned_) {
     co_await changed().Wait();
   }

@@ -116,6 +116,36 @@ TEST_F(SessionTest, RecordOfAStoredEndIsForgottenWhenTheDaemonDiedBeforeItCouldS
   EXPECT_EQ(RunToEnd("out a;sleep 100;exit 3", "id-1")->sink->finished()->outcome->value, 3);
 }
 
+TEST_F(SessionTest, AKillBeforeTheAdoptionEndsTheChildrenThatACommandLeft) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  RunToEnd("out a;child", "id-1");
+  const std::shared_ptr<FakeCommand> left = host_.place.commands.at("id-1");
+  ASSERT_TRUE(left->child);
+  host_.place.reachable = false;
+  Restart();
+  auto known = daemon_->Start("s", "out a;child", "id-1");
+  ASSERT_TRUE(known.ok()) << known.status();
+  std::optional<absl::StatusOr<TreeReport>> report;
+  asio::co_spawn(daemon_->loop.executor(), known->run->Kill(seconds(1), Cause::kCancelled),
+                 [&](std::exception_ptr, auto told) { report = std::move(told); });
+  daemon_->Pass(minutes(1));
+  EXPECT_FALSE(report.has_value()) << "nobody has looked over there";
+  host_.place.reachable = true;
+  ASSERT_TRUE(daemon_->RunUntil([&] { return report.has_value(); }));
+  EXPECT_EQ((*report)->signalled, 1u);
+  EXPECT_FALSE(left->child);
+}
+
+TEST_F(SessionTest, CleanupAfterARestartEndsTheChildrenThatACommandLeft) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  RunToEnd("out a;child", "id-1");
+  const std::shared_ptr<FakeCommand> left = host_.place.commands.at("id-1");
+  Restart();
+  host_.place.faults = {.stall_percent = 100, .longest_stall = seconds(30)};
+  EXPECT_TRUE(Close("s").ok());
+  EXPECT_FALSE(left->child) << "closed before the command was adopted";
+}
+
 TEST_F(SessionTest, FailedStartLeavesTheRequestIdFree) {
   ASSERT_TRUE(daemon_->Create("s").ok());
   host_.place.faults.refuse_start_percent = 100;

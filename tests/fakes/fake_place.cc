@@ -71,6 +71,10 @@ class FakeChannel : public Channel {
   Task<absl::StatusOr<TreeReport>> Kill(Duration, Cause cause) override {
     SteadyTime now = clock_.Now();
     TreeReport report{.method = KillMethod::kSupervisor, .verified = true};
+    if (std::exchange(command_->child, false)) {
+      report.signalled = 1;
+      changed_.NotifyAll();
+    }
     if (!command_->Ended(now)) {
       report.signalled = 1;
       std::erase_if(command_->writes, [now](const auto& write) { return write.when > now; });
@@ -113,6 +117,7 @@ class FakeChannel : public Channel {
     }
     if (!command_->Ended(now)) return std::nullopt;
     if (!std::exchange(told_end_, true)) return EndedEvent{command_->outcome};
+    if (command_->child) return std::nullopt;
     return DrainedEvent{};
   }
 
@@ -314,6 +319,7 @@ std::shared_ptr<FakeCommand> FakePlace::Plan(const CommandSpec& spec, SteadyTime
     if (verb == "exit" || verb == "sig") command->outcome.value = std::stoi(rest);
     if (verb == "sig") command->outcome.signalled = true;
     if (verb == "cd") command->new_cwd = rest;
+    if (verb == "child") command->child = command->outcome.residual = true;
     if (verb == "out" || verb == "err") command->writes.push_back({now, stream, rest});
     if (verb == "outn" || verb == "errn") {
       uint64_t& at = end[static_cast<size_t>(stream)];

@@ -9,6 +9,7 @@
 //   out TEXT | err TEXT   writes           outn N | errn N   writes N bytes of Pattern(run id,
 //   offset) sleep MS              lets time pass   exit N | sig N    ends       hang   goes on
 //   until killed cd DIR                commits a new working directory at the end
+//   child              leaves a child behind that holds its output open until it is killed
 
 #include <functional>
 #include <map>
@@ -41,6 +42,7 @@ struct FakeCommand {
   std::vector<Write> writes;       // in time order
   std::optional<SteadyTime> ends;  // nullopt: never by itself
   Outcome outcome;                 // at `ends`
+  bool child = false;              // that goes on after it
   uint64_t acked[kOutputStreams] = {0, 0};
   std::string stdin_bytes;
   bool stdin_eof = false;
