@@ -244,6 +244,12 @@ Task<bool> CommandRun::SetFarId(std::string far_id) {
   co_return co_await Commit(std::move(named));
 }
 
+Task<bool> CommandRun::SetIncarnation(std::string incarnation) {
+  CommandInfo placed = info_;
+  placed.incarnation = std::move(incarnation);
+  co_return co_await Commit(std::move(placed));
+}
+
 void CommandRun::FailStart(absl::Status why) {
   CHECK(!why.ok());
   start_error_ = std::move(why);

@@ -71,8 +71,9 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   void set_start_again(StartAgain start_again) { start_again_ = std::move(start_again); }
   const absl::Status& came_to_nothing() const { return came_to_nothing_; }
 
-  // From now on the place knows it by this name; stored when it returns true.
+  // From now on the place knows it by this name, or is this one; stored when it returns true.
   Task<bool> SetFarId(std::string far_id);
+  Task<bool> SetIncarnation(std::string incarnation);
 
   // It was certainly not started and leaves no record: whoever attached meanwhile is told `why`.
   void FailStart(absl::Status why);

@@ -130,7 +130,9 @@ class Session : public std::enable_shared_from_this<Session> {
   absl::Status Admit(const StartCommand& request) const;
   CommandInfo NewCommandInfo(const StartCommand& request);
   static absl::Status ReusedError(const std::string& run_id);
+  absl::Status CheckIncarnation(const std::string& expected) const;
   Task<absl::Status> Reach();
+  Task<absl::Status> ReachFor(std::shared_ptr<CommandRun> run, std::string expected_incarnation);
   Task<absl::Status> HandOver(StartCommand request, std::shared_ptr<CommandRun> run);
   void TakeOver(std::shared_ptr<CommandRun> run, std::unique_ptr<Channel> channel,
                 std::optional<std::string> stdin_data);
@@ -145,6 +147,9 @@ class Session : public std::enable_shared_from_this<Session> {
   Task<absl::StatusOr<std::unique_ptr<Channel>>> StartAgain(CommandRun* run,
                                                             std::shared_ptr<CommandSpec> spec,
                                                             std::shared_ptr<Following> following);
+  Task<absl::StatusOr<std::unique_ptr<Channel>>> StartIn(std::shared_ptr<CommandRun> run,
+                                                         const CommandSpec* spec,
+                                                         std::string incarnation);
   Task<void> NoteSync();
   Task<void> NoteSync(const SyncInfo& ended);
   Task<void> RunSync(std::shared_ptr<Session> self, std::shared_ptr<SyncJob> job,

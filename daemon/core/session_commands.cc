@@ -15,10 +15,7 @@ constexpr size_t kStdinPiece = 64 << 10;
 
 absl::Status Session::Admit(const StartCommand& request) const {
   if (info_.state != SessionState::kReady) return NotReady();
-  if (!request.expected_incarnation.empty() && request.expected_incarnation != info_.incarnation) {
-    return Error(Reason::k_INCARNATION_CHANGED, "the sandbox is another one than expected",
-                 {{"session", info_.id}, {"incarnation", info_.incarnation}});
-  }
+  RETURN_IF_ERROR(CheckIncarnation(request.expected_incarnation));
   if (running() >= deps_.max_commands_per_session) {
     return Error(Reason::k_QUOTA_COMMANDS,
                  "session '" + info_.id + "' runs as many commands as it may",
@@ -26,6 +23,12 @@ absl::Status Session::Admit(const StartCommand& request) const {
                   {"setting", "limits.max_commands_per_session"}});
   }
   return deps_.admit_command(request.uid);
+}
+
+absl::Status Session::CheckIncarnation(const std::string& expected) const {
+  if (expected.empty() || expected == info_.incarnation) return absl::OkStatus();
+  return Error(Reason::k_INCARNATION_CHANGED, "the sandbox is another one than expected",
+               {{"session", info_.id}, {"incarnation", info_.incarnation}});
 }
 
 CommandRun::Deps Session::RunDeps() { return {deps_.loop, deps_.clock, deps_.store, deps_.stats}; }
@@ -140,8 +143,22 @@ Task<absl::Status> Session::Reach() {
   co_return info_.state == SessionState::kReady ? absl::OkStatus() : NotReady();
 }
 
+// Reaching the place may show that it is another one. The row names the one that `run` is sent to:
+// it is what tells after a crash whether the command can have run.
+Task<absl::Status> Session::ReachFor(std::shared_ptr<CommandRun> run,
+                                     std::string expected_incarnation) {
+  while (true) {
+    CO_RETURN_IF_ERROR(co_await Reach());
+    CO_RETURN_IF_ERROR(CheckIncarnation(expected_incarnation));
+    if (run->info().incarnation == info_.incarnation) co_return absl::OkStatus();
+    if (!co_await run->SetIncarnation(info_.incarnation)) {
+      co_return Error(Reason::k_DRAINING, "the daemon is shutting down");
+    }
+  }
+}
+
 Task<absl::Status> Session::HandOver(StartCommand request, std::shared_ptr<CommandRun> run) {
-  absl::Status status = co_await Reach();
+  absl::Status status = co_await ReachFor(run, request.expected_incarnation);
   if (!status.ok()) co_return co_await TakeBack(std::move(run), std::move(status));
   absl::StatusOr<std::unique_ptr<Channel>> channel =
       co_await engine_->Start(std::move(request.spec));

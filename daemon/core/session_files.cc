@@ -9,7 +9,9 @@ namespace hermes {
 
 // What is common to a push and the command that was sent behind it.
 struct Session::Following {
-  explicit Following(Loop& loop) : changed(loop) {}
+  Following(Loop& loop, std::string incarnation)
+      : expected_incarnation(std::move(incarnation)), changed(loop) {}
+  const std::string expected_incarnation;
   bool begun = false;                  // the command was sent, or is about to be
   std::optional<absl::Status> pushed;  // how the push ended
   Event changed;
@@ -27,9 +29,9 @@ bool Session::MustPush(const StartCommand& request) {
 
 Task<void> Session::PushThenStart(std::shared_ptr<Session> self, StartCommand request,
                                   std::shared_ptr<CommandRun> run) {
-  auto following = std::make_shared<Following>(deps_.loop);
+  auto following = std::make_shared<Following>(deps_.loop, request.expected_incarnation);
   const WishPtr wish = run->preparation();
-  absl::Status pushed = co_await Reach();
+  absl::Status pushed = co_await ReachFor(run, request.expected_incarnation);
   if (pushed.ok()) pushed = co_await PushFor(&request, run, wish, following);
   following->pushed = pushed;
   following->changed.NotifyAll();
@@ -73,11 +75,12 @@ Task<absl::Status> Session::PushFor(StartCommand* request, std::shared_ptr<Comma
 Task<void> Session::StartFollowing(std::shared_ptr<Session> self, StartCommand request,
                                    std::shared_ptr<CommandRun> run,
                                    std::shared_ptr<Following> following) {
-  absl::StatusOr<std::unique_ptr<Channel>> channel = co_await engine_->Start(request.spec);
+  absl::StatusOr<std::unique_ptr<Channel>> channel =
+      co_await StartIn(run, &request.spec, following->expected_incarnation);
   if (ReasonOf(channel.status()) == Reason::k_BAD_FIELD &&
       (co_await Following::Pushed(following)).ok()) {
     request.spec.after.clear();  // the push was over so soon that there is nothing to follow
-    channel = co_await engine_->Start(request.spec);
+    channel = co_await StartIn(run, &request.spec, following->expected_incarnation);
   }
   if (!channel.ok()) {
     absl::Status pushed = co_await Following::Pushed(following);
@@ -94,12 +97,19 @@ Task<void> Session::StartFollowing(std::shared_ptr<Session> self, StartCommand r
 Task<absl::StatusOr<std::unique_ptr<Channel>>> Session::StartAgain(
     CommandRun* run, std::shared_ptr<CommandSpec> spec, std::shared_ptr<Following> following) {
   CO_RETURN_IF_ERROR(co_await Following::Pushed(following));
-  CO_RETURN_IF_ERROR(co_await Reach());
   spec->after.clear();
   spec->run_id = deps_.random.Uuid();
   if (!co_await run->SetFarId(spec->run_id)) {
     co_return Error(Reason::k_DRAINING, "the daemon is shutting down");
   }
+  co_return co_await StartIn(run->shared_from_this(), spec.get(), following->expected_incarnation);
+}
+
+// The place may have been replaced while files were sent.
+Task<absl::StatusOr<std::unique_ptr<Channel>>> Session::StartIn(std::shared_ptr<CommandRun> run,
+                                                                const CommandSpec* spec,
+                                                                std::string incarnation) {
+  CO_RETURN_IF_ERROR(co_await ReachFor(std::move(run), std::move(incarnation)));
   co_return co_await engine_->Start(*spec);
 }
 

@@ -146,6 +146,28 @@ TEST_F(SessionTest, CleanupAfterARestartEndsTheChildrenThatACommandLeft) {
   EXPECT_FALSE(left->child) << "closed before the command was adopted";
 }
 
+TEST_F(SessionTest, APlaceThatTurnsOutToBeAnotherOneIsNotTakenForTheExpectedOne) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  const std::string before = host_.place.incarnation;
+  host_.place.KillRunner();
+  Restart();
+  StartCommand request = MakeStart("s", "out x", "id-1");
+  request.expected_incarnation = before;
+  const absl::Status refused = daemon_->Await(daemon_->table.Start(request)).status();
+  EXPECT_EQ(ReasonOf(refused), Reason::k_INCARNATION_CHANGED) << refused;
+  EXPECT_EQ(MetadataOf(refused)["incarnation"], host_.place.incarnation);
+  EXPECT_EQ(host_.place.starts.count("id-1"), 0u);
+  EXPECT_EQ(host_.disk.commands.size(), 0u) << "the request id is free";
+}
+
+TEST_F(SessionTest, ACommandIsOfThePlaceThatItWasSentTo) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  host_.place.KillRunner();
+  Restart();
+  ASSERT_TRUE(daemon_->Start("s", "hang", "id-1").ok());
+  EXPECT_EQ(host_.disk.commands.begin()->second.info.incarnation, host_.place.incarnation);
+}
+
 TEST_F(SessionTest, FailedStartLeavesTheRequestIdFree) {
   ASSERT_TRUE(daemon_->Create("s").ok());
   host_.place.faults.refuse_start_percent = 100;

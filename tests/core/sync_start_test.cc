@@ -61,6 +61,22 @@ TEST_F(FollowTest, ACommandWhosePushTookASecondTurnIsStartedAgain) {
   EXPECT_EQ(host_.disk.commands.at({"s", ran.end->id}).info.far_id, ran.end->far_id);
 }
 
+TEST_F(FollowTest, APlaceThatIsReplacedDuringThePushGetsNoCommandThatExpectsTheFormer) {
+  for (const bool follows : {false, true}) {
+    Spit(dir_ + "/host/a", follows ? "4" : "3");
+    far_->hooks.follows = follows;
+    far_->hooks.before = [this, replaced = false](std::string_view verb) mutable {
+      if (verb == "apply" && !std::exchange(replaced, true)) host_.place.ReplaceRunner();
+      return absl::OkStatus();
+    };
+    StartCommand request = MakeStart("s", "out x", "run-1");
+    request.expected_incarnation = host_.place.incarnation;
+    const size_t starts = host_.place.starts.size();
+    EXPECT_EQ(ReasonOf(Run(request).error), Reason::k_INCARNATION_CHANGED) << follows;
+    EXPECT_EQ(host_.place.starts.size(), starts);
+  }
+}
+
 TEST_F(FollowTest, AFollowingCommandIsAdoptedByItsNameOverThere) {
   StartCommand request = MakeStart("s", "out x;sleep 5000;out y", "run-1");
   auto started = daemon_->Await(daemon_->table.Start(request));

@@ -186,6 +186,7 @@ class FakeEngine : public Engine {
   Task<absl::StatusOr<std::unique_ptr<Channel>>> Adopt(std::string run_id, uint64_t out,
                                                        uint64_t err) override {
     co_await Stalled();
+    if (place_.on_adopt) place_.on_adopt();
     auto it = place_.commands.find(run_id);
     if (it == place_.commands.end()) {
       place_.poisoned[run_id] = "unknown";
@@ -300,6 +301,11 @@ void FakePlace::KillRunner() {
   incarnation += "'";
 }
 
+void FakePlace::ReplaceRunner() {
+  KillRunner();
+  for (const auto& [session, tell] : tell_changed) tell(incarnation, generation[session]);
+}
+
 std::shared_ptr<FakeCommand> FakePlace::Plan(const CommandSpec& spec, SteadyTime now) {
   auto command = std::make_shared<FakeCommand>();
   command->run_id = spec.run_id;
@@ -346,6 +352,7 @@ Task<absl::StatusOr<OpenPlace>> FakeEngineFactory::Open(Request request) {
   if (refuse || !place_.reachable)
     co_return Error(Reason::k_BACKEND_UNREACHABLE, "the fake place is away");
   place_.tell_reachable[request.session_id] = request.reachable;
+  place_.tell_changed[request.session_id] = request.changed;
   OpenPlace opened;
   opened.sandbox = std::make_unique<FakeSandbox>();
   opened.engine = std::make_unique<FakeEngine>(loop_, clock_, random_, place_);

@@ -74,6 +74,7 @@ class FakePlace {
   bool first_fails = false;           // ... and what they follow has not succeeded
   std::vector<std::string> followed;  // what commands asked to follow
   std::function<void(const CommandSpec&)> on_start = nullptr;  // of each process
+  std::function<void()> on_adopt = nullptr;                    // before each adoption
 
   std::map<std::string, std::shared_ptr<FakeCommand>> commands;  // by run id
   std::map<std::string, int> starts;            // by run id: how many processes ever
@@ -82,12 +83,16 @@ class FakePlace {
   std::map<std::string, uint64_t> generation;
   // By session: its daemon, to be told when contact is lost and found again.
   std::map<std::string, std::function<void(bool)>> tell_reachable;
+  // By session: its daemon, to be told that the place is another one.
+  std::map<std::string, IncarnationChanged> tell_changed;
 
   // How long the next thing is held back.
   Duration Stall(Random& random) const;
 
   // Every process dies, every record is gone, the next runner is another one.
   void KillRunner();
+  // And every daemon that is connected meets it.
+  void ReplaceRunner();
 
   // The plan of a script, from `now` on.
   static std::shared_ptr<FakeCommand> Plan(const CommandSpec& spec, SteadyTime now);
