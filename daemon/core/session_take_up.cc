@@ -42,7 +42,6 @@ Task<void> Session::Adopt(std::shared_ptr<Session> self, std::shared_ptr<Command
   const std::string run_id = run->info().FarId();
   while (!abandoned_) {
     absl::Status status = co_await EnsureEngine();
-    bool same_place = run->info().incarnation == info_.incarnation;
     if (status.ok()) {
       absl::StatusOr<std::unique_ptr<Channel>> channel = co_await engine_->Adopt(
           run_id, run->log().end(OutputStream::kStdout), run->log().end(OutputStream::kStderr));
@@ -55,7 +54,8 @@ Task<void> Session::Adopt(std::shared_ptr<Session> self, std::shared_ptr<Command
       status = channel.status();
     }
     if (ReasonOf(status) == Reason::k_COMMAND_UNKNOWN) {
-      co_await EndUnadopted(run, same_place);
+      // Looked at now: asking may have shown that it is another place.
+      co_await EndUnadopted(run, run->info().incarnation == info_.incarnation);
       co_return;
     }
     LogWarning("command not adopted yet: " + std::string(status.message()),

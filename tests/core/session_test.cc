@@ -100,6 +100,16 @@ TEST_F(SessionTest, CommandOfAReplacedPlaceEndsUnknownAndIsNotRunAgain) {
   EXPECT_EQ(host_.place.starts["id-1"], 1);
 }
 
+TEST_F(SessionTest, CommandOfAPlaceThatIsReplacedDuringTheAdoptionEndsUnknown) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  ASSERT_TRUE(daemon_->Start("s", "hang", "id-1").ok());
+  daemon_->Pass(seconds(1));
+  host_.place.on_adopt = [this] { host_.place.ReplaceRunner(); };
+  Restart();
+  auto reader = RunToEnd("hang", "id-1");
+  EXPECT_EQ(reader->sink->finished()->state, CommandState::kUnknown) << "it has run";
+}
+
 TEST_F(SessionTest, RecordOfAStoredEndIsForgottenWhenTheDaemonDiedBeforeItCouldSaySo) {
   ASSERT_TRUE(daemon_->Create("s").ok());
   die_after_ = "PutCommand";
