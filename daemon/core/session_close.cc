@@ -56,6 +56,7 @@ Task<absl::Status> Session::ReleaseAndClose(CloseRequest request, CloseProgress*
   }
   if (!status.ok()) co_return status;
   released_ = true;
+  last_active_ = deps_.clock.Now();  // what is kept of it is kept from now on
   status = co_await SetState(SessionState::kClosed);
   if (!status.ok()) info_.state = SessionState::kClosing;
   co_return status;

@@ -129,8 +129,9 @@ absl::Status SessionTable::AdmitSession(const CreateSession& request) const {
 absl::StatusOr<std::shared_ptr<Session>> SessionTable::Earlier(const CreateSession& request) const {
   auto known =
       request.request_id.empty() ? request_ids_.end() : request_ids_.find(request.request_id);
-  if (known != request_ids_.end()) {
-    std::shared_ptr<Session> session = sessions_.at(known->second).session;
+  auto made = known == request_ids_.end() ? sessions_.end() : sessions_.find(known->second);
+  if (made != sessions_.end()) {
+    std::shared_ptr<Session> session = made->second.session;
     if (session->info().request_digest == request.digest) return session;
     return Error(Reason::k_REQUEST_ID_REUSED,
                  "this request id was used before with another request",
@@ -203,11 +204,14 @@ Task<absl::StatusOr<std::shared_ptr<Session>>> SessionTable::Make(CreateSession 
   sessions_[id].session = session;
   if (!request_id.empty()) request_ids_[request_id] = id;
   absl::Status status;
-  if (old != nullptr) status = co_await Forget(old);
+  if (old != nullptr) {
+    co_await old->Abandon();
+    status = co_await Forget(old);
+  }
   if (status.ok()) status = co_await deps_.store.PutSession(session->info());
   if (!status.ok()) {
     if (!request_id.empty()) request_ids_.erase(request_id);
-    Erase(id);
+    Erase(*session);
     co_return status;
   }
   NoteChange(id, false);
@@ -238,16 +242,23 @@ Task<std::string> SessionTable::DefaultLockFile() {
   co_return there ? home + "/.sync.lock" : "";
 }
 
-// Removes what is kept of an ended session: rows and output files.
+// Removes what is kept of an ended session that was let go of: rows and output files.
 Task<absl::Status> SessionTable::Forget(std::shared_ptr<Session> session) {
-  co_await session->Abandon();
   if (!session->info().request_id.empty()) request_ids_.erase(session->info().request_id);
   absl::Status deleted = co_await deps_.store.DeleteSession(session->info().id);
   if (deleted.ok()) RemoveSpool(deps_.spool_dir, session->info().id);
   co_return deleted;
 }
 
-void SessionTable::Erase(const std::string& id) {
+// False: it was forgotten, or its name was taken again.
+bool SessionTable::Holds(const Session& session) const {
+  const auto it = sessions_.find(session.info().id);
+  return it != sessions_.end() && it->second.session.get() == &session;
+}
+
+void SessionTable::Erase(const Session& session) {
+  if (!Holds(session)) return;
+  const std::string id = session.info().id;
   NoteChange(id, true);
   sessions_.erase(id);
   deps_.stats.sessions = sessions_.size();
@@ -402,6 +413,17 @@ void SessionTable::PutOff(const std::string& id) {
   entry.next_reap = deps_.clock.Now() + entry.reap_pause;
 }
 
+// It has ended, and nothing that is kept of it is of use any more.
+bool SessionTable::Outlived(const Session& session) const {
+  if (session.live()) return false;
+  Duration kept = deps_.limits.request_id_retention;
+  const std::vector<sync::Mount>& mounts = session.info().sync.mounts;
+  if (std::any_of(mounts.begin(), mounts.end(),
+                  [](const auto& mount) { return mount.WritesHost(); }))
+    kept = std::max<Duration>(kept, std::chrono::seconds(deps_.sync.undo.max_age_s));
+  return session.last_active() + kept <= deps_.clock.Now();
+}
+
 // Drops outputs, request ids and ended sessions that were kept long enough.
 Task<void> SessionTable::Expire() {
   WallTime now = deps_.clock.NowWall();
@@ -419,13 +441,12 @@ Task<void> SessionTable::Expire() {
     OutputLog::RemoveFiles(SpoolPath(deps_.spool_dir, command));
   std::vector<std::shared_ptr<Session>> old;
   for (const auto& [id, entry] : sessions_) {
-    bool kept =
-        entry.session->last_active() + deps_.limits.request_id_retention > deps_.clock.Now();
-    if (!entry.session->live() && !kept) old.push_back(entry.session);
+    if (Outlived(*entry.session)) old.push_back(entry.session);
   }
   for (const std::shared_ptr<Session>& session : old) {
-    std::string id = session->info().id;
-    if ((co_await Forget(session)).ok()) Erase(id);
+    co_await session->Abandon();
+    if (!Holds(*session)) continue;  // whoever has taken its name forgets it
+    if ((co_await Forget(session)).ok()) Erase(*session);
   }
 }
 

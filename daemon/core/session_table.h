@@ -60,7 +60,8 @@ class SessionTable {
   // removed, in the background.
   void Load(SessionStore::Contents contents);
 
-  // BAD_FIELD names the mount whose host root is refused.
+  // BAD_FIELD names the mount whose host root is refused. The name of an ended session may be taken
+  // again: what is kept of that one, the rows that undo needs included, goes at once.
   Task<absl::StatusOr<SessionInfo>> Create(CreateSession request);
 
   // SESSION_UNKNOWN. CLOSED, FAILED and LOST sessions are found until their names are taken or
@@ -124,7 +125,9 @@ class SessionTable {
   SessionInfo NewSessionInfo(CreateSession request) const;
   Task<absl::StatusOr<std::shared_ptr<Session>>> Make(CreateSession request);
   Task<absl::Status> Forget(std::shared_ptr<Session> session);
-  void Erase(const std::string& id);
+  bool Holds(const Session& session) const;
+  void Erase(const Session& session);
+  bool Outlived(const Session& session) const;
   void NoteChange(const std::string& id, bool removed);
   Task<void> Opened(std::shared_ptr<Session> session, std::string sudo_password);
   Task<void> Reap(std::shared_ptr<Session> session, std::string why);

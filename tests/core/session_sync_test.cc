@@ -11,6 +11,7 @@ namespace hermes {
 namespace {
 
 namespace fs = std::filesystem;
+using std::chrono::hours;
 using std::chrono::minutes;
 using std::chrono::seconds;
 using sync::Slurp;
@@ -203,6 +204,22 @@ TEST_F(SessionSyncTest, CleanupPullsAfterItsKillsAndUndoWorksAfterIt) {
   EXPECT_EQ(Slurp(dir_ + "/host/a"), "1");
   auto late = daemon_->Await(daemon_->table.Sync({.session_id = "s", .kind = SyncKind::kPull}));
   EXPECT_EQ(ReasonOf(late.status()), Reason::k_SESSION_NOT_READY);
+}
+
+TEST_F(SessionSyncTest, WhatACleanupBroughtBackCanBeTakenBackForAsLongAsUndoIsKept) {
+  Create();
+  Spit(dir_ + "/host/a", "1");
+  ASSERT_TRUE(Run().error.ok());
+  Spit(dir_ + "/far/a", "2");
+  daemon_->Pass(hours(25));
+  ASSERT_TRUE(Close().ok());
+  daemon_->Pass(hours(6 * 24));
+  ASSERT_TRUE(daemon_->table.Find("s").ok());
+  const SyncInfo undo = Sync({.kind = SyncKind::kRevert, .of_sync = Rows()[0].id});
+  EXPECT_EQ(undo.state, SyncState::kDone) << undo.message;
+  EXPECT_EQ(Slurp(dir_ + "/host/a"), "1");
+  daemon_->Pass(hours(8 * 24));
+  EXPECT_FALSE(daemon_->table.Find("s").ok());
 }
 
 TEST_F(SessionSyncTest, CleanupThatCannotPullKeepsTheSessionUntilItCanOrIsDiscarded) {

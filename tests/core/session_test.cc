@@ -317,6 +317,28 @@ TEST_F(SessionTest, OutputWithoutARowIsRemovedAtStartAndNothingElse) {
   EXPECT_EQ(reader->sink->Text(OutputStream::kStderr).size(), 300000u);
 }
 
+TEST_F(SessionTest, ANameThatIsTakenWhileItsSessionIsForgottenStaysTaken) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  ASSERT_TRUE(Close("s").ok());
+  daemon_->store.held = "DeleteSession";
+  daemon_->Pass(std::chrono::hours(25));
+  ASSERT_EQ(host_.disk.sessions.size(), 0u) << "nobody forgets it";
+  CreateSession request;
+  request.id = "s";
+  request.backend = "fake";
+  request.request_id = "r-1";
+  std::optional<absl::Status> made;
+  asio::co_spawn(daemon_->loop.executor(), daemon_->table.Create(request),
+                 [&](std::exception_ptr, auto session) { made = session.status(); });
+  daemon_->loop.RunReady();
+  daemon_->store.Answer();
+  ASSERT_TRUE(daemon_->RunUntil([&] { return made.has_value(); }));
+  EXPECT_TRUE(made->ok()) << *made;
+  EXPECT_TRUE(daemon_->table.Find("s").ok());
+  EXPECT_TRUE(daemon_->Await(daemon_->table.Create(request)).ok());
+  EXPECT_EQ(RunToEnd("out x")->sink->Text(OutputStream::kStdout), "x");
+}
+
 TEST_F(SessionTest, CreateIsIdempotentByRequestId) {
   CreateSession request;
   request.backend = "fake";

@@ -29,6 +29,13 @@ class MemoryStore : public SessionStore {
   enum class Verdict { kOk, kFull, kDieBefore, kDieAfter };
   using Gate = std::function<Verdict(const char* step)>;
 
+  // Writes of this step take effect, and are not answered before Answer().
+  std::string held;
+  void Answer() {
+    held.clear();
+    never_.NotifyAll();
+  }
+
   MemoryStore(Loop& loop, Disk& disk, Gate gate = nullptr)
       : loop_(loop), disk_(disk), gate_(std::move(gate)), never_(loop) {}
 
@@ -169,10 +176,8 @@ class MemoryStore : public SessionStore {
     if (verdict == Verdict::kFull)
       co_return Error(Reason::k_DISK_FULL, "the disk of the test is full");
     if (verdict != Verdict::kDieBefore) effect();
-    if (verdict != Verdict::kOk) {
-      loop_.Stop();
-      co_await never_.Wait();
-    }
+    if (verdict != Verdict::kOk) loop_.Stop();
+    while (verdict != Verdict::kOk || held == step) co_await never_.Wait();
     co_return absl::OkStatus();
   }
 
