@@ -149,6 +149,9 @@ int Print(const std::string& data);
 // The text of a message, in the context's format; `table` is used for Format::kTable.
 std::string Formatted(const Context& context, const google::protobuf::Message& message,
                       const std::string& table);
+// Of a call on several names `-o json` gives one document: an array.
+bool AsArray(const Context& context, size_t names);
+int PrintArray(const std::vector<const google::protobuf::Message*>& messages);
 // KEY=VALUE texts into a map; a key that comes twice is refused.
 absl::Status FillPairs(const std::vector<std::string>& texts, std::string_view what,
                        google::protobuf::Map<std::string, std::string>* out);

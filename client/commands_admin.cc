@@ -39,6 +39,14 @@ std::string Formatted(const Context& context, const google::protobuf::Message& m
   return ToJson(message, lines ? JsonStyle::kOneLine : JsonStyle::kIndented);
 }
 
+bool AsArray(const Context& context, size_t names) {
+  return context.format == Format::kJson && names > 1;
+}
+
+int PrintArray(const std::vector<const google::protobuf::Message*>& messages) {
+  return Print(ToJson(messages, JsonStyle::kIndented));
+}
+
 absl::Status FillPairs(const std::vector<std::string>& texts, std::string_view what,
                        google::protobuf::Map<std::string, std::string>* out) {
   for (const std::string& text : texts) {

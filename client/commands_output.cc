@@ -148,7 +148,9 @@ absl::Status SendSignal(Context& context, const KillArgs& args, const std::strin
   return context.connection.Signal(request).status();
 }
 
-int Cancel(Context& context, const KillArgs& args, const std::string& name) {
+// `together`: the answers are printed later, as one.
+int Cancel(Context& context, const KillArgs& args, const std::string& name,
+           std::vector<v1::Command>* together) {
   v1::CancelCommandRequest request;
   request.set_name(name);
   if (args.grace) {
@@ -158,7 +160,8 @@ int Cancel(Context& context, const KillArgs& args, const std::string& name) {
   }
   absl::StatusOr<v1::Command> command = context.connection.CancelCommand(request);
   if (!command.ok()) return Fail(command.status());
-  int printed = Print(Formatted(context, *command, ""));
+  int printed = together != nullptr ? 0 : Print(Formatted(context, *command, ""));
+  if (together != nullptr) together->push_back(*command);
   if (command->exit().tree().survivors() == 0) return printed;
   Say(ForTerminal(DescribeEnd(*command)));
   return kExitHermes;
@@ -226,17 +229,26 @@ int Ps(Context& context, const PsArgs& args) {
 }
 
 int Kill(Context& context, const KillArgs& args) {
-  int code = 0;
+  std::vector<std::string> names;
   for (const std::string& text : args.commands) {
     absl::StatusOr<std::string> name = ParseCommand(text);
     if (!name.ok()) return Fail(name.status());
+    names.push_back(*name);
+  }
+  const bool together = !args.signal && AsArray(context, names.size());
+  std::vector<v1::Command> ended;
+  int code = 0;
+  for (const std::string& name : names) {
     if (!args.signal) {
-      code = std::max(code, Cancel(context, args, *name));
-    } else if (absl::Status status = SendSignal(context, args, *name); !status.ok()) {
+      code = std::max(code, Cancel(context, args, name, together ? &ended : nullptr));
+    } else if (absl::Status status = SendSignal(context, args, name); !status.ok()) {
       code = Fail(status);
     }
   }
-  return code;
+  if (!together) return code;
+  std::vector<const google::protobuf::Message*> messages;
+  for (const v1::Command& command : ended) messages.push_back(&command);
+  return std::max(code, PrintArray(messages));
 }
 
 int Wait(Context& context, const std::string& command, const Text& timeout) {

@@ -188,6 +188,26 @@ void SayPending(const absl::Status& status, const std::string& session) {
           "  hermesctl cleanup " + session + " --discard      gives it up\n");
 }
 
+// What a discard could not end.
+void SayLeft(const v1::Session& session) {
+  for (const v1::Condition& condition : session.conditions()) {
+    if (condition.type() != "LEFT_BEHIND") continue;
+    Say(ForTerminal(ShortName(session.name()) + ": " + condition.message()));
+  }
+}
+
+absl::StatusOr<v1::CleanupRequest> BuildCleanup(const CleanupArgs& args,
+                                                const std::string& session) {
+  v1::CleanupRequest request;
+  request.set_request_id(NewRequestId());
+  request.set_discard(args.discard);
+  CLIENT_TRY(*request.mutable_name(), ParseSession(session));
+  if (args.grace) {
+    CLIENT_TRY(*request.mutable_grace(), ParseDuration(*args.grace));
+  }
+  return request;
+}
+
 // One attempt to follow one cleanup to its end.
 absl::StatusOr<v1::Session> CleanupOnce(Connection& connection, const v1::CleanupRequest& request) {
   auto stream = connection.Cleanup(request);
@@ -209,8 +229,7 @@ absl::StatusOr<v1::Session> CleanupToTheEnd(Context& context, const v1::CleanupR
   Backoff backoff(context.connection.options().patience);
   while (true) {
     absl::StatusOr<v1::Session> session = CleanupOnce(context.connection, request);
-    bool lost = context.connection.was_connected() &&
-                (IsLostContact(session.status()) || absl::IsUnavailable(session.status()));
+    bool lost = context.connection.was_connected() && IsOutage(session.status());
     if (session.ok() || !lost) return session;
     auto pause = backoff.Next();
     if (pause.count() == 0) return session;
@@ -306,8 +325,7 @@ int SessionWatch(Context& context, const SessionListArgs& args) {
       }
       status = (*stream)->Finish();
     }
-    bool lost = context.connection.was_connected() &&
-                (status.ok() || IsLostContact(status) || absl::IsUnavailable(status));
+    bool lost = context.connection.was_connected() && (status.ok() || IsOutage(status));
     auto pause = lost ? backoff.Next() : std::chrono::milliseconds::zero();
     if (lost && !told) Say("connection lost, trying again");
     told = true;
@@ -335,25 +353,29 @@ int SessionRenew(Context& context, const std::string& session, const std::string
 }
 
 int Cleanup(Context& context, const CleanupArgs& args) {
-  int code = 0;
+  std::vector<v1::CleanupRequest> requests;
   for (const std::string& session : args.sessions) {
-    v1::CleanupRequest request;
-    request.set_request_id(NewRequestId());
-    request.set_discard(args.discard);
-    absl::StatusOr<std::string> name = ParseSession(session);
-    if (!name.ok()) return Fail(name.status());
-    request.set_name(*name);
-    if (args.grace) {
-      absl::StatusOr<google::protobuf::Duration> grace = ParseDuration(*args.grace);
-      if (!grace.ok()) return Fail(grace.status());
-      *request.mutable_grace() = *grace;
-    }
+    absl::StatusOr<v1::CleanupRequest> request = BuildCleanup(args, session);
+    if (!request.ok()) return Fail(request.status());
+    requests.push_back(*request);
+  }
+  const bool together = AsArray(context, requests.size());
+  std::vector<v1::Session> all;
+  int code = 0;
+  for (const v1::CleanupRequest& request : requests) {
     absl::StatusOr<v1::Session> closed = CleanupToTheEnd(context, request);
-    int one = closed.ok() ? Print(Formatted(context, *closed, "")) : Fail(closed.status());
-    SayPending(closed.status(), ShortName(*name));
+    int one = closed.ok() ? 0 : Fail(closed.status());
+    SayPending(closed.status(), ShortName(request.name()));
+    if (closed.ok()) SayLeft(*closed);
+    if (closed.ok() && !together) one = Print(Formatted(context, *closed, ""));
+    if (closed.ok()) all.push_back(*std::move(closed));
     if (one != 0) code = one;
   }
-  return code;
+  if (!together) return code;
+  std::vector<const google::protobuf::Message*> messages;
+  for (const v1::Session& session : all) messages.push_back(&session);
+  const int printed = PrintArray(messages);
+  return printed != 0 ? printed : code;
 }
 
 }  // namespace hermes::client

@@ -38,8 +38,7 @@ class SyncFollower {
     while (true) {
       absl::Status status = Attempt(backoff);
       if (finished_ || closed_) return absl::OkStatus();
-      const bool lost = context_.connection.was_connected() &&
-                        (IsLostContact(status) || absl::IsUnavailable(status));
+      const bool lost = context_.connection.was_connected() && IsOutage(status);
       const auto pause = lost ? backoff.Next() : std::chrono::milliseconds::zero();
       if (pause.count() == 0) return status;
       bar_.SetPhase("connection lost, trying again");

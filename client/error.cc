@@ -78,6 +78,10 @@ bool IsLostContact(const absl::Status& status) {
          absl::IsCancelled(status);
 }
 
+bool IsOutage(const absl::Status& status) {
+  return IsLostContact(status) || (absl::IsUnavailable(status) && !IsFromDaemon(status));
+}
+
 std::string Describe(const absl::Status& status) {
   v1::ErrorInfo info = InfoOf(status);
   std::string_view message(status.message().data(), status.message().size());

@@ -28,6 +28,9 @@ bool IsFromDaemon(const absl::Status& status);
 // for another reason than a place that it cannot reach.
 bool IsLostContact(const absl::Status& status);
 
+// Contact was lost, or could not be made: whoever follows something goes on trying for a while.
+bool IsOutage(const absl::Status& status);
+
 // "hermesctl: <message> [REASON]\n" and, where known, a second line with the next step. Safe to
 // print.
 std::string Describe(const absl::Status& status);

@@ -178,8 +178,7 @@ absl::StatusOr<v1::Command> Follower::Run() {
     }
     if (sink_closed_) break;
     // Without any contact so far nothing was sent: that is worth saying at once.
-    bool can_retry =
-        connection_.was_connected() && (IsLostContact(status) || absl::IsUnavailable(status));
+    bool can_retry = connection_.was_connected() && IsOutage(status);
     milliseconds pause = can_retry ? backoff.Next() : milliseconds::zero();
     if (pause == milliseconds::zero()) {
       result = can_retry ? GaveUp(status, name(), cursor()) : status;

@@ -102,6 +102,21 @@ TEST_F(HermesctlTest, ShowsARefusalWithReasonAndNextStepAndDoesNotRepeatIt) {
   EXPECT_EQ(daemon_.calls().size(), 1u);
 }
 
+TEST_F(HermesctlTest, AHostThatTheDaemonCannotReachIsAnAnswerAndNoLostConnection) {
+  const std::string said =
+      "hermesctl: box.example does not answer [BACKEND_UNREACHABLE]\n"
+      "  Look whether the host runs.\n";
+  daemon_.Script({{{}, End::kAway}});
+  Child exec(Words({"exec", "box", "--", "x"}));
+  EXPECT_EQ(exec.Wait(), 125);
+  EXPECT_EQ(exec.err(), said);
+  daemon_.ScriptSyncs({{{}, End::kAway}});
+  Child sync(Words({"sync", "box"}));
+  EXPECT_EQ(sync.Wait(), 125);
+  EXPECT_EQ(sync.err(), said);
+  EXPECT_EQ(daemon_.calls().size(), 2u);
+}
+
 TEST_F(HermesctlTest, AnUnreachableSocketIsNamedAtOnce) {
   Child child({"--socket", daemon_.socket() + ".none", "exec", "box", "--", "x"});
   EXPECT_EQ(child.Wait(), 125);

@@ -63,6 +63,11 @@ std::string Mounts(const v1::CreateSessionRequest& request) {
   return out;
 }
 
+grpc::Status Away() {
+  return WithReason(grpc::StatusCode::UNAVAILABLE, "box.example does not answer",
+                    "BACKEND_UNREACHABLE", "Look whether the host runs.");
+}
+
 }  // namespace
 
 v1::CommandEvent Started(const std::string& name) {
@@ -241,6 +246,7 @@ class ScriptedSyncs final : public v1::SyncService::Service {
     if (reply.end == ScriptedDaemon::End::kTorn) {
       return grpc::Status(grpc::StatusCode::UNAVAILABLE, "torn");
     }
+    if (reply.end == ScriptedDaemon::End::kAway) return Away();
     if (reply.end == ScriptedDaemon::End::kRefused) {
       return WithReason(grpc::StatusCode::FAILED_PRECONDITION, "the session has no mounts",
                         "CAPABILITY_MISSING", "See the session's capabilities.");
@@ -472,6 +478,8 @@ class ScriptedDaemon::Impl final : public v1::ExecService::Service {
         return grpc::Status::OK;
       case End::kUnavailable:
         return WithReason(grpc::StatusCode::UNAVAILABLE, "the daemon drains", "DRAINING", "Retry.");
+      case End::kAway:
+        return Away();
       case End::kTorn:
         return grpc::Status(grpc::StatusCode::UNAVAILABLE, "torn");
       case End::kRefused:

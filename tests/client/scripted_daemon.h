@@ -28,6 +28,7 @@ class ScriptedDaemon {
   enum class End {
     kOk,           // the stream ends OK, finished or not
     kUnavailable,  // with DRAINING from the catalogue
+    kAway,         // an answer: BACKEND_UNREACHABLE
     kTorn,         // as a transport error looks: UNAVAILABLE without details
     kRefused,      // FAILED_PRECONDITION with reason SESSION_NOT_READY and a next step
     kHang,  // until the client cancels, or CancelCommand or stdin's end is answered with `then`

@@ -12,7 +12,9 @@ namespace hermes::client {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 class TablesTest : public ::testing::Test {
  protected:
@@ -121,6 +123,34 @@ TEST_F(TablesTest, CleanupGoesOnWithTheSameIdAfterABreak) {
   std::vector<std::string> calls = daemon_.calls();
   ASSERT_EQ(calls.size(), 2u);
   EXPECT_EQ(calls[0], calls[1]);
+}
+
+TEST_F(TablesTest, SeveralNamesAreOneJsonDocument) {
+  v1::Session session;
+  session.set_name("sessions/box");
+  session.set_state(v1::Session::CLOSED);
+  daemon_.SetSession(session);
+  for (const char* verb : {"cleanup", "kill"}) {
+    const std::string name = std::string(verb) == "kill" ? "box/c1" : "box";
+    const std::string both = Output({verb, name, name, "-o", "json"});
+    EXPECT_THAT(both, StartsWith("[")) << verb;
+    EXPECT_THAT(both, EndsWith("]\n")) << verb;
+    EXPECT_THAT(Output({verb, name, "-o", "json"}), StartsWith("{")) << verb;
+    const std::string lines = Output({verb, name, name, "-o", "jsonl"});
+    EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 2) << verb;
+  }
+}
+
+TEST_F(TablesTest, CleanupSaysWhatItLeftBehind) {
+  v1::Session session;
+  session.set_name("sessions/box");
+  session.set_state(v1::Session::CLOSED);
+  v1::Condition& condition = *session.add_conditions();
+  condition.set_type("LEFT_BEHIND");
+  condition.set_message("the place could not be reached");
+  daemon_.SetSession(session);
+  EXPECT_EQ(Output({"cleanup", "box", "--discard"}), "");
+  EXPECT_THAT(err_, HasSubstr("hermesctl: box: the place could not be reached\n"));
 }
 
 }  // namespace
