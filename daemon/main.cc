@@ -272,6 +272,7 @@ Task<void> Daemon::End() {
   if (server_ != nullptr) co_await server_->Drain();
   if (table_ != nullptr) co_await table_->Drain();
   if (links_ != nullptr) co_await links_->Stop();
+  if (table_ != nullptr) co_await table_->Join();
   if (server_ != nullptr) co_await server_->Join();
   loop_.Stop();
 }

@@ -84,7 +84,8 @@ Task<void> Session::Open(std::string sudo_password) {
   std::shared_ptr<Session> self = shared_from_this();
   sudo_password_ = std::move(sudo_password);
   absl::Status status = co_await EnsureEngine();
-  if (info_.state != SessionState::kOpening) co_return;  // closed meanwhile
+  if (info_.state != SessionState::kOpening || abandoned_)
+    co_return;  // closed, or for the next hermesd
   if (!status.ok()) {
     SetCondition("FAILED", ReasonName(status), std::string(status.message()));
     open_error_ = status;
@@ -250,6 +251,7 @@ Task<absl::StatusOr<SessionInfo>> Session::Renew(Duration extend) {
 Task<void> Session::Abandon() {
   std::shared_ptr<Session> self = shared_from_this();
   abandoned_ = true;
+  first_place_->Withdraw();
   for (const auto& [id, run] : runs_) {
     run->Abandon();
   }

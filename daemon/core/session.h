@@ -182,6 +182,7 @@ class Session : public std::enable_shared_from_this<Session> {
   bool ClearCondition(std::string_view type);
   bool HasCondition(std::string_view type) const;
   static constexpr char kSyncStale[] = "SYNC_STALE";
+  Task<void> EndUnstarted(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run);
   static constexpr char kSyncSuspect[] = "SYNC_SUSPECT";
   static constexpr char kPullPending[] = "PULL_PENDING";
   void NoteReachable(bool reachable);
@@ -195,8 +196,9 @@ class Session : public std::enable_shared_from_this<Session> {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<SessionSync> sync_;  // null: no mounts
   bool engine_opening_ = false;
-  const WishPtr first_place_ = std::make_shared<Wish>();  // withdrawn: closed while it was opening
-  bool reachable_ = true;                                 // false: READY is shown as DEGRADED
+  // Withdrawn: closed while it was opening, or let go of.
+  const WishPtr first_place_ = std::make_shared<Wish>();
+  bool reachable_ = true;  // false: READY is shown as DEGRADED
   bool save_pending_ = false;
   bool closing_ = false;
   bool engine_closed_ = false;

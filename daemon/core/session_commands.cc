@@ -129,11 +129,18 @@ absl::Status Session::Withdraw(const std::shared_ptr<CommandRun>& run, absl::Sta
   return why;
 }
 
-// Certainly not started: the id is free for the retry. If even that cannot be stored, the row ends
-// at restart.
+// Certainly not started: the id is free for the retry. If even that cannot be stored, the command
+// stays, and ends truthfully as soon as it can.
 Task<absl::Status> Session::TakeBack(std::shared_ptr<CommandRun> run, absl::Status why) {
-  (void)co_await deps_.store.DeleteCommand(info_.id, run->info().id);
-  co_return Withdraw(run, std::move(why));
+  absl::Status deleted = co_await deps_.store.DeleteCommand(info_.id, run->info().id);
+  if (deleted.ok()) co_return Withdraw(run, std::move(why));
+  tasks_.Spawn("end of a start " + run->info().id, EndUnstarted(shared_from_this(), run));
+  co_return why;
+}
+
+Task<void> Session::EndUnstarted(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run) {
+  co_await run->EndWith({.state = CommandState::kNeverStarted, .cause = Cause::kLaunchFailed});
+  Drop(run);
 }
 
 // The place is open, and commands may start in it.

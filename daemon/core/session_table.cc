@@ -179,6 +179,7 @@ Task<absl::StatusOr<SessionInfo>> SessionTable::Create(CreateSession request) {
       earlier = Earlier(request);  // somebody may have been quicker
       if (!earlier.ok()) co_return earlier.status();
       session = *earlier;
+      if (session == nullptr) CO_RETURN_IF_ERROR(AdmitSession(request));
     }
   }
   if (session == nullptr) {

@@ -106,6 +106,8 @@ class SessionTable {
   // No more work is admitted (DRAINING); running commands are let go of, not killed. Streams are
   // the caller's.
   Task<void> Drain();
+  // After Drain, and once no place is waited for any more: nothing of it runs when it returns.
+  Task<void> Join() { return tasks_.Join(); }
   bool draining() const { return draining_; }
 
  private:

@@ -186,6 +186,20 @@ TEST_F(SessionTest, FailedStartLeavesTheRequestIdFree) {
   EXPECT_EQ(RunToEnd("out x", "id-1")->sink->Text(OutputStream::kStdout), "x");
 }
 
+TEST_F(SessionTest, FailedStartThatCannotBeTakenBackEndsAsNeverStarted) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  host_.place.faults.refuse_start_percent = 100;
+  writes_until_full_ = 1;  // the acceptance
+  EXPECT_EQ(ReasonOfStart("out x", "id-1"), Reason::k_BACKEND_UNREACHABLE);
+  writes_until_full_ = -1;
+  host_.place.faults.refuse_start_percent = 0;
+  auto reader = RunToEnd("out x", "id-1");
+  ASSERT_NE(reader->sink->finished(), nullptr);
+  EXPECT_EQ(reader->sink->finished()->state, CommandState::kNeverStarted);
+  EXPECT_EQ(host_.place.starts.count("id-1"), 0u);
+  EXPECT_EQ(daemon_->stats.running_commands, 0u);
+}
+
 TEST_F(SessionTest, FullDiskRefusesTheStartAndForgetsNothing) {
   ASSERT_TRUE(daemon_->Create("s").ok());
   auto running = daemon_->Start("s", "out a;sleep 100;exit 3", "id-1");
@@ -533,4 +547,27 @@ TEST_F(SessionTest, DrainLetsGoOfRunningCommandsForTheNextDaemon) {
 }
 
 }  // namespace
+TEST_F(SessionTest, DrainLetsGoOfASessionThatIsStillOpeningForTheNextDaemon) {
+  host_.place.silent = true;
+  CreateSession request;
+  request.id = "s";
+  request.backend = "fake";
+  ASSERT_TRUE(daemon_->Await(daemon_->table.Create(request)).ok());
+  daemon_->Pass(seconds(1));
+  bool drained = false;
+  const auto drain = [](SessionTable& table, bool& over) -> Task<void> {
+    co_await table.Drain();
+    co_await table.Join();
+    over = true;
+  };
+  asio::co_spawn(daemon_->loop.executor(), drain(daemon_->table, drained),
+                 [](std::exception_ptr) {});
+  daemon_->RunUntil([&] { return drained; }, seconds(1));
+  daemon_.reset();  // as a daemon that ends: nothing of it may still run
+  EXPECT_EQ(host_.disk.sessions.at("s").state, SessionState::kOpening);
+  host_.place.silent = false;
+  Restart();
+  EXPECT_EQ(RunToEnd("out x")->sink->Text(OutputStream::kStdout), "x");
+}
+
 }  // namespace hermes

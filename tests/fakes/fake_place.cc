@@ -351,6 +351,12 @@ Task<absl::StatusOr<OpenPlace>> FakeEngineFactory::Open(Request request) {
   bool refuse = random_.Below(100) < static_cast<uint64_t>(place_.faults.refuse_open_percent);
   if (refuse || !place_.reachable)
     co_return Error(Reason::k_BACKEND_UNREACHABLE, "the fake place is away");
+  if (place_.silent) {
+    Event given_up(loop_);
+    const Wish::Ear ear(request.wish, [&given_up] { given_up.NotifyAll(); });
+    while (!IsWithdrawn(request.wish)) co_await given_up.Wait();
+    co_return Error(Reason::k_BACKEND_UNREACHABLE, "given up");
+  }
   place_.tell_reachable[request.session_id] = request.reachable;
   place_.tell_changed[request.session_id] = request.changed;
   OpenPlace opened;

@@ -66,6 +66,7 @@ class FakePlace {
 
   std::string incarnation = "place-1";
   bool reachable = true;
+  bool silent = false;  // an attempt to open it ends only when nobody wants it any more
   Faults faults;
 
   // The far ends of mounts; null: there are none.

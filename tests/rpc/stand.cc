@@ -157,6 +157,7 @@ Task<void> Stand::End() {
   if (std::exchange(draining_, true)) co_return;
   co_await server_->Drain();
   co_await table_->Drain();
+  co_await table_->Join();
   co_await server_->Join();
   drain_over_.set_value();
 }
