@@ -313,10 +313,10 @@ Task<absl::StatusOr<TreeReport>> CommandRun::Kill(Duration grace, Cause cause) {
     co_await changed().Wait();
   }
   if (!start_error_.ok()) co_return start_error_;
-  if (abandoned_) co_return Error(Reason::k_DRAINING, "the daemon is shutting down");
+  if (abandoned_ && !drained()) co_return Error(Reason::k_DRAINING, "the daemon is shutting down");
   if (drained() || channel_ == nullptr) {
     TreeReport nothing;
-    nothing.verified = true;
+    nothing.verified = info_.state != CommandState::kUnknown;
     co_return info_.outcome&& info_.outcome->tree ? *info_.outcome->tree : nothing;
   }
   absl::StatusOr<TreeReport> report = TreeReport();
@@ -331,6 +331,7 @@ Task<absl::StatusOr<TreeReport>> CommandRun::Kill(Duration grace, Cause cause) {
   if (!start_error_.ok()) co_return start_error_;
   if (abandoned_ && !ended())
     co_return Error(Reason::k_DRAINING, "the daemon is shutting down; the kill goes on");
+  if (abandoned_ && !report.ok()) co_return TreeReport{};  // given up with its place
   co_return report;
 }
 

@@ -99,10 +99,12 @@ class Session : public std::enable_shared_from_this<Session> {
   Task<absl::StatusOr<SessionInfo>> Renew(Duration extend);
 
   // Kills, pulls, releases, CLOSED. Waits for one under way; goes on where one that failed stopped.
-  // PULL_PENDING: something in the mounts is not on the host; the session is READY again.
+  // PULL_PENDING: something in the mounts is not on the host; the session is READY again. Another
+  // error leaves it CLOSING, to be closed again. With discard a place that cannot be reached is
+  // left as it is: CLOSED, and the condition LEFT_BEHIND says so.
   struct CloseRequest {
     Duration grace{0};
-    bool discard = false;  // gives up what is not on the host
+    bool discard = false;  // gives up what is not on the host; joins one under way
     uint32_t uid = 0;
   };
   struct ClosePhase {
@@ -116,6 +118,7 @@ class Session : public std::enable_shared_from_this<Session> {
   using CloseEvent = std::variant<ClosePhase, KilledCommand, SyncInfo>;
   using CloseProgress = absl::AnyInvocable<void(CloseEvent)>;  // may be null
   Task<absl::Status> Close(CloseRequest request, CloseProgress progress);
+  bool closing() const { return closing_; }  // at this moment
 
   // Lets go of everything without touching the place: for drain.
   Task<void> Abandon();
@@ -157,7 +160,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Task<absl::StatusOr<StartResult>> AttachToKnown(StartCommand request, CommandInfo known);
   absl::StatusOr<std::shared_ptr<CommandRun>> Restored(StoredCommand row);
   Task<void> Adopt(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run);
-  Task<void> PauseFor(Duration duration);
+  Task<void> PauseFor(Duration duration, std::shared_ptr<CommandRun> run);
   Task<void> EndUnadopted(std::shared_ptr<CommandRun> run, bool same_place);
   Task<void> RunCommand(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run,
                         std::unique_ptr<Channel> channel);
@@ -165,14 +168,21 @@ class Session : public std::enable_shared_from_this<Session> {
   void Untrack(const CommandRun& run);
   Task<void> AfterEnd(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run);
   Task<void> FeedStdin(std::shared_ptr<CommandRun> run, std::string data);
-  Task<absl::Status> ReleaseAndClose(CloseRequest request, CloseProgress* progress);
-  Task<absl::Status> Release(CloseRequest request, CloseProgress* progress);
-  Task<absl::Status> PullBeforeRelease(uint32_t uid, CloseProgress* progress);
+  using ProgressPtr = std::shared_ptr<CloseProgress>;
+  Task<absl::Status> ReleaseAndClose(CloseRequest request, ProgressPtr progress);
+  Task<absl::Status> Release(CloseRequest request, ProgressPtr progress);
+  Task<absl::Status> ReleasePlace(CloseRequest request, ProgressPtr progress);
+  Task<absl::Status> PullBeforeRelease(uint32_t uid, ProgressPtr progress);
   absl::Status PullPending(const std::string& why) const;
-  Task<void> KillOne(std::shared_ptr<CommandRun> run, Duration grace, CloseProgress* progress);
+  Task<void> KillAll(std::vector<std::shared_ptr<CommandRun>> runs, Duration grace,
+                     ProgressPtr progress);
+  struct Killing;
+  Task<void> KillOne(std::shared_ptr<CommandRun> run, std::shared_ptr<Killing> killing);
+  Task<void> LeavePlace(absl::Status why);
   void Drop(const std::shared_ptr<CommandRun>& run);
   absl::Status Withdraw(const std::shared_ptr<CommandRun>& run, absl::Status why);
   Task<absl::Status> TakeBack(std::shared_ptr<CommandRun> run, absl::Status why);
+  Task<void> EndUnstarted(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run);
   OutputLog::Options LogOptions(const CommandInfo& info) const;
   std::unique_ptr<OutputLog> NewLog(const CommandInfo& info);
   CommandRun::Deps RunDeps();
@@ -182,9 +192,9 @@ class Session : public std::enable_shared_from_this<Session> {
   bool ClearCondition(std::string_view type);
   bool HasCondition(std::string_view type) const;
   static constexpr char kSyncStale[] = "SYNC_STALE";
-  Task<void> EndUnstarted(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run);
   static constexpr char kSyncSuspect[] = "SYNC_SUSPECT";
   static constexpr char kPullPending[] = "PULL_PENDING";
+  static constexpr char kLeftBehind[] = "LEFT_BEHIND";
   void NoteReachable(bool reachable);
   void NoteIncarnation(std::string incarnation, uint64_t generation);
 

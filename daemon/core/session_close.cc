@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
 #include "daemon/core/session.h"
 #include "daemon/core/session_names.h"
+#include "daemon/runtime/log.h"
 #include "daemon/runtime/status.h"
 
 namespace hermes {
@@ -11,8 +13,15 @@ namespace {
 // Inside a closing session nothing is waited for longer than this after its kills.
 constexpr Duration kDrainWait = std::chrono::seconds(5);
 
-void Tell(Session::CloseProgress* progress, Session::CloseEvent event) {
+void Tell(const std::shared_ptr<Session::CloseProgress>& progress, Session::CloseEvent event) {
   if (*progress) (*progress)(std::move(event));
+}
+
+// True: the next attempt may go well, and be it in a moment.
+bool Passes(const absl::Status& status) {
+  const std::optional<Reason> reason = ReasonOf(status);
+  return reason == Reason::k_RECONNECTING || reason == Reason::k_BACKEND_RATE_LIMIT ||
+         reason == Reason::k_DRAINING || reason == Reason::k_DISK_FULL;
 }
 
 absl::Status Draining() {
@@ -23,12 +32,17 @@ absl::Status Draining() {
 
 Task<absl::Status> Session::Close(CloseRequest request, CloseProgress progress) {
   std::shared_ptr<Session> self = shared_from_this();
+  if (closing_ && request.discard && !std::exchange(info_.discard, true)) {
+    changed_.NotifyAll();
+    SaveLater();
+  }
   while (closing_) co_await changed_.Wait();
   if (!live()) co_return absl::OkStatus();
   closing_ = true;
   // A place that nobody has reached yet is not reached only to be left.
   if (info_.state == SessionState::kOpening) first_place_->Withdraw();
-  absl::Status status = co_await ReleaseAndClose(request, &progress);
+  absl::Status status =
+      co_await ReleaseAndClose(request, std::make_shared<CloseProgress>(std::move(progress)));
   closing_ = false;
   changed_.NotifyAll();
   deps_.on_change(*this);
@@ -37,7 +51,7 @@ Task<absl::Status> Session::Close(CloseRequest request, CloseProgress progress) 
 
 // What the store refuses to know is not so: the session is what it was, and the caller may ask
 // again.
-Task<absl::Status> Session::ReleaseAndClose(CloseRequest request, CloseProgress* progress) {
+Task<absl::Status> Session::ReleaseAndClose(CloseRequest request, ProgressPtr progress) {
   const SessionState before = info_.state;
   const bool discard_before = info_.discard;
   info_.discard = info_.discard || request.discard;
@@ -59,25 +73,34 @@ Task<absl::Status> Session::ReleaseAndClose(CloseRequest request, CloseProgress*
   last_active_ = deps_.clock.Now();  // what is kept of it is kept from now on
   status = co_await SetState(SessionState::kClosed);
   if (!status.ok()) info_.state = SessionState::kClosing;
+  if (status.ok() && sync_ != nullptr) sync_->LetGo();
   co_return status;
 }
 
-Task<absl::Status> Session::Release(CloseRequest request, CloseProgress* progress) {
+Task<absl::Status> Session::Release(CloseRequest request, ProgressPtr progress) {
   while (engine_opening_) co_await changed_.Wait();
+  if (abandoned_) co_return Draining();
   const bool never_there = engine_ == nullptr && first_place_->withdrawn();
   if (never_there && runs_.empty()) co_return absl::OkStatus();
-  CO_RETURN_IF_ERROR(co_await EnsureEngine());
+  absl::Status status = co_await EnsureEngine();
+  if (status.ok()) status = co_await ReleasePlace(request, std::move(progress));
+  if (abandoned_ && !status.ok()) co_return Draining();
+  if (status.ok() || !info_.discard || Passes(status)) co_return status;
+  co_await LeavePlace(std::move(status));
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> Session::ReleasePlace(CloseRequest request, ProgressPtr progress) {
   std::vector<std::shared_ptr<CommandRun>> runs;
   for (const auto& [id, run] : runs_) runs.push_back(run);
   if (!runs.empty()) Tell(progress, ClosePhase{"killing"});
-  TaskGroup kills(deps_.loop);
-  for (const auto& run : runs)
-    kills.Spawn("kill " + run->info().id, KillOne(run, request.grace, progress));
-  co_await kills.Join();
+  co_await KillAll(runs, request.grace, progress);
   if (abandoned_) co_return Draining();
   // After the kills: nothing changes the files any more.
   if (sync_ != nullptr && !engine_closed_) {
-    CO_RETURN_IF_ERROR(co_await PullBeforeRelease(request.uid, progress));
+    absl::Status pulled = co_await PullBeforeRelease(request.uid, progress);
+    const bool given_up = info_.discard && ReasonOf(pulled) == Reason::k_PULL_PENDING;
+    if (!pulled.ok() && !given_up) co_return pulled;
   }
   Tell(progress, ClosePhase{"releasing"});
   if (!engine_closed_) {
@@ -97,13 +120,51 @@ Task<absl::Status> Session::Release(CloseRequest request, CloseProgress* progres
   co_return co_await sandbox_->Close(true);
 }
 
-Task<void> Session::KillOne(std::shared_ptr<CommandRun> run, Duration grace,
-                            CloseProgress* progress) {
-  absl::StatusOr<TreeReport> report = co_await run->Kill(grace, Cause::kCancelled);
-  if (report.ok()) Tell(progress, KilledCommand{run->info().id, *std::move(report)});
+struct Session::Killing {
+  Duration grace{0};
+  ProgressPtr progress;
+  size_t left = 0;
+};
+
+// A kill waits for a place that is away. Whoever gives up what is there need not: closing the
+// engine kills what runs there, or shows that it cannot be reached.
+Task<void> Session::KillAll(std::vector<std::shared_ptr<CommandRun>> runs, Duration grace,
+                            ProgressPtr progress) {
+  auto killing = std::make_shared<Killing>(Killing{grace, std::move(progress), runs.size()});
+  for (const auto& run : runs) tasks_.Spawn("kill " + run->info().id, KillOne(run, killing));
+  while (killing->left > 0 && (reachable_ || !info_.discard)) co_await changed_.Wait();
 }
 
-Task<absl::Status> Session::PullBeforeRelease(uint32_t uid, CloseProgress* progress) {
+Task<void> Session::KillOne(std::shared_ptr<CommandRun> run, std::shared_ptr<Killing> killing) {
+  absl::StatusOr<TreeReport> report = co_await run->Kill(killing->grace, Cause::kCancelled);
+  if (report.ok()) Tell(killing->progress, KilledCommand{run->info().id, *std::move(report)});
+  --killing->left;
+  changed_.NotifyAll();
+}
+
+// Nothing of it comes back, and nobody asks for it any more.
+Task<void> Session::LeavePlace(absl::Status why) {
+  const std::string message =
+      "the place could not be reached: what still runs there ends with its runner's lease, if it "
+      "has "
+      "one; " +
+      std::string(why.message());
+  LogWarning("session is closed, " + message, {.session = info_.id});
+  SetCondition(kLeftBehind, ReasonName(why), message);
+  const std::map<std::string, std::shared_ptr<CommandRun>> runs = runs_;
+  for (const auto& [id, run] : runs) {
+    co_await run->EndWith({.state = CommandState::kUnknown, .cause = Cause::kSandboxLost});
+    run->Abandon();
+    Drop(run);
+  }
+  changed_.NotifyAll();
+  co_await tasks_.Join();
+  if (sync_ != nullptr) sync_->LetGo();
+  engine_.reset();  // it would try to come back there for as long as it lives
+  sandbox_.reset();
+}
+
+Task<absl::Status> Session::PullBeforeRelease(uint32_t uid, ProgressPtr progress) {
   co_await sync_->Quiesce();
   if (abandoned_) co_return Draining();
   if (info_.discard || !sync_->WritesHost()) co_return absl::OkStatus();

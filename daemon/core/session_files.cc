@@ -161,7 +161,11 @@ Task<void> Session::RunSync(std::shared_ptr<Session> self, std::shared_ptr<SyncJ
   }
   co_await sync_->Run(job, std::move(request), std::move(reached));
   last_active_ = deps_.clock.Now();
-  if (live()) co_await NoteSync(job->info());
+  if (live()) {
+    co_await NoteSync(job->info());
+  } else {
+    sync_->LetGo();
+  }
 }
 
 Task<absl::StatusOr<StoredSync>> Session::FindSync(std::string sync_id) {

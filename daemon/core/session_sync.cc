@@ -81,6 +81,12 @@ void SessionSync::UsePlace(std::string place, Engine* engine) {
   if (manager_ != nullptr) manager_->Distrust();
 }
 
+void SessionSync::LetGo() {
+  if (running_ > 0 || opening_) return;
+  manager_.reset();
+  engine_ = nullptr;
+}
+
 Task<absl::Status> SessionSync::EnsureManager() {
   while (opening_) co_await changed_.Wait();
   if (manager_ != nullptr) co_return absl::OkStatus();

@@ -46,6 +46,10 @@ class SessionSync {
   // engine outlives this. Called again: the place may be another one.
   void UsePlace(std::string place, Engine* engine);
 
+  // Unless something runs: lets go of the host's ends, which hold descriptors, and of the engine.
+  // They are opened again when they are needed.
+  void LetGo();
+
   // Nothing has to be sent before a command. At most one system call for each mount.
   bool Clean();
   // A pull would write the host.

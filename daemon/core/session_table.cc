@@ -381,8 +381,11 @@ void SessionTable::Sweep() {
   for (const auto& [id, entry] : sessions_) {
     Session& session = *entry.session;
     const SessionInfo& info = session.info();
+    if (entry.next_reap > now || session.closing()) continue;
+    if (info.state == SessionState::kClosing)
+      tasks_.Spawn("close " + id, Reap(entry.session, "its cleanup has failed before"));
     if (info.state != SessionState::kReady || session.running() > 0 || session.readers() > 0 ||
-        session.syncing() || entry.next_reap > now)
+        session.syncing())
       continue;
     bool lapsed = info.expire_time && *info.expire_time <= wall;
     bool idle = info.idle_ttl.count() > 0 && session.last_active() + info.idle_ttl <= now;
@@ -403,7 +406,7 @@ Task<void> SessionTable::Reap(std::shared_ptr<Session> session, std::string why)
   absl::Status status = co_await session->Close({.grace = kReapGrace}, nullptr);
   if (status.ok()) co_return;
   if (!again) LogWarning("session not closed: " + std::string(status.message()), {.session = id});
-  if (ReasonOf(status) == Reason::k_PULL_PENDING) PutOff(id);
+  PutOff(id);
 }
 
 void SessionTable::PutOff(const std::string& id) {

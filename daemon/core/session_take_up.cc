@@ -40,9 +40,9 @@ void Session::TakeUp(StoredCommand row) {
 Task<void> Session::Adopt(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run) {
   Backoff pause({kFirstRetry, kLastRetry}, deps_.random);
   const std::string run_id = run->info().FarId();
-  while (!abandoned_) {
+  while (!abandoned_ && !run->drained()) {
     absl::Status status = co_await EnsureEngine();
-    if (status.ok()) {
+    if (status.ok() && !run->drained()) {
       absl::StatusOr<std::unique_ptr<Channel>> channel = co_await engine_->Adopt(
           run_id, run->log().end(OutputStream::kStdout), run->log().end(OutputStream::kStderr));
       if (channel.ok()) {
@@ -60,15 +60,15 @@ Task<void> Session::Adopt(std::shared_ptr<Session> self, std::shared_ptr<Command
     }
     LogWarning("command not adopted yet: " + std::string(status.message()),
                {info_.id, run->info().id, run_id});
-    co_await PauseFor(pause.Next());
+    co_await PauseFor(pause.Next(), run);
   }
 }
 
-// A drain does not wait for it.
-Task<void> Session::PauseFor(Duration duration) {
+// A drain does not wait for it, nor does whoever gives up on the run.
+Task<void> Session::PauseFor(Duration duration, std::shared_ptr<CommandRun> run) {
   const SteadyTime until = deps_.clock.Now() + duration;
   auto alarm = deps_.clock.At(until, [this] { changed_.NotifyAll(); });
-  while (!abandoned_ && deps_.clock.Now() < until) co_await changed_.Wait();
+  while (!abandoned_ && !run->drained() && deps_.clock.Now() < until) co_await changed_.Wait();
 }
 
 // The place does not know the command, or there is no place any more. In the same place as before,

@@ -222,6 +222,27 @@ TEST_F(SessionSyncTest, WhatACleanupBroughtBackCanBeTakenBackForAsLongAsUndoIsKe
   EXPECT_FALSE(daemon_->table.Find("s").ok());
 }
 
+int OpenWatches() {
+  int watches = 0;
+  std::error_code gone;
+  for (const auto& fd : fs::directory_iterator("/proc/self/fd"))
+    watches += fs::read_symlink(fd, gone) == "anon_inode:inotify" ? 1 : 0;
+  return watches;
+}
+
+TEST_F(SessionSyncTest, AClosedSessionHoldsNothingOfTheHostOpen) {
+  const int before = OpenWatches();
+  Create();
+  Spit(dir_ + "/host/a", "1");
+  ASSERT_TRUE(Run().error.ok());
+  EXPECT_EQ(OpenWatches(), before + 1);
+  Spit(dir_ + "/far/a", "2");
+  ASSERT_TRUE(Close().ok());
+  EXPECT_EQ(OpenWatches(), before);
+  EXPECT_EQ(Sync({.kind = SyncKind::kRevert, .of_sync = Rows()[0].id}).state, SyncState::kDone);
+  EXPECT_EQ(OpenWatches(), before);
+}
+
 TEST_F(SessionSyncTest, CleanupThatCannotPullKeepsTheSessionUntilItCanOrIsDiscarded) {
   Create();
   Spit(dir_ + "/host/a", "1");

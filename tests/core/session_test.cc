@@ -236,6 +236,55 @@ TEST_F(SessionTest, CleanupThatIsRefusedAtItsEndIsFinishedByTheNextOne) {
   EXPECT_EQ(StateOf("s"), SessionState::kClosed);
 }
 
+TEST_F(SessionTest, CleanupThatCannotReachThePlaceIsTriedAgainUntilItCan) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  ASSERT_TRUE(daemon_->Start("s", "hang", "id-1").ok());
+  host_.place.reachable = false;
+  Restart();
+  EXPECT_EQ(ReasonOf(Close("s")), Reason::k_BACKEND_UNREACHABLE);
+  daemon_->Pass(minutes(10));
+  EXPECT_EQ(StateOf("s"), SessionState::kClosing);
+  host_.place.reachable = true;
+  daemon_->Pass(minutes(60));
+  EXPECT_EQ(StateOf("s"), SessionState::kClosed);
+}
+
+TEST_F(SessionTest, DiscardClosesASessionWhosePlaceIsGone) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  ASSERT_TRUE(daemon_->Start("s", "out a;hang", "id-1").ok());
+  daemon_->Pass(seconds(1));
+  host_.place.reachable = false;
+  Restart();
+  EXPECT_TRUE(daemon_->Await((*daemon_->table.Find("s"))->Close({.discard = true}, nullptr)).ok());
+  EXPECT_EQ(StateOf("s"), SessionState::kClosed);
+  const auto& conditions = (*daemon_->table.Find("s"))->info().conditions;
+  ASSERT_EQ(conditions.size(), 1u);
+  EXPECT_EQ(conditions[0].type, "LEFT_BEHIND");
+  EXPECT_EQ(conditions[0].reason, "BACKEND_UNREACHABLE");
+  auto reader = RunToEnd("out a;hang", "id-1");
+  EXPECT_EQ(reader->sink->finished()->state, CommandState::kUnknown);
+  EXPECT_EQ(reader->sink->finished()->outcome->cause, Cause::kSandboxLost);
+}
+
+TEST_F(SessionTest, DiscardEndsACleanupThatWaitsForAPlaceThatIsAway) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  auto started = daemon_->Start("s", "hang", "id-1");
+  daemon_->Pass(seconds(1));
+  host_.place.reachable = false;
+  host_.place.tell_reachable["s"](false);
+  std::optional<absl::Status> first;
+  asio::co_spawn(daemon_->loop.executor(), (*daemon_->table.Find("s"))->Close({}, nullptr),
+                 [&](std::exception_ptr, absl::Status closed) { first = std::move(closed); });
+  daemon_->Pass(minutes(5));
+  EXPECT_FALSE(first.has_value()) << "its command may still run";
+  EXPECT_TRUE(daemon_->Await((*daemon_->table.Find("s"))->Close({.discard = true}, nullptr)).ok());
+  ASSERT_TRUE(first.has_value());
+  EXPECT_TRUE(first->ok()) << *first;
+  EXPECT_EQ(StateOf("s"), SessionState::kClosed);
+  EXPECT_EQ(started->run->info().state, CommandState::kUnknown);
+  EXPECT_FALSE(daemon_->Await(started->run->Kill(seconds(1), Cause::kCancelled))->verified);
+}
+
 TEST_F(SessionTest, CancelEndsTheCommandAsCancelled) {
   ASSERT_TRUE(daemon_->Create("s").ok());
   auto started = daemon_->Start("s", "out a;hang");
@@ -498,6 +547,29 @@ TEST_F(SessionTest, DrainDoesNotWaitForAPlaceThatIsAway) {
   EXPECT_TRUE(drained);
 }
 
+TEST_F(SessionTest, DrainLetsGoOfASessionThatIsStillOpeningForTheNextDaemon) {
+  host_.place.silent = true;
+  CreateSession request;
+  request.id = "s";
+  request.backend = "fake";
+  ASSERT_TRUE(daemon_->Await(daemon_->table.Create(request)).ok());
+  daemon_->Pass(seconds(1));
+  bool drained = false;
+  const auto drain = [](SessionTable& table, bool& over) -> Task<void> {
+    co_await table.Drain();
+    co_await table.Join();
+    over = true;
+  };
+  asio::co_spawn(daemon_->loop.executor(), drain(daemon_->table, drained),
+                 [](std::exception_ptr) {});
+  daemon_->RunUntil([&] { return drained; }, seconds(1));
+  daemon_.reset();  // as a daemon that ends: nothing of it may still run
+  EXPECT_EQ(host_.disk.sessions.at("s").state, SessionState::kOpening);
+  host_.place.silent = false;
+  Restart();
+  EXPECT_EQ(RunToEnd("out x")->sink->Text(OutputStream::kStdout), "x");
+}
+
 TEST_F(SessionTest, PasswordThatNobodyKnowsAnyMoreIsAskedForByACondition) {
   CreateSession request;
   request.backend = "fake";
@@ -547,27 +619,4 @@ TEST_F(SessionTest, DrainLetsGoOfRunningCommandsForTheNextDaemon) {
 }
 
 }  // namespace
-TEST_F(SessionTest, DrainLetsGoOfASessionThatIsStillOpeningForTheNextDaemon) {
-  host_.place.silent = true;
-  CreateSession request;
-  request.id = "s";
-  request.backend = "fake";
-  ASSERT_TRUE(daemon_->Await(daemon_->table.Create(request)).ok());
-  daemon_->Pass(seconds(1));
-  bool drained = false;
-  const auto drain = [](SessionTable& table, bool& over) -> Task<void> {
-    co_await table.Drain();
-    co_await table.Join();
-    over = true;
-  };
-  asio::co_spawn(daemon_->loop.executor(), drain(daemon_->table, drained),
-                 [](std::exception_ptr) {});
-  daemon_->RunUntil([&] { return drained; }, seconds(1));
-  daemon_.reset();  // as a daemon that ends: nothing of it may still run
-  EXPECT_EQ(host_.disk.sessions.at("s").state, SessionState::kOpening);
-  host_.place.silent = false;
-  Restart();
-  EXPECT_EQ(RunToEnd("out x")->sink->Text(OutputStream::kStdout), "x");
-}
-
 }  // namespace hermes

@@ -69,6 +69,8 @@ class FakeChannel : public Channel {
   absl::Status Resize(uint16_t, uint16_t) override { return absl::OkStatus(); }
 
   Task<absl::StatusOr<TreeReport>> Kill(Duration, Cause cause) override {
+    while (!place_.reachable && !abandoned_) co_await clock_.SleepFor(std::chrono::seconds(1));
+    if (abandoned_) co_return absl::CancelledError("abandoned");
     SteadyTime now = clock_.Now();
     TreeReport report{.method = KillMethod::kSupervisor, .verified = true};
     if (std::exchange(command_->child, false)) {
@@ -202,6 +204,7 @@ class FakeEngine : public Engine {
   void SetSudoPassword(std::string) override {}
 
   Task<absl::StatusOr<TreeReport>> Close(Duration) override {
+    if (!place_.reachable) co_return Error(Reason::k_BACKEND_UNREACHABLE, "the fake place is away");
     if (std::exchange(closed_, true)) {
       co_return Error(Reason::k_SESSION_NOT_READY, "the session is closed");
     }
@@ -348,15 +351,15 @@ absl::Status FakeEngineFactory::CheckBackend(const std::string& backend, const S
 }
 
 Task<absl::StatusOr<OpenPlace>> FakeEngineFactory::Open(Request request) {
-  bool refuse = random_.Below(100) < static_cast<uint64_t>(place_.faults.refuse_open_percent);
-  if (refuse || !place_.reachable)
-    co_return Error(Reason::k_BACKEND_UNREACHABLE, "the fake place is away");
   if (place_.silent) {
     Event given_up(loop_);
     const Wish::Ear ear(request.wish, [&given_up] { given_up.NotifyAll(); });
     while (!IsWithdrawn(request.wish)) co_await given_up.Wait();
     co_return Error(Reason::k_BACKEND_UNREACHABLE, "given up");
   }
+  bool refuse = random_.Below(100) < static_cast<uint64_t>(place_.faults.refuse_open_percent);
+  if (refuse || !place_.reachable)
+    co_return Error(Reason::k_BACKEND_UNREACHABLE, "the fake place is away");
   place_.tell_reachable[request.session_id] = request.reachable;
   place_.tell_changed[request.session_id] = request.changed;
   OpenPlace opened;
