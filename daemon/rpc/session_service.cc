@@ -13,7 +13,8 @@ namespace hermes {
 namespace {
 
 constexpr std::string_view kList = "sessions";
-constexpr size_t kSnapshotPage = 256;  // sessions copied at a time for a watcher
+constexpr size_t kSnapshotPage = 256;      // sessions copied at a time for a watcher
+constexpr size_t kMaxPageBytes = 3 << 20;  // of sessions; a page ends there: clients take 4 MiB
 
 v1::Session Encoded(const SessionInfo& info) {
   v1::Session session;
@@ -69,11 +70,15 @@ Task<absl::StatusOr<v1::ListSessionsResponse>> SessionService::List(
   const std::vector<SessionInfo> found =
       context_.table.List(call.filter, call.after, call.page_size + 1);
   v1::ListSessionsResponse response;
-  for (size_t i = 0; i < found.size() && i < call.page_size; ++i) {
-    Encode(found[i], response.add_sessions());
+  size_t shown = 0;
+  for (size_t bytes = 0; shown < found.size() && shown < call.page_size; ++shown) {
+    v1::Session session = Encoded(found[shown]);
+    bytes += session.ByteSizeLong();
+    if (shown > 0 && bytes > kMaxPageBytes) break;
+    *response.add_sessions() = std::move(session);
   }
-  if (found.size() > call.page_size) {
-    response.set_next_page_token(EncodePageToken(kList, found[call.page_size - 1].id));
+  if (found.size() > shown) {
+    response.set_next_page_token(EncodePageToken(kList, found[shown - 1].id));
   }
   co_return response;
 }

@@ -353,5 +353,32 @@ TEST_F(ServerTest, NoReactionTakesLong) {
   EXPECT_LE(best, 5ms);
 }
 
+TEST_F(ServerTest, APageOfSessionsEndsBeforeItIsTooLargeToTake) {
+  constexpr int kSessions = 70;
+  for (int i = 0; i < kSessions; ++i) {
+    CreateSession large;
+    large.id = "large-" + std::to_string(i);
+    large.backend = "fake";
+    large.labels["of"] = std::string(60 << 10, 'x');  // as large as mounts may make it
+    stand_.Create(std::move(large));
+  }
+  v1::ListSessionsRequest list;
+  list.set_page_size(1000);
+  int seen = 0;
+  int pages = 0;
+  do {
+    v1::ListSessionsResponse page;
+    grpc::ClientContext context;
+    const grpc::Status status = sessions_->ListSessions(&context, list, &page);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_LT(page.ByteSizeLong(), size_t{4} << 20);
+    seen += page.sessions_size();
+    list.set_page_token(page.next_page_token());
+    ++pages;
+  } while (!list.page_token().empty());
+  EXPECT_EQ(seen, kSessions);
+  EXPECT_GT(pages, 1);
+}
+
 }  // namespace
 }  // namespace hermes

@@ -195,6 +195,16 @@ void Stand::Session(const std::string& id, bool wait_ready) {
   ASSERT_EQ(session.state(), wait_ready ? v1::Session::READY : v1::Session::OPENING);
 }
 
+void Stand::Create(CreateSession request) {
+  std::promise<absl::Status> made;
+  OnLoop([&] {
+    asio::co_spawn(loop_.executor(), table_->Create(std::move(request)),
+                   [&](std::exception_ptr, auto session) { made.set_value(session.status()); });
+  });
+  const absl::Status status = made.get_future().get();
+  ASSERT_TRUE(status.ok()) << status;
+}
+
 std::string ReasonOf(const grpc::Status& status) { return InfoIn(status).reason(); }
 
 std::string MetadataOf(const grpc::Status& status, const std::string& key) {

@@ -74,6 +74,8 @@ class Stand {
 
   // A connection of its own.
   std::shared_ptr<grpc::Channel> Connect() const;
+  // Makes a session as no client may ask for it.
+  void Create(CreateSession request);
   // Makes a session that is ready, or only asks for it.
   void Session(const std::string& id, bool wait_ready = true);
 
