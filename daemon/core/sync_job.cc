@@ -48,7 +48,14 @@ void SyncJob::OnProgress(const sync::SyncProgress& progress) {
 void SyncJob::OnEntry(const sync::SyncEntry& entry) {
   ++info_.entries_total;
   Count(entry, &info_.report.counts);
-  if (entries_.size() < kMaxSyncEntries) entries_.push_back(entry);
+  const size_t bytes =
+      entry.mount.size() + entry.path.size() + entry.aside.size() + entry.note.size();
+  // The first that does not fit is the last that is asked: what is kept has no holes.
+  full_ = full_ || entries_.size() == kMaxSyncEntries || entry_bytes_ + bytes > kMaxSyncEntryBytes;
+  if (!full_) {
+    entry_bytes_ += bytes;
+    entries_.push_back(entry);
+  }
   changed_.NotifyAll();
 }
 

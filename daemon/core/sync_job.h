@@ -18,8 +18,10 @@
 
 namespace hermes {
 
-// Entries kept of one sync, for those who watch it and for its row; more are only counted.
+// Entries kept of one sync, for those who watch it and for its row; more are only counted, in
+// SyncInfo::entries_total.
 inline constexpr size_t kMaxSyncEntries = 50'000;
+inline constexpr size_t kMaxSyncEntryBytes = 16 << 20;  // of their names and notes
 inline constexpr size_t kStoredSyncEntries = 1'000;
 
 class SyncJob : public sync::SyncListener {
@@ -52,6 +54,8 @@ class SyncJob : public sync::SyncListener {
  private:
   SyncInfo info_;
   std::vector<sync::SyncEntry> entries_;
+  size_t entry_bytes_ = 0;
+  bool full_ = false;  // no more entries are kept
   std::string phase_;
   Event changed_;
   const WishPtr wish_ = std::make_shared<Wish>();

@@ -87,6 +87,16 @@ TEST_F(SessionSyncTest, RunStaleStartsOnWhatIsThereAndSaysSo) {
   EXPECT_EQ(Slurp(dir_ + "/far/a"), "1");
 }
 
+TEST_F(SessionSyncTest, EntriesOfASyncAreKeptWithinABudgetAndAllCounted) {
+  SyncJob job(daemon_->loop, SyncInfo{});
+  const sync::SyncEntry entry{.path = std::string(4096, 'x')};
+  const size_t fit = kMaxSyncEntryBytes / 4096;
+  for (size_t i = 0; i < fit + 10; ++i) job.OnEntry(entry);
+  job.OnEntry({.path = "short"});
+  EXPECT_EQ(job.entries().size(), fit);
+  EXPECT_EQ(job.info().entries_total, fit + 11);
+}
+
 TEST_F(SessionSyncTest, TheSamePushConflictIsToldOnce) {
   Create();
   Spit(dir_ + "/host/a", "1");
