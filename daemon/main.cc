@@ -151,7 +151,7 @@ absl::Status Daemon::Prepare() {
 }
 
 Task<void> Daemon::Begin() {
-  absl::StatusOr<SessionStore::Contents> contents = co_await store_->Load();
+  absl::StatusOr<SessionStore::Contents> contents = co_await store_->Load(clock_.NowWall());
   if (!contents.ok()) {
     Fatal(contents.status());
     co_return;

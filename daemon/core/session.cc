@@ -84,8 +84,8 @@ Task<void> Session::Open(std::string sudo_password) {
   std::shared_ptr<Session> self = shared_from_this();
   sudo_password_ = std::move(sudo_password);
   absl::Status status = co_await EnsureEngine();
-  if (info_.state != SessionState::kOpening || abandoned_)
-    co_return;  // closed, or for the next hermesd
+  // Closed meanwhile, or left to the next hermesd.
+  if (info_.state != SessionState::kOpening || abandoned_) co_return;
   if (!status.ok()) {
     SetCondition("FAILED", ReasonName(status), std::string(status.message()));
     open_error_ = status;
@@ -256,7 +256,7 @@ Task<void> Session::Abandon() {
     run->Abandon();
   }
   changed_.NotifyAll();
-  if (sync_ != nullptr) co_await sync_->Quiesce();
+  if (sync_ != nullptr) co_await sync_->Abandon();
   co_await tasks_.Join();
 }
 

@@ -155,6 +155,9 @@ class Session : public std::enable_shared_from_this<Session> {
                                                          std::string incarnation);
   Task<void> NoteSync();
   Task<void> NoteSync(const SyncInfo& ended);
+  Task<absl::Status> ReachUnless(WishPtr wish);
+  Task<void> ReachInto(std::shared_ptr<Session> self,
+                       std::shared_ptr<std::optional<absl::Status>> reached);
   Task<void> RunSync(std::shared_ptr<Session> self, std::shared_ptr<SyncJob> job,
                      StartSync request);
   Task<absl::StatusOr<StartResult>> AttachToKnown(StartCommand request, CommandInfo known);

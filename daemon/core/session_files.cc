@@ -24,7 +24,9 @@ struct Session::Following {
 
 bool Session::MustPush(const StartCommand& request) {
   if (sync_ == nullptr || request.sync_before == SyncBefore::kSkip) return false;
-  return request.sync_before == SyncBefore::kForce || !sync_->Clean();
+  if (request.sync_before == SyncBefore::kForce || !sync_->Clean()) return true;
+  if (ClearCondition(kSyncStale)) SaveLater();
+  return false;
 }
 
 Task<void> Session::PushThenStart(std::shared_ptr<Session> self, StartCommand request,
@@ -155,7 +157,7 @@ Task<void> Session::RunSync(std::shared_ptr<Session> self, std::shared_ptr<SyncJ
                             StartSync request) {
   absl::Status reached;
   if (live()) {
-    reached = co_await Reach();
+    reached = co_await ReachUnless(job->wish());
   } else if (engine_ == nullptr) {
     sync_->UsePlace(info_.place_key, nullptr);
   }
@@ -166,6 +168,22 @@ Task<void> Session::RunSync(std::shared_ptr<Session> self, std::shared_ptr<SyncJ
   } else {
     sync_->LetGo();
   }
+}
+
+// Opening the place may take long, and goes on for others when nobody waits for this any more.
+Task<absl::Status> Session::ReachUnless(WishPtr wish) {
+  if (engine_ != nullptr) co_return co_await Reach();
+  auto reached = std::make_shared<std::optional<absl::Status>>();
+  tasks_.Spawn("reach " + info_.id, ReachInto(shared_from_this(), reached));
+  const Wish::Ear ear(wish, [this] { changed_.NotifyAll(); });
+  while (!*reached && !wish->withdrawn()) co_await changed_.Wait();
+  co_return wish->withdrawn() ? absl::CancelledError("nobody waits for it any more") : **reached;
+}
+
+Task<void> Session::ReachInto(std::shared_ptr<Session> self,
+                              std::shared_ptr<std::optional<absl::Status>> reached) {
+  *reached = co_await Reach();
+  changed_.NotifyAll();
 }
 
 Task<absl::StatusOr<StoredSync>> Session::FindSync(std::string sync_id) {

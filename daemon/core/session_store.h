@@ -45,8 +45,8 @@ class SessionStore {
         live_commands;  // not ended, or not drained, or not forgotten: to be taken up again
   };
   // Everything that a starting daemon needs. First call; takes over from a dead daemon (epoch + 1):
-  // syncs that were running are INTERRUPTED from now on.
-  virtual Task<absl::StatusOr<Contents>> Load() = 0;
+  // syncs that were running are INTERRUPTED, and end `now`.
+  virtual Task<absl::StatusOr<Contents>> Load(WallTime now) = 0;
 
   // Inserts or replaces. `owner` and `epoch` are the store's to fill in.
   virtual Task<absl::Status> PutSession(SessionInfo session) = 0;
@@ -87,6 +87,10 @@ class SessionStore {
     SyncInfo existing;  // when !fresh
   };
   virtual Task<absl::StatusOr<AcceptedSync>> AcceptSync(SyncInfo sync) = 0;
+
+  // The sync that was accepted with this request id (not empty), if its row is kept.
+  virtual Task<absl::StatusOr<std::optional<SyncInfo>>> FindSync(std::string session_id,
+                                                                 std::string request_id) = 0;
 
   // A sync's row with its first entries, made or replaced. One whose session was deleted stays
   // gone: OK. Of each session the newest kStoredSyncs are kept.

@@ -16,6 +16,9 @@ namespace {
 constexpr size_t kShownFiles = 5;        // named in an error; of more the number is told
 constexpr size_t kShownNameBytes = 200;  // of one of them
 
+// While the store refuses the end of a sync it is asked again at this pace.
+constexpr Duration kRetryPause = std::chrono::seconds(1);
+
 // Names are bytes of anybody: no error may carry one that speaks to a terminal.
 std::string Escaped(std::string_view name) {
   constexpr char kHex[] = "0123456789abcdef";
@@ -71,7 +74,8 @@ SessionSync::SessionSync(Deps deps, std::string session_id, SyncSettings setting
     : deps_(std::move(deps)),
       session_id_(std::move(session_id)),
       settings_(std::move(settings)),
-      changed_(deps_.loop) {}
+      changed_(deps_.loop),
+      tasks_(deps_.loop) {}
 
 SessionSync::~SessionSync() = default;
 
@@ -102,6 +106,10 @@ Task<absl::Status> SessionSync::EnsureManager() {
   absl::StatusOr<std::unique_ptr<sync::SyncManager>> opened =
       co_await sync::SyncManager::Open(deps_.manager, std::move(setup));
   absl::Status status = opened.status();
+  if (ReasonOf(status) == Reason::k_BAD_FIELD) {
+    // The mounts were good when the session was made: no request of now is at fault.
+    status = Error(Reason::k_SYNC_FAILED, std::string(status.message()), MetadataOf(status));
+  }
   if (status.ok()) {
     manager_ = *std::move(opened);
     manager_->set_suspect(suspect_);
@@ -111,7 +119,11 @@ Task<absl::Status> SessionSync::EnsureManager() {
   co_return status;
 }
 
-bool SessionSync::Clean() { return manager_ != nullptr && manager_->Clean(); }
+bool SessionSync::Clean() {
+  if (manager_ == nullptr || !manager_->Clean()) return false;
+  last_push_ = absl::OkStatus();
+  return true;
+}
 
 bool SessionSync::WritesHost() const {
   return std::any_of(settings_.mounts.begin(), settings_.mounts.end(),
@@ -136,17 +148,31 @@ Task<absl::Status> SessionSync::PushBefore(Before before) {
                          .listener = &job,
                          .on_follow = std::move(before.on_follow)};
   absl::StatusOr<sync::SyncReport> report = co_await Push(std::move(push));
-  if (!absl::IsCancelled(report.status())) last_push_ = report.status();
+  NotePush(report.status());
   SyncInfo ended = Ended(job, report);
   const sync::SyncCounts& counts = ended.report.counts;
   if (counts.conflicts + counts.rejected + counts.failed > 0) {
-    // The same trouble is told once, not before every command.
-    std::string told = EncodeSyncEntries(job.entries());
-    if (std::exchange(last_told_, told) != told || !report.ok()) {
-      (void)co_await Store(&job, std::move(ended));
-    }
+    (void)co_await StoreTrouble(&job, std::move(ended));
+  } else {
+    last_told_.clear();
+    told_in_.clear();
   }
   co_return Explained(job, report.status());
+}
+
+// The same trouble is told once, not before every command.
+Task<absl::Status> SessionSync::StoreTrouble(const SyncJob* job, SyncInfo ended) {
+  std::string told = EncodeSyncEntries(job->entries());
+  if (told == last_told_) co_return absl::OkStatus();
+  const std::string id = ended.id;
+  absl::Status stored = co_await Store(job, std::move(ended));
+  last_told_ = stored.ok() ? std::move(told) : "";
+  told_in_ = stored.ok() ? id : "";
+  co_return stored;
+}
+
+void SessionSync::NotePush(const absl::Status& pushed) {
+  if (!absl::IsCancelled(pushed)) last_push_ = pushed;
 }
 
 // What a caller who waits for a command is told of the files that keep it from starting.
@@ -163,7 +189,7 @@ absl::Status SessionSync::Explained(const SyncJob& job, const absl::Status& stat
     metadata["entries"] = names;
   }
   metadata["session"] = session_id_;
-  metadata["sync"] = SyncName(session_id_, job.info().id);
+  if (!told_in_.empty()) metadata["sync"] = SyncName(session_id_, told_in_);
   metadata["failed"] = std::to_string(counts.failed);
   metadata["conflicts"] = std::to_string(counts.conflicts);
   metadata["rejected"] = std::to_string(counts.rejected);
@@ -183,14 +209,25 @@ Task<absl::Status> SessionSync::CheckRevert(std::string sync_id) {
   co_return absl::OkStatus();
 }
 
+size_t SessionSync::RunningJobs() const {
+  return static_cast<size_t>(std::count_if(
+      jobs_.begin(), jobs_.end(), [](const auto& entry) { return !entry.second->ended(); }));
+}
+
 Task<absl::StatusOr<SessionSync::Accepted>> SessionSync::Accept(StartSync request) {
-  if (running_ >= kMaxRunningSyncs) {
-    co_return Error(Reason::k_QUOTA_COMMANDS,
-                    "as many syncs as may run in session '" + session_id_ + "'",
-                    {{"limit", std::to_string(kMaxRunningSyncs)}});
+  if (RunningJobs() >= kMaxRunningSyncs) {
+    // A retry still finds what it has begun.
+    CO_ASSIGN_OR_RETURN(std::optional<SyncInfo> known,
+                        co_await deps_.store.FindSync(session_id_, request.request_id));
+    if (known) co_return co_await Known(std::move(request), *std::move(known));
   }
   if (request.kind == SyncKind::kRevert) {
     CO_RETURN_IF_ERROR(co_await CheckRevert(request.of_sync));
+  }
+  if (RunningJobs() >= kMaxRunningSyncs) {
+    co_return Error(Reason::k_QUOTA_COMMANDS,
+                    "as many syncs as may run in session '" + session_id_ + "'",
+                    {{"limit", std::to_string(kMaxRunningSyncs)}});
   }
   SyncInfo info = NewInfo(request.kind, request.uid);
   info.of_sync = request.of_sync;
@@ -204,14 +241,18 @@ Task<absl::StatusOr<SessionSync::Accepted>> SessionSync::Accept(StartSync reques
   if (accepted.ok() && accepted->fresh) co_return Accepted{std::move(job), true};
   jobs_.erase(id);
   if (!accepted.ok()) co_return accepted.status();
-  if (accepted->existing.request_digest != request.digest) {
+  co_return co_await Known(std::move(request), std::move(accepted->existing));
+}
+
+Task<absl::StatusOr<SessionSync::Accepted>> SessionSync::Known(StartSync request, SyncInfo known) {
+  if (known.request_digest != request.digest) {
     co_return Error(Reason::k_REQUEST_ID_REUSED,
                     "request id " + request.request_id + " was used before with another request",
                     {{"field", "request_id"}, {"request_id", request.request_id}});
   }
-  auto known = jobs_.find(accepted->existing.id);
-  if (known != jobs_.end()) co_return Accepted{known->second, false};
-  absl::StatusOr<StoredSync> stored = co_await Find(accepted->existing.id);
+  auto job = jobs_.find(known.id);
+  if (job != jobs_.end()) co_return Accepted{job->second, false};
+  absl::StatusOr<StoredSync> stored = co_await Find(known.id);
   if (!stored.ok()) co_return stored.status();
   co_return Accepted{
       std::make_shared<SyncJob>(deps_.loop, std::move(stored->info), std::move(stored->entries)),
@@ -228,9 +269,21 @@ Task<void> SessionSync::Run(std::shared_ptr<SyncJob> job, StartSync request, abs
   }
   if (manager_ != nullptr) suspect_ = manager_->suspect();
   SyncInfo info = Ended(*job, report);
-  (void)co_await Store(job.get(), info);
-  jobs_.erase(info.id);
-  job->End(std::move(info));
+  const absl::Status stored = co_await Store(job.get(), info);
+  job->End(info);
+  if (stored.ok()) {
+    jobs_.erase(info.id);
+  } else if (!abandoned_) {
+    tasks_.Spawn("end of sync " + info.id, StoreLater(std::move(job)));
+  }
+}
+
+// Until then its row says RUNNING, and whoever asks is told by the job.
+Task<void> SessionSync::StoreLater(std::shared_ptr<SyncJob> job) {
+  do {
+    co_await deps_.clock.SleepFor(kRetryPause);
+  } while (!abandoned_ && !(co_await Store(job.get(), job->info())).ok());
+  if (!abandoned_) jobs_.erase(job->info().id);
 }
 
 Task<absl::StatusOr<sync::SyncReport>> SessionSync::Push(sync::PushRequest request) {
@@ -242,7 +295,9 @@ Task<absl::StatusOr<sync::SyncReport>> SessionSync::Do(SyncJob* job, StartSync r
   if (request.kind == SyncKind::kPush) {
     sync::PushRequest push{
         .force = request.force, .tell_odd = true, .wish = job->wish(), .listener = job};
-    co_return co_await Push(std::move(push));
+    absl::StatusOr<sync::SyncReport> report = co_await Push(std::move(push));
+    NotePush(report.status());
+    co_return report;
   }
   CO_RETURN_IF_ERROR(co_await EnsureManager());
   if (request.kind == SyncKind::kRevert) {
@@ -264,15 +319,16 @@ SyncInfo SessionSync::Ended(const SyncJob& job,
   if (report.ok()) {
     info.state = SyncState::kDone;
     info.report = *report;
-  } else if (absl::IsCancelled(report.status())) {
-    info.state = SyncState::kInterrupted;
   } else {
+    // Mounts that had landed before stay so.
+    info.report.revertible = info.kind == SyncKind::kPull && info.report.counts.applied > 0;
+    info.state = SyncState::kInterrupted;
+  }
+  if (!report.ok() && !absl::IsCancelled(report.status())) {
     info.state = SyncState::kFailed;
     info.reason = ReasonName(report.status());
     info.message = std::string(report.status().message());
     info.report.suspect = suspect_;
-    // Mounts that had landed before stay so.
-    info.report.revertible = info.kind == SyncKind::kPull && info.report.counts.applied > 0;
   }
   if (info.report.revertible) {
     info.expire_time = *info.end_time + std::chrono::seconds(deps_.manager.undo.max_age_s);
@@ -280,7 +336,6 @@ SyncInfo SessionSync::Ended(const SyncJob& job,
   return info;
 }
 
-// A row that cannot be stored says RUNNING until the next daemon finds it so.
 Task<absl::Status> SessionSync::Store(const SyncJob* job, SyncInfo info) {
   StoredSync row{std::move(info), job->entries()};
   if (row.entries.size() > kStoredSyncEntries) row.entries.resize(kStoredSyncEntries);
@@ -315,6 +370,12 @@ Task<absl::StatusOr<std::vector<SyncInfo>>> SessionSync::List(std::string before
     if (auto it = jobs_.find(row.id); it != jobs_.end()) row = it->second->info();
   }
   co_return rows;
+}
+
+Task<void> SessionSync::Abandon() {
+  abandoned_ = true;
+  co_await Quiesce();
+  co_await tasks_.Join();
 }
 
 Task<void> SessionSync::Quiesce() {

@@ -23,6 +23,7 @@
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/random.h"
 #include "daemon/runtime/task.h"
+#include "daemon/runtime/task_group.h"
 #include "daemon/runtime/wish.h"
 #include "sync/manager.h"
 
@@ -81,12 +82,14 @@ class SessionSync {
 
   // Withdraws what runs, but for what has begun to land, and returns when nothing runs.
   Task<void> Quiesce();
+  // For drain: and nothing of it runs when it returns.
+  Task<void> Abandon();
   bool busy() const { return running_ > 0; }
 
   // See sync::SyncManager; remembered by the session over restarts.
   bool suspect() const { return suspect_; }
   void set_suspect(bool suspect) { suspect_ = suspect; }
-  // Why the last push before a command failed; OK: it did not.
+  // Why the last push failed; OK: it did not, or all is there by now.
   const absl::Status& last_push() const { return last_push_; }
 
  private:
@@ -94,10 +97,15 @@ class SessionSync {
   Task<absl::StatusOr<sync::SyncReport>> Push(sync::PushRequest request);
   Task<absl::StatusOr<sync::SyncReport>> Do(SyncJob* job, StartSync request);
   Task<absl::Status> CheckRevert(std::string sync_id);
+  size_t RunningJobs() const;
+  Task<absl::StatusOr<Accepted>> Known(StartSync request, SyncInfo known);
+  Task<absl::Status> StoreTrouble(const SyncJob* job, SyncInfo ended);
   Task<absl::Status> Store(const SyncJob* job, SyncInfo info);
+  Task<void> StoreLater(std::shared_ptr<SyncJob> job);
   SyncInfo NewInfo(SyncKind kind, uint32_t uid) const;
   SyncInfo Ended(const SyncJob& job, const absl::StatusOr<sync::SyncReport>& report) const;
   absl::Status Explained(const SyncJob& job, const absl::Status& status) const;
+  void NotePush(const absl::Status& pushed);
 
   Deps deps_;
   const std::string session_id_;
@@ -107,12 +115,17 @@ class SessionSync {
   std::unique_ptr<sync::SyncManager> manager_;
   bool opening_ = false;
   Event changed_;
-  std::map<std::string, std::shared_ptr<SyncJob>> jobs_;  // by id: those that run and have a row
-  std::set<WishPtr> wishes_;                              // of all that run
+  // By id: those that run, from before they have a row until their end is in it.
+  std::map<std::string, std::shared_ptr<SyncJob>> jobs_;
+  std::set<WishPtr> wishes_;  // of all that run
   size_t running_ = 0;
   bool suspect_ = false;
   absl::Status last_push_;
-  std::string last_told_;  // entries of the last push before a command that left a row
+  // Of the last push before a command that left a row, until one goes without trouble.
+  std::string last_told_;  // its entries
+  std::string told_in_;    // its id
+  bool abandoned_ = false;
+  TaskGroup tasks_;
 };
 
 }  // namespace hermes

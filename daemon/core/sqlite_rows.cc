@@ -189,7 +189,7 @@ absl::Status SqliteRows::SetMeta(const std::string& name, const std::string& val
   return set_meta_.Bind(name, value).Run();
 }
 
-absl::StatusOr<SessionStore::Contents> SqliteRows::Load() {
+absl::StatusOr<SessionStore::Contents> SqliteRows::Load(WallTime now) {
   SessionStore::Contents contents;
   ASSIGN_OR_RETURN(contents.daemon_id, Meta("daemon_id"));
   if (contents.daemon_id.empty()) {
@@ -203,7 +203,7 @@ absl::StatusOr<SessionStore::Contents> SqliteRows::Load() {
   RETURN_IF_ERROR(take_over_.Bind(owner_, static_cast<int64_t>(epoch_)).Run());
   ASSIGN_OR_RETURN(contents.sessions, LoadSessions());
   ASSIGN_OR_RETURN(contents.live_commands, LoadLive());
-  RETURN_IF_ERROR(InterruptSyncs());
+  RETURN_IF_ERROR(InterruptSyncs(now));
   return contents;
 }
 
@@ -331,7 +331,7 @@ absl::StatusOr<std::vector<CommandInfo>> SqliteRows::ListCommands(const std::str
   }
 }
 
-absl::Status SqliteRows::InterruptSyncs() {
+absl::Status SqliteRows::InterruptSyncs(WallTime now) {
   std::vector<SyncInfo> running;
   load_running_syncs_.Bind(kRunning);
   while (true) {
@@ -342,6 +342,9 @@ absl::Status SqliteRows::InterruptSyncs() {
   }
   for (SyncInfo& sync : running) {
     sync.state = SyncState::kInterrupted;
+    sync.end_time = now;
+    // Whether it has landed anything only the undo store knows.
+    sync.report.revertible = sync.kind == SyncKind::kPull;
     RETURN_IF_ERROR(PutSync({std::move(sync), {}}));
   }
   return absl::OkStatus();
@@ -360,13 +363,21 @@ absl::StatusOr<SessionStore::AcceptedSync> SqliteRows::AcceptSync(const SyncInfo
     RETURN_IF_ERROR(TrimSyncs(sync.session_id));
     return accepted;
   }
-  ASSIGN_OR_RETURN(const bool found,
-                   find_sync_request_.Bind(sync.session_id, sync.request_id).Next());
-  if (!found)
+  ASSIGN_OR_RETURN(std::optional<SyncInfo> existing, FindSync(sync.session_id, sync.request_id));
+  if (!existing)
     return Error(Reason::k_BUG, "no session for the sync, or its id is taken: " + sync.id);
-  ASSIGN_OR_RETURN(accepted.existing, DecodeSync(find_sync_request_.Text(0)));
-  find_sync_request_.Reset();
+  accepted.existing = *std::move(existing);
   return accepted;
+}
+
+absl::StatusOr<std::optional<SyncInfo>> SqliteRows::FindSync(const std::string& session_id,
+                                                             const std::string& request_id) {
+  if (request_id.empty()) return std::nullopt;
+  ASSIGN_OR_RETURN(const bool found, find_sync_request_.Bind(session_id, request_id).Next());
+  if (!found) return std::nullopt;
+  ASSIGN_OR_RETURN(SyncInfo sync, DecodeSync(find_sync_request_.Text(0)));
+  find_sync_request_.Reset();
+  return sync;
 }
 
 absl::Status SqliteRows::PutSync(const StoredSync& sync) {

@@ -24,7 +24,7 @@ class SqliteRows {
   // them.
   absl::Status Migrate();
 
-  absl::StatusOr<SessionStore::Contents> Load();
+  absl::StatusOr<SessionStore::Contents> Load(WallTime now);
   absl::Status PutSession(const SessionInfo& session);
   absl::Status DeleteSession(const std::string& session_id);
   absl::StatusOr<SessionStore::Accepted> AcceptCommand(const CommandInfo& command);
@@ -36,6 +36,8 @@ class SqliteRows {
   absl::StatusOr<std::vector<CommandInfo>> ListCommands(const std::string& session_id,
                                                         const std::string& before, size_t limit);
   absl::StatusOr<SessionStore::AcceptedSync> AcceptSync(const SyncInfo& sync);
+  absl::StatusOr<std::optional<SyncInfo>> FindSync(const std::string& session_id,
+                                                   const std::string& request_id);
   absl::Status PutSync(const StoredSync& sync);
   absl::StatusOr<std::optional<StoredSync>> GetSync(const std::string& session_id,
                                                     const std::string& id);
@@ -48,7 +50,7 @@ class SqliteRows {
   absl::Status SetMeta(const std::string& name, const std::string& value);
   absl::StatusOr<std::vector<SessionInfo>> LoadSessions();
   absl::StatusOr<std::vector<StoredCommand>> LoadLive();
-  absl::Status InterruptSyncs();
+  absl::Status InterruptSyncs(WallTime now);
   absl::Status TrimSyncs(const std::string& session_id);
   absl::StatusOr<int64_t> SequenceOf(const std::string& session_id, const std::string& before);
 

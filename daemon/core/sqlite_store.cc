@@ -164,8 +164,8 @@ SqliteStore::Transaction SqliteStore::Commit(Jobs jobs) {
   return transaction;
 }
 
-Task<absl::StatusOr<SessionStore::Contents>> SqliteStore::Load() {
-  return Submit<absl::StatusOr<Contents>>([](SqliteRows& rows) { return rows.Load(); });
+Task<absl::StatusOr<SessionStore::Contents>> SqliteStore::Load(WallTime now) {
+  return Submit<absl::StatusOr<Contents>>([now](SqliteRows& rows) { return rows.Load(now); });
 }
 
 Task<absl::Status> SqliteStore::PutSession(SessionInfo session) {
@@ -231,6 +231,14 @@ Task<absl::StatusOr<std::optional<StoredSync>>> SqliteStore::GetSync(std::string
   return Submit<absl::StatusOr<std::optional<StoredSync>>>(
       [session_id = std::move(session_id), id = std::move(id)](SqliteRows& rows) {
         return rows.GetSync(session_id, id);
+      });
+}
+
+Task<absl::StatusOr<std::optional<SyncInfo>>> SqliteStore::FindSync(std::string session_id,
+                                                                    std::string request_id) {
+  return Submit<absl::StatusOr<std::optional<SyncInfo>>>(
+      [session_id = std::move(session_id), request_id = std::move(request_id)](SqliteRows& rows) {
+        return rows.FindSync(session_id, request_id);
       });
 }
 

@@ -27,7 +27,7 @@ class SqliteStore : public SessionStore {
   static absl::StatusOr<std::unique_ptr<SqliteStore>> Open(Loop& loop, const std::string& path);
   ~SqliteStore() override;  // does what is queued, then joins
 
-  Task<absl::StatusOr<Contents>> Load() override;
+  Task<absl::StatusOr<Contents>> Load(WallTime now) override;
   Task<absl::Status> PutSession(SessionInfo session) override;
   Task<absl::Status> DeleteSession(std::string session_id) override;
   Task<absl::StatusOr<Accepted>> AcceptCommand(CommandInfo command) override;
@@ -43,6 +43,8 @@ class SqliteStore : public SessionStore {
   Task<absl::Status> PutSync(StoredSync sync) override;
   Task<absl::StatusOr<std::optional<StoredSync>>> GetSync(std::string session_id,
                                                           std::string id) override;
+  Task<absl::StatusOr<std::optional<SyncInfo>>> FindSync(std::string session_id,
+                                                         std::string request_id) override;
   Task<absl::StatusOr<std::vector<SyncInfo>>> ListSyncs(std::string session_id, std::string before,
                                                         size_t limit) override;
   Task<absl::StatusOr<std::vector<std::string>>> Expire(Before before) override;

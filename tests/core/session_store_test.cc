@@ -64,7 +64,7 @@ class SessionStoreTest : public ::testing::Test {
     absl::StatusOr<std::unique_ptr<SessionStore>> store = OpenSqliteStore(loop_, path_);
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
-    absl::StatusOr<SessionStore::Contents> contents = Do(store_->Load());
+    absl::StatusOr<SessionStore::Contents> contents = Do(store_->Load(WallTime()));
     ASSERT_TRUE(contents.ok()) << contents.status();
     contents_ = *std::move(contents);
   }
@@ -264,7 +264,7 @@ TEST_F(SessionStoreTest, RunsCallsInTheOrderInWhichTheyWereMade) {
     session.version = i;
     calls.push_back(store_->PutSession(session));
   }
-  auto load = store_->Load();
+  auto load = store_->Load(WallTime());
   for (auto call = calls.rbegin(); call != calls.rend(); ++call) {
     EXPECT_TRUE(Do(std::move(*call)).ok());
   }
@@ -327,7 +327,7 @@ TEST_F(SessionStoreTest, SaysStoreCorruptForADamagedRecordAndNamesTheSession) {
   store_.reset();
   Sql("UPDATE sessions SET data = x'010203'");
   store_ = *OpenSqliteStore(loop_, path_);
-  const auto contents = Do(store_->Load());
+  const auto contents = Do(store_->Load(WallTime()));
   EXPECT_EQ(ReasonOf(contents.status()), Reason::k_STORE_CORRUPT);
   EXPECT_NE(contents.status().message().find("broken-one"), std::string::npos);
 }
@@ -343,7 +343,7 @@ TEST_F(SessionStoreTest, SaysStoreCorruptForDamagedPages) {
   file << std::string(size - 4096, '\xa5');
   file.close();
   const auto store = OpenSqliteStore(loop_, path_);
-  const absl::Status status = store.ok() ? Do((*store)->Load()).status() : store.status();
+  const absl::Status status = store.ok() ? Do((*store)->Load(WallTime())).status() : store.status();
   EXPECT_EQ(ReasonOf(status), Reason::k_STORE_CORRUPT) << status;
 }
 

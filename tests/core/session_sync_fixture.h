@@ -47,6 +47,8 @@ class SessionSyncTest : public testing::Test {
     host_.base_dir = bases;
     died_ = false;
     daemon_ = std::make_unique<FakeDaemon>(host_, seed_, TableLimits(), [this](const char* step) {
+      if (full_at_ != nullptr && std::string_view(step) == full_at_)
+        return MemoryStore::Verdict::kFull;
       died_ = die_at_ != nullptr && std::string_view(step) == die_at_;
       return died_ ? verdict_ : MemoryStore::Verdict::kOk;
     });
@@ -163,7 +165,8 @@ class SessionSyncTest : public testing::Test {
   FakeHost host_;
   sync::DirTree::Hooks hooks_;
   sync::DirTree* far_ = nullptr;
-  std::string told_;  // by the last Close
+  std::string told_;               // by the last Close
+  const char* full_at_ = nullptr;  // the step that the store refuses
   const char* die_at_ = nullptr;
   MemoryStore::Verdict verdict_ = MemoryStore::Verdict::kDieAfter;
   bool died_ = false;

@@ -87,6 +87,143 @@ TEST_F(SessionSyncTest, RunStaleStartsOnWhatIsThereAndSaysSo) {
   EXPECT_EQ(Slurp(dir_ + "/far/a"), "1");
 }
 
+TEST_F(SessionSyncTest, APushByHandOrByAnotherSessionEndsTheStaleness) {
+  FailPushes();
+  Create(OnSyncError::kRunStale);
+  Spit(dir_ + "/host/a", "1");
+  EXPECT_EQ(Run().out, "x");
+  ASSERT_TRUE(Has("SYNC_STALE"));
+  LetPushes();
+  EXPECT_EQ(Sync({.kind = SyncKind::kPush}).state, SyncState::kDone);
+  EXPECT_FALSE(Has("SYNC_STALE"));
+  FailPushes();
+  Spit(dir_ + "/host/b", "2");
+  EXPECT_EQ(Run("run-2").out, "x");
+  ASSERT_TRUE(Has("SYNC_STALE"));
+  LetPushes();
+  ASSERT_TRUE(daemon_->Await(daemon_->table.Create(Request("t"))).ok());
+  ASSERT_TRUE(Run(MakeStart("t", "out x", "t-1")).error.ok());
+  EXPECT_EQ(Slurp(dir_ + "/far/b"), "2");
+  EXPECT_EQ(Run("run-3").out, "x");
+  EXPECT_FALSE(Has("SYNC_STALE")) << "nothing was left to send";
+}
+
+TEST_F(SessionSyncTest, TheSameFailedPushIsOneRowAndEachErrorNamesIt) {
+  Create();
+  const std::string name = dir_ + "/host/" + std::string(253, 'x');  // no room for a suffix
+  Spit(name, "1");
+  for (const char* id : {"run-1", "run-2", "run-3"}) {
+    const absl::Status failed = Run(id).error;
+    ASSERT_EQ(Rows().size(), 1u);
+    EXPECT_EQ(MetadataOf(failed)["sync"], "sessions/s/syncs/" + Rows()[0].id);
+  }
+  fs::remove(name);
+  ASSERT_TRUE(Run("run-4").error.ok());
+  Spit(name, "1");
+  EXPECT_FALSE(Run("run-5").error.ok());
+  EXPECT_EQ(Rows().size(), 2u) << "there were pushes without it";
+  full_at_ = "PutSync";
+  Spit(name + "y", "1");
+  Spit(dir_ + "/host/" + std::string(254, 'z'), "1");
+  const absl::Status untold = Run("run-6").error;
+  EXPECT_EQ(ReasonOf(untold), Reason::k_SYNC_FAILED);
+  EXPECT_EQ(MetadataOf(untold).count("sync"), 0u) << "there is no such row";
+}
+
+TEST_F(SessionSyncTest, AHostRootThatIsGoneIsAFailedSyncAndNoBadRequest) {
+  fs::create_directories(dir_ + "/gone/root");
+  CreateSession request = Request("s");
+  request.sync.mounts[0].host_root = dir_ + "/gone/root";
+  ASSERT_TRUE(daemon_->Await(daemon_->table.Create(std::move(request))).ok());
+  fs::remove_all(dir_ + "/gone");
+  const absl::Status failed = Run().error;
+  EXPECT_EQ(ReasonOf(failed), Reason::k_SYNC_FAILED) << failed;
+  EXPECT_NE(failed.message().find("/gone"), std::string::npos) << failed;
+}
+
+TEST_F(SessionSyncTest, TheEndOfASyncThatCannotBeStoredIsToldAndStoredLater) {
+  Create();
+  Spit(dir_ + "/host/a", "1");
+  full_at_ = "PutSync";
+  const StartSync push{.kind = SyncKind::kPush, .request_id = "r", .digest = "d"};
+  const SyncInfo ended = Sync(push);
+  EXPECT_EQ(ended.state, SyncState::kDone);
+  EXPECT_EQ(host_.disk.syncs[0].info.state, SyncState::kRunning);
+  EXPECT_EQ(Sync(push).id, ended.id) << "a retry ends, too";
+  EXPECT_EQ(Rows()[0].state, SyncState::kDone);
+  full_at_ = nullptr;
+  daemon_->Pass(seconds(2));
+  EXPECT_EQ(host_.disk.syncs[0].info.state, SyncState::kDone);
+  EXPECT_EQ(host_.disk.syncs[0].entries.size(), 1u);
+}
+
+TEST_F(SessionSyncTest, SyncsThatWaitForThePlaceCountAndEndWithTheirWish) {
+  Create();
+  Restart();
+  host_.place.silent = true;
+  std::vector<std::shared_ptr<SyncJob>> jobs;
+  for (size_t i = 0; i < kMaxRunningSyncs; ++i) {
+    auto job = daemon_->Await(daemon_->table.Sync(
+        {.session_id = "s", .request_id = "r" + std::to_string(i), .digest = "d"}));
+    ASSERT_TRUE(job.ok()) << job.status();
+    jobs.push_back(*job);
+  }
+  const auto ask = [this](const std::string& id) {
+    return daemon_->Await(
+        daemon_->table.Sync({.session_id = "s", .request_id = id, .digest = "d"}));
+  };
+  EXPECT_EQ(ReasonOf(ask("one more").status()), Reason::k_QUOTA_COMMANDS);
+  auto retry = ask("r3");
+  ASSERT_TRUE(retry.ok()) << retry.status();
+  EXPECT_EQ(*retry, jobs[3]);
+  jobs[3]->AddWatcher();
+  jobs[3]->RemoveWatcher();
+  ASSERT_TRUE(daemon_->RunUntil([&] { return jobs[3]->ended(); }, seconds(1)));
+  EXPECT_EQ(jobs[3]->info().state, SyncState::kInterrupted);
+  EXPECT_TRUE(ask("one more").ok());
+}
+
+TEST_F(SessionSyncTest, PushesBeforeCommandsLeaveRoomForSyncs) {
+  Create();
+  Spit(dir_ + "/host/a", "1");
+  hooks_.before = [](std::string_view) { return Error(Reason::k_BACKEND_UNREACHABLE, "away"); };
+  for (size_t i = 0; i < kMaxRunningSyncs; ++i)
+    ASSERT_TRUE(daemon_->Start("s", "out x", "run-" + std::to_string(i)).ok());
+  EXPECT_TRUE(daemon_->Await(daemon_->table.Sync({.session_id = "s"})).ok());
+}
+
+TEST_F(SessionSyncTest, APullThatWasInterruptedAfterOneMountHadLandedCanBeTakenBack) {
+  fs::create_directories(dir_ + "/host2");
+  CreateSession request = Request("s");
+  request.sync.mounts.push_back(
+      {.id = "n", .host_root = dir_ + "/host2", .remote_root = dir_ + "/far2"});
+  std::vector<sync::DirTree*> trees;
+  host_.place.new_tree = [&] {
+    auto tree = std::make_unique<sync::DirTree>(dir_ + (trees.empty() ? "/far" : "/far2"));
+    trees.push_back(tree.get());
+    return tree;
+  };
+  ASSERT_TRUE(daemon_->Await(daemon_->table.Create(std::move(request))).ok());
+  Spit(dir_ + "/host/a", "1");
+  Spit(dir_ + "/host2/b", "1");
+  ASSERT_TRUE(Run().error.ok());
+  Spit(dir_ + "/far/a", "2");
+  Spit(dir_ + "/far2/b", "2");
+  auto job = daemon_->Await(daemon_->table.Sync({.session_id = "s", .kind = SyncKind::kPull}));
+  ASSERT_TRUE(job.ok());
+  trees[1]->hooks.within_fetch = [job = *job]() -> Task<void> {
+    job->wish()->Withdraw();
+    co_return;
+  };
+  LiveUntil([&] { return (*job)->ended(); });
+  ASSERT_EQ((*job)->info().state, SyncState::kInterrupted);
+  ASSERT_EQ(Slurp(dir_ + "/host/a"), "2");
+  EXPECT_TRUE((*job)->info().report.revertible);
+  EXPECT_EQ(Sync({.kind = SyncKind::kRevert, .of_sync = (*job)->info().id}).state,
+            SyncState::kDone);
+  EXPECT_EQ(Slurp(dir_ + "/host/a"), "1");
+}
+
 TEST_F(SessionSyncTest, EntriesOfASyncAreKeptWithinABudgetAndAllCounted) {
   SyncJob job(daemon_->loop, SyncInfo{});
   const sync::SyncEntry entry{.path = std::string(4096, 'x')};

@@ -51,7 +51,7 @@ class SyncStoreTest : public ::testing::Test {
     absl::StatusOr<std::unique_ptr<SessionStore>> store = OpenSqliteStore(loop_, path_);
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
-    absl::StatusOr<SessionStore::Contents> contents = Do(store_->Load());
+    absl::StatusOr<SessionStore::Contents> contents = Do(store_->Load(At(500)));
     ASSERT_TRUE(contents.ok()) << contents.status();
     contents_ = *std::move(contents);
   }
@@ -135,7 +135,13 @@ TEST_F(SyncStoreTest, WhatRanWhenTheDaemonDiedIsInterrupted) {
   Accept(MakeSync("s", "y2"));
   ASSERT_TRUE(Do(store_->PutSync({Done(MakeSync("s", "y2")), {}})).ok());
   Open();
-  EXPECT_EQ((*Do(store_->GetSync("s", "y1")))->info.state, SyncState::kInterrupted);
+  const SyncInfo pull = (*Do(store_->GetSync("s", "y1")))->info;
+  EXPECT_EQ(pull.state, SyncState::kInterrupted);
+  EXPECT_EQ(pull.end_time, At(500));
+  EXPECT_TRUE(pull.report.revertible) << "it may have landed";
+  EXPECT_EQ((*Do(store_->FindSync("s", "r")))->id, "y1");
+  EXPECT_FALSE(Do(store_->FindSync("s", "r2"))->has_value());
+  EXPECT_FALSE(Do(store_->FindSync("s", ""))->has_value());
   EXPECT_EQ((*Do(store_->GetSync("s", "y2")))->info.state, SyncState::kDone);
   EXPECT_EQ(Do(store_->AcceptSync(MakeSync("s", "y3", "r")))->existing.state,
             SyncState::kInterrupted);

@@ -42,7 +42,7 @@ FakeDaemon::FakeDaemon(FakeHost& h, uint64_t seed, TableLimits limits, MemorySto
       sync(loop, clock, random, workers, h.base_dir),
       table({loop, clock, random, workers, store, stats, engines, h.spool_dir, limits, sync.deps}) {
   if (host.now > clock.Now()) clock.Advance(host.now - clock.Now());
-  table.Load(*Await(store.Load()));
+  table.Load(*Await(store.Load(clock.NowWall())));
 }
 
 bool FakeDaemon::RunUntil(std::function<bool()> done, Duration limit) {

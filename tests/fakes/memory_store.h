@@ -39,12 +39,15 @@ class MemoryStore : public SessionStore {
   MemoryStore(Loop& loop, Disk& disk, Gate gate = nullptr)
       : loop_(loop), disk_(disk), gate_(std::move(gate)), never_(loop) {}
 
-  Task<absl::StatusOr<Contents>> Load() override {
+  Task<absl::StatusOr<Contents>> Load(WallTime now) override {
     Contents contents;
     contents.daemon_id = "memory";
     for (const auto& [id, session] : disk_.sessions) contents.sessions.push_back(session);
     for (StoredSync& sync : disk_.syncs) {
-      if (sync.info.state == SyncState::kRunning) sync.info.state = SyncState::kInterrupted;
+      if (sync.info.state != SyncState::kRunning) continue;
+      sync.info.state = SyncState::kInterrupted;
+      sync.info.end_time = now;
+      sync.info.report.revertible = sync.info.kind == SyncKind::kPull;
     }
     for (const auto& [key, command] : disk_.commands) {
       if (!command.forgotten) contents.live_commands.push_back(command);
@@ -128,6 +131,16 @@ class MemoryStore : public SessionStore {
     CO_RETURN_IF_ERROR(
         co_await Write("AcceptSync", [&] { disk_.syncs.push_back({std::move(sync), {}}); }));
     co_return AcceptedSync{true, {}};
+  }
+
+  Task<absl::StatusOr<std::optional<SyncInfo>>> FindSync(std::string session,
+                                                         std::string request_id) override {
+    for (const StoredSync& row : disk_.syncs) {
+      if (!request_id.empty() && row.info.session_id == session &&
+          row.info.request_id == request_id)
+        co_return row.info;
+    }
+    co_return std::nullopt;
   }
 
   Task<absl::Status> PutSync(StoredSync sync) override {
