@@ -39,14 +39,14 @@ class SessionSyncTest : public testing::Test {
   }
   ~SessionSyncTest() override { FakeDaemon::Crash(std::move(daemon_)); }
 
-  void Restart() {
+  void Restart(TableLimits limits = {}) {
     if (daemon_ != nullptr) FakeDaemon::Crash(std::move(daemon_));
     // The locks of a process that is dead are not gone in here, so the next one has a copy.
     const std::string bases = dir_ + "/bases" + std::to_string(++seed_);
     std::filesystem::copy(host_.base_dir, bases);
     host_.base_dir = bases;
     died_ = false;
-    daemon_ = std::make_unique<FakeDaemon>(host_, seed_, TableLimits(), [this](const char* step) {
+    daemon_ = std::make_unique<FakeDaemon>(host_, seed_, limits, [this](const char* step) {
       if (full_at_ != nullptr && std::string_view(step) == full_at_)
         return MemoryStore::Verdict::kFull;
       died_ = die_at_ != nullptr && std::string_view(step) == die_at_;

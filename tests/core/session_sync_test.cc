@@ -490,6 +490,22 @@ TEST_F(SessionSyncTest, HostRootsAreCheckedBeforeTheSessionIsAccepted) {
   EXPECT_FALSE(daemon_->table.Find("s").ok());
 }
 
+TEST_F(SessionSyncTest, SessionsWhoseRootsAreCheckedAtOnceKeepToTheCap) {
+  Restart({.max_sessions = 1});
+  int made = 0;
+  int refused = 0;
+  for (const char* id : {"s", "t", "u"}) {
+    asio::co_spawn(daemon_->loop.executor(), daemon_->table.Create(Request(id)),
+                   [&](std::exception_ptr, auto session) {
+                     ++(session.ok() ? made : refused);
+                     if (!session.ok())
+                       EXPECT_EQ(ReasonOf(session.status()), Reason::k_QUOTA_SESSIONS);
+                   });
+  }
+  daemon_->RunUntil([&] { return made + refused == 3; });
+  EXPECT_EQ(made, 1);
+}
+
 TEST_F(SessionSyncTest, ASyncThatNobodyWaitsForEndsBeforeItLands) {
   Create();
   Spit(dir_ + "/host/a", "1");
