@@ -512,7 +512,7 @@ absl::Status PlainCommand::Signal(int signal, int scope) {
   const std::string mark = place_->NewMark();
   std::string text = SignalText(mark, Ladder(Duration(0)), signal, scope != kLeader);
   auto place = place_;
-  asio::co_spawn(place_->loop.executor(), Place::Ask(place, place->far.kind, std::move(text), mark),
+  asio::co_spawn(place_->loop.executor(), Place::AskSoon(place, std::move(text), mark),
                  [place](std::exception_ptr, absl::StatusOr<Place::Answer> answer) {
                    if (!answer.ok())
                      LogWarning("a signal was not sent: " + std::string(answer.status().message()));

@@ -62,10 +62,11 @@ int HexValue(char c) {
 }  // namespace
 
 Task<absl::StatusOr<Place::Answer>> Place::Ask(std::shared_ptr<Place> self, shell::Kind kind,
-                                               std::string text, std::string mark, Duration limit) {
+                                               std::string text, std::string mark, Duration limit,
+                                               WishPtr wish) {
   auto asking = std::make_shared<Asking>();
   CO_ASSIGN_OR_RETURN(asking->stream, co_await self->sandbox->OpenStream(
-                                          std::string(BootLine(kind)), Lane::kControl, nullptr));
+                                          std::string(BootLine(kind)), Lane::kControl, wish));
   bool expired = false;
   absl::Status status = co_await WithDeadline(
       self->clock, self->clock.Now() + limit, Talk(asking, Framed(text), std::move(mark)),
@@ -76,11 +77,22 @@ Task<absl::StatusOr<Place::Answer>> Place::Ask(std::shared_ptr<Place> self, shel
   co_return std::move(asking->answer);
 }
 
+Task<absl::StatusOr<Place::Answer>> Place::AskSoon(std::shared_ptr<Place> self, std::string text,
+                                                   std::string mark, Duration limit) {
+  auto wish = std::make_shared<Wish>();
+  const auto alarm = self->clock.At(self->clock.Now() + limit, [wish] { wish->Withdraw(); });
+  absl::StatusOr<Answer> answer =
+      co_await Ask(self, self->far.kind, std::move(text), std::move(mark), limit, wish);
+  if (!answer.ok() && wish->withdrawn()) {
+    co_return Error(Reason::k_BACKEND_UNREACHABLE, "the place did not answer in time");
+  }
+  co_return answer;
+}
+
 Task<absl::StatusOr<TreeReport>> Place::Kill(std::shared_ptr<Place> self, LadderSpec spec) {
   const std::string mark = self->NewMark();
   const Duration limit = kAnswerLimit + std::chrono::milliseconds(spec.grace_ms);
-  CO_ASSIGN_OR_RETURN(Answer answer,
-                      co_await Ask(self, self->far.kind, KillText(mark, spec), mark, limit));
+  CO_ASSIGN_OR_RETURN(Answer answer, co_await AskSoon(self, KillText(mark, spec), mark, limit));
   TreeReport report;
   report.method = KillMethod::kGroupAndCookie;
   for (const std::string& line : answer.lines) {

@@ -32,10 +32,14 @@ struct Place : std::enable_shared_from_this<Place> {
     bool complete = false;           // the last line came
     std::string noise;               // what the login shell said instead, if nothing else came
   };
-  // Runs `text`, whose lines carry `mark`, with a reader of `kind`.
+  // Runs `text`, whose lines carry `mark`, with a reader of `kind`. The limit counts from when the
+  // stream is there; who opens the place waits for that as long as its own wish lasts.
   static Task<absl::StatusOr<Answer>> Ask(std::shared_ptr<Place> self, shell::Kind kind,
-                                          std::string text, std::string mark,
-                                          Duration limit = kAnswerLimit);
+                                          std::string text, std::string mark, Duration limit,
+                                          WishPtr wish = nullptr);
+  // The same in a place that is open: a stream that is not there within the limit is given up, too.
+  static Task<absl::StatusOr<Answer>> AskSoon(std::shared_ptr<Place> self, std::string text,
+                                              std::string mark, Duration limit = kAnswerLimit);
   static Task<absl::StatusOr<TreeReport>> Kill(std::shared_ptr<Place> self, LadderSpec spec);
 
   Loop& loop;

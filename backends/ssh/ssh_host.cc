@@ -33,8 +33,21 @@ SshLane::Ptr SshHost::MakeLane(Duration idle_limit) const {
 
 Task<absl::StatusOr<std::unique_ptr<Stream>>> SshHost::Open(std::string command, Lane lane,
                                                             WishPtr wish) {
-  const bool other = lane == Lane::kBulk || (lane == Lane::kControl && !command_lane_->HasRoom());
-  return SshLane::Run(other ? bulk_lane_ : command_lane_, std::move(command), std::move(wish));
+  if (lane == Lane::kControl) {
+    return OpenControl(command_lane_, bulk_lane_, std::move(command), std::move(wish));
+  }
+  return SshLane::Run(lane == Lane::kBulk ? bulk_lane_ : command_lane_, std::move(command),
+                      std::move(wish));
+}
+
+Task<absl::StatusOr<std::unique_ptr<Stream>>> SshHost::OpenControl(SshLane::Ptr first,
+                                                                   SshLane::Ptr other,
+                                                                   std::string command,
+                                                                   WishPtr wish) {
+  absl::StatusOr<std::unique_ptr<Stream>> stream =
+      co_await SshLane::Run(std::move(first), command, wish, /*may_wait=*/false);
+  if (stream.ok() || !IsSlotBusy(stream.status())) co_return stream;
+  co_return co_await SshLane::Run(std::move(other), std::move(command), std::move(wish));
 }
 
 std::string SshHost::description() const {

@@ -39,7 +39,8 @@ class SshHost {
   ~SshHost();
 
   // Commands and control go over one connection, bulk over another. Control that finds every slot
-  // taken goes over the other, too: a kill must not wait for what it is to kill.
+  // taken, or is refused one, goes over the other, too: a kill must not wait for what it is to
+  // kill.
   Task<absl::StatusOr<std::unique_ptr<Stream>>> Open(std::string command, Lane lane, WishPtr wish);
 
   const SshResolved& resolved() const { return resolved_; }
@@ -58,6 +59,10 @@ class SshHost {
 
  private:
   friend class SshHosts;
+  static Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenControl(SshLane::Ptr first,
+                                                                   SshLane::Ptr other,
+                                                                   std::string command,
+                                                                   WishPtr wish);
   SshLane::Ptr MakeLane(Duration idle_limit) const;
 
   Deps deps_;

@@ -121,15 +121,15 @@ SshLane::Ptr SshLane::Next() {
 }
 
 Task<absl::StatusOr<std::unique_ptr<Stream>>> SshLane::Run(Ptr self, std::string command,
-                                                           WishPtr wish) {
+                                                           WishPtr wish, bool may_wait) {
   const Wish::Ear ear(wish, [lane = self.get()] { lane->changed_.NotifyAll(); });
   const uint64_t ticket = self->next_ticket_++;
   self->queue_.push_back(ticket);
   Backoff retry({kSlotRetryFirst, kSlotRetryMost}, self->deps_.random);
   SteadyTime patience = self->deps_.clock.Now() + kSlotPatience;
   for (bool again = true;;) {
-    CO_ASSIGN_OR_RETURN(const bool here, co_await TakeSlot(self, ticket, wish));
-    if (!here) co_return co_await Run(self->Next(), std::move(command), wish);
+    CO_ASSIGN_OR_RETURN(const bool here, co_await TakeSlot(self, ticket, wish, may_wait));
+    if (!here) co_return co_await Run(self->Next(), std::move(command), wish, may_wait);
     const bool fresh = !self->up();
     absl::Status ready = co_await EnsureUp(self, wish);
     if (!ready.ok()) {
@@ -155,7 +155,7 @@ Task<absl::StatusOr<std::unique_ptr<Stream>>> SshLane::Run(Ptr self, std::string
     if (IsSlotBusy(stream.status())) {
       self->limit_ = std::max<uint32_t>(self->open_, 1);
       if (self->open_ > 0) patience = self->deps_.clock.Now() + kSlotPatience;
-      if (self->deps_.clock.Now() < patience) {
+      if (may_wait && self->deps_.clock.Now() < patience) {
         co_await AwaitSlot(self, retry.Next(), wish);
         continue;
       }
@@ -165,13 +165,14 @@ Task<absl::StatusOr<std::unique_ptr<Stream>>> SshLane::Run(Ptr self, std::string
     }
     std::erase(self->queue_, ticket);
     self->changed_.NotifyAll();
-    if (!IsSlotBusy(stream.status())) co_return stream.status();
+    if (!may_wait || !IsSlotBusy(stream.status())) co_return stream.status();
     co_return Error(Reason::k_BACKEND_UNREACHABLE, std::string(stream.status().message()));
   }
 }
 
 // False: the next lane of the chain is to be asked.
-Task<absl::StatusOr<bool>> SshLane::TakeSlot(Ptr self, uint64_t ticket, WishPtr wish) {
+Task<absl::StatusOr<bool>> SshLane::TakeSlot(Ptr self, uint64_t ticket, WishPtr wish,
+                                             bool may_wait) {
   Clock& clock = self->deps_.clock;
   SteadyTime probe = SteadyTime::max();
   while (!self->stopped_ && !IsWithdrawn(wish)) {
@@ -181,6 +182,11 @@ Task<absl::StatusOr<bool>> SshLane::TakeSlot(Ptr self, uint64_t ticket, WishPtr 
       std::erase(self->queue_, ticket);
       self->changed_.NotifyAll();
       co_return false;
+    }
+    if (!may_wait) {
+      std::erase(self->queue_, ticket);
+      self->changed_.NotifyAll();
+      co_return SlotBusy("every one is taken");
     }
     std::unique_ptr<Clock::Alarm> alarm;
     if (first && !self->single_) {

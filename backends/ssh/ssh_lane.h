@@ -82,11 +82,13 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
   explicit SshLane(Deps deps);
 
   // As SshConnection::Run, but waits for a slot and logs in if need be. A withdrawn wish leaves the
-  // queue at once, and the login that nobody else waits for ends.
+  // queue at once, and the login that nobody else waits for ends. Who may not wait for somebody's
+  // stream to end gets IsSlotBusy where it would have to.
   static Task<absl::StatusOr<std::unique_ptr<Stream>>> Run(Ptr self, std::string command,
-                                                           WishPtr wish);
+                                                           WishPtr wish, bool may_wait = true);
 
-  // False: a Run would have to wait for somebody's stream to end.
+  // False: a Run would have to wait for somebody's stream to end. True is a belief: the host may
+  // still refuse.
   bool HasRoom() const;
   bool up() const { return connection_ != nullptr && connection_->alive(); }
 
@@ -95,7 +97,8 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
 
  private:
   class SlotStream;
-  static Task<absl::StatusOr<bool>> TakeSlot(Ptr self, uint64_t ticket, WishPtr wish);
+  static Task<absl::StatusOr<bool>> TakeSlot(Ptr self, uint64_t ticket, WishPtr wish,
+                                             bool may_wait);
   static Task<void> AwaitSlot(Ptr self, Duration most, WishPtr wish);
   static Task<absl::Status> EnsureUp(Ptr self, WishPtr wish);
   static Task<absl::Status> AwaitLogin(Ptr self, WishPtr wish);

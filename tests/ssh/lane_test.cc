@@ -106,9 +106,9 @@ class LaneTest : public testing::Test {
     ASSERT_EQ(std::rename((KeyPath() + ".new").c_str(), KeyPath().c_str()), 0);
   }
 
-  std::shared_ptr<Result> Ask(WishPtr wish = nullptr) {
+  std::shared_ptr<Result> Ask(WishPtr wish = nullptr, bool may_wait = true) {
     auto result = std::make_shared<Result>();
-    asio::co_spawn(loop_.executor(), SshLane::Run(lane_, "true", std::move(wish)),
+    asio::co_spawn(loop_.executor(), SshLane::Run(lane_, "true", std::move(wish), may_wait),
                    [result](std::exception_ptr, absl::StatusOr<std::unique_ptr<Stream>> stream) {
                      result->emplace(std::move(stream));
                    });
@@ -158,6 +158,23 @@ TEST_F(LaneTest, WhoGivesUpLeavesTheQueueAndDelaysNobody) {
   clock_.Advance(kSlotRetryMost);
   EXPECT_TRUE(Error(last).ok()) << Error(last);
   EXPECT_EQ(far_.started, 2);
+}
+
+TEST_F(LaneTest, WhoMayNotWaitIsToldAtOnceThatEverySlotIsTaken) {
+  far_.slots = 2;
+  auto first = Ask(nullptr, false), second = Ask();
+  ASSERT_TRUE(Error(first).ok() && Error(second).ok());
+  EXPECT_TRUE(lane_->HasRoom()) << "nothing was refused yet";
+  EXPECT_TRUE(IsSlotBusy(Error(Ask(nullptr, false))));
+  EXPECT_FALSE(lane_->HasRoom()) << "that was learned";
+  EXPECT_TRUE(IsSlotBusy(Error(Ask(nullptr, false))));
+  auto waiting = Ask();
+  clock_.Advance(kSlotProbe);  // it asks the host itself now and then
+  EXPECT_TRUE(IsSlotBusy(Error(Ask(nullptr, false))));
+  EXPECT_FALSE(waiting->has_value());
+  first->reset();
+  clock_.Advance(kSlotRetryMost);
+  EXPECT_TRUE(Error(waiting).ok()) << Error(waiting);
 }
 
 TEST_F(LaneTest, ALimitThatWasLearnedTooLowIsFoundOut) {

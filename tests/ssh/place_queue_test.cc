@@ -90,6 +90,24 @@ TEST_P(PlaceQueue, CancelledCommandsLeaveTheQueueAndOpenNoChannel) {
   EXPECT_EQ(RunProgram({.argv = {"test", "-e", account().home() + "/marker"}}).status, 1);
 }
 
+// Nothing was refused before, so the lane believes that there are more channels.
+TEST_P(PlaceQueue, AKillReachesACommandWhoseLikeHoldExactlyEveryChannel) {
+  Serve({"MaxSessions 2"});
+  TestSession& session = Open("plain");
+  const std::vector<RunPtr> holding = HoldTwo(session);
+  std::optional<absl::StatusOr<TreeReport>> killed;
+  asio::co_spawn(world().loop.executor(), holding[0]->channel->Kill(Duration(0), Cause::kCancelled),
+                 [&](std::exception_ptr, absl::StatusOr<TreeReport> report) {
+                   killed.emplace(std::move(report));
+                   world().Poke();
+                 });
+  ASSERT_TRUE(world().Until([&] { return killed.has_value(); }, kLongPatience));
+  ASSERT_TRUE(killed->ok()) << killed->status();
+  world().WaitEnd(holding[0], kLongPatience);
+  EXPECT_EQ(holding[0]->outcome->state, CommandState::kKilled) << holding[0]->Told();
+  LetGo({holding[1]});
+}
+
 INSTANTIATE_TEST_SUITE_P(Transports, PlaceQueue, testing::Values("Openssh", "Libssh2"),
                          [](const auto& info) { return std::string(info.param); });
 
