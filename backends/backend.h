@@ -295,8 +295,9 @@ class Sandbox {
                                                                    WishPtr wish) = 0;
 
   // A stream whose stdin and stdout are a hermes-runner's link. CAPABILITY_MISSING where no runner
-  // can run.
-  virtual Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() = 0;
+  // can run. A withdrawn wish, or the one that the place was opened with, ends a login for it
+  // alone.
+  virtual Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner(WishPtr wish) = 0;
 
   // A stream whose stdin and stdout are a `hermes-runner files` of its own, apart from commands.
   // CAPABILITY_MISSING where no runner can run.

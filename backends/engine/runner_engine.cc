@@ -211,8 +211,8 @@ class SharedSandbox : public Sandbox {
                                                            WishPtr wish) override {
     return sandbox_->OpenStream(std::move(boot_line), lane, std::move(wish));
   }
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
-    return sandbox_->ConnectRunner();
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner(WishPtr wish) override {
+    return sandbox_->ConnectRunner(std::move(wish));
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane lane, WishPtr wish) override {
     return sandbox_->OpenFiles(lane, std::move(wish));

@@ -56,7 +56,8 @@ Task<void> RunnerLink::Run(Ptr self) {
 Task<absl::Status> RunnerLink::Connect(Ptr self) {
   const size_t turn = self->failures_ % self->sessions_.size();
   std::shared_ptr<Sandbox> sandbox = self->sessions_[turn]->sandbox;
-  absl::StatusOr<std::unique_ptr<Stream>> stream = co_await sandbox->ConnectRunner();
+  absl::StatusOr<std::unique_ptr<Stream>> stream = std::exchange(self->offered_, nullptr);
+  if (*stream == nullptr) stream = co_await sandbox->ConnectRunner(self->wish_);
   if (!stream.ok()) co_return stream.status();
   if (!self->wanted()) co_return Unreachable("no longer needed");
   auto connection =
@@ -99,8 +100,14 @@ void RunnerLink::SendHello() {
   listing_.clear();
 }
 
+void RunnerLink::Offer(std::unique_ptr<Stream> stream) {
+  if (!stopped_ && !reached()) offered_ = std::move(stream);
+}
+
 void RunnerLink::Stop() {
   stopped_ = true;
+  wish_->Withdraw();
+  offered_ = nullptr;
   if (connection_) connection_->Break(Unreachable("the daemon is stopping"));
   for (const auto& [number, command] : commands_) command->Abandon();
   WakeAll();
@@ -225,12 +232,14 @@ absl::Status RunnerLink::OnPong(std::string_view payload) {
 
 void RunnerLink::OnUp() {
   up_ = true;
+  offered_ = nullptr;
   if (start_token_ != new_token_) {
     if (!start_token_.empty()) OnOtherRunner();
     start_token_ = new_token_;
   }
   LogInfo("runner link to " + deps_.place_key + " is up, " + std::to_string(known_.size()) +
           " commands there");
+  OpenAgain();
   std::vector<RunnerCommand::Ptr> live;
   for (const auto& [number, command] : commands_) live.push_back(command);
   // A command that follows another one is said again after it.
@@ -242,14 +251,19 @@ void RunnerLink::OnUp() {
     if (same) known_.erase(known);  // only an earlier daemon's commands are left for Adopt
   }
   for (const Forgotten& forgotten : forgotten_) SendForget(forgotten.number);
-  for (const SessionPtr& session : sessions_) {
-    if (session->open) SendLease(*session);
-    if (!session->open && session->was_open && !session->opening) {
-      deps_.tasks.Spawn("reopen session", Reopen(shared_from_this(), session));
-    }
-  }
   TellReachable();
   ArmTick();
+}
+
+// Before anything is said of their commands. A session with a lease may have been dropped meanwhile
+// by a runner that is the same: only an OPEN tells.
+void RunnerLink::OpenAgain() {
+  for (const SessionPtr& session : sessions_) {
+    if (session->open) SendLease(*session);
+    if (session->lease > Duration::zero()) session->open = false;
+    if (session->open || !session->was_open || session->opening) continue;
+    deps_.tasks.Spawn("reopen session", Reopen(shared_from_this(), session, AskToOpen(*session)));
+  }
 }
 
 void RunnerLink::OnOtherRunner() {

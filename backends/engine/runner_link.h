@@ -29,6 +29,7 @@
 #include "daemon/runtime/random.h"
 #include "daemon/runtime/task.h"
 #include "daemon/runtime/task_group.h"
+#include "daemon/runtime/wish.h"
 
 namespace hermes {
 
@@ -58,6 +59,7 @@ struct RunnerSession {
   bool opening = false;
   bool closed = false;  // not registered: never opened, closed, or given up
   bool was_open = false;
+  std::string opened_at;  // the runner, by its start token
   frames::Opened facts;
   SteadyTime lease_renewed;
 };
@@ -92,11 +94,16 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
   // What runs_files() is once the session is open over there; connects if need be.
   static Task<absl::StatusOr<bool>> KnowFiles(Ptr self, SessionPtr session);
 
+  // A connection that somebody has made to see whether a runner is here: the next attempt takes it.
+  void Offer(std::unique_ptr<Stream> stream);
+  // A runner is here as far as is known: nobody needs to find that out.
+  bool reached() const { return up_ || connection_ != nullptr || offered_ != nullptr; }
+
   bool up() const { return up_; }
   bool runs_files() const { return up_ && version_ >= frames::kFilesVersion; }
   const std::string& start_token() const { return start_token_; }
 
-  // Ends the connection for good, without a word to the runner: what runs goes on.
+  // Ends the connection, or the attempt, for good, without a word to the runner: what runs goes on.
   void Stop();
 
   // RunnerPort
@@ -115,6 +122,10 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
     std::string payload;
   };
   using AnswerPtr = std::shared_ptr<Answer>;
+  struct Question {
+    uint32_t tag = 0;
+    AnswerPtr answer;
+  };
   struct Listing {
     uint32_t number = 0;
     frames::Listed listed;
@@ -140,6 +151,7 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
   void OnUp();
   void OnDown(const absl::Status& why);
   void OnOtherRunner();
+  void OpenAgain();
   void TellReachable();
   void ArmTick();
   void Tick();
@@ -147,8 +159,9 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
   // What sessions ask (runner_sessions.cc).
   static Task<absl::Status> EnsureUp(Ptr self);
   static Task<absl::Status> EnsureOpen(Ptr self, SessionPtr session);
-  static Task<absl::Status> OpenNow(Ptr self, SessionPtr session);
-  static Task<void> Reopen(Ptr self, SessionPtr session);
+  Question AskToOpen(RunnerSession& session);
+  static Task<absl::Status> AwaitOpened(Ptr self, SessionPtr session, Question asked);
+  static Task<void> Reopen(Ptr self, SessionPtr session, Question asked);
   static Task<void> RefreshList(Ptr self);
   static Task<absl::Status> Await(Ptr self, uint32_t tag, AnswerPtr answer);
   AnswerPtr Expect(uint32_t tag);
@@ -173,6 +186,8 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
   uint64_t failures_ = 0;
   absl::Status last_error_;
 
+  const WishPtr wish_ = std::make_shared<Wish>();  // for connections; withdrawn by Stop
+  std::unique_ptr<Stream> offered_;
   std::shared_ptr<RunnerConnection> connection_;  // the present one; null between two
   bool welcomed_ = false;
   uint16_t version_ = 0;   // spoken with it

@@ -92,22 +92,26 @@ Task<absl::Status> RunnerLink::EnsureOpen(Ptr self, SessionPtr session) {
       co_await self->changed_.Wait();
       continue;
     }
-    CO_RETURN_IF_ERROR(co_await OpenNow(self, session));
+    CO_RETURN_IF_ERROR(co_await AwaitOpened(self, session, self->AskToOpen(*session)));
   }
 }
 
-Task<absl::Status> RunnerLink::OpenNow(Ptr self, SessionPtr session) {
+RunnerLink::Question RunnerLink::AskToOpen(RunnerSession& session) {
   frames::Open open;
-  open.session = session->spec.session_id;
-  open.cwd = session->spec.cwd;
-  open.env = session->spec.env;
-  open.resume = session->spec.resume || session->was_open ? 1 : 0;
-  const uint32_t tag = self->next_number_++;
-  frames::Encode(self->connection_->queue(), tag, open);
-  self->Flush();
-  session->opening = true;
-  AnswerPtr answer = self->Expect(tag);
-  absl::Status answered = co_await Await(self, tag, answer);
+  open.session = session.spec.session_id;
+  open.cwd = session.spec.cwd;
+  open.env = session.spec.env;
+  open.resume = session.spec.resume || session.was_open ? 1 : 0;
+  const uint32_t tag = next_number_++;
+  frames::Encode(connection_->queue(), tag, open);
+  Flush();
+  session.opening = true;
+  return {tag, Expect(tag)};
+}
+
+Task<absl::Status> RunnerLink::AwaitOpened(Ptr self, SessionPtr session, Question asked) {
+  const AnswerPtr answer = asked.answer;
+  absl::Status answered = co_await Await(self, asked.tag, answer);
   session->opening = false;
   self->WakeAll();
   CO_RETURN_IF_ERROR(answered);
@@ -122,8 +126,10 @@ Task<absl::Status> RunnerLink::OpenNow(Ptr self, SessionPtr session) {
   self->ArmTick();  // a lease may be shorter than those before
   if (!session->spec.sudo_password.empty()) self->SendSecret(session);
   const bool again = std::exchange(session->was_open, true);
+  const bool moved = std::exchange(session->opened_at, self->start_token_) != self->start_token_;
   if (!again) self->ForgetStrangers(session->spec);
-  if (again && session->changed) session->changed(self->start_token_, session->facts.generation);
+  if (again && moved && session->changed)
+    session->changed(self->start_token_, session->facts.generation);
   co_return absl::OkStatus();
 }
 
@@ -148,9 +154,8 @@ void RunnerLink::ForgetStrangers(const SessionSpec& spec) {
   });
 }
 
-Task<void> RunnerLink::Reopen(Ptr self, SessionPtr session) {
-  if (!self->up_ || session->open || session->opening) co_return;
-  absl::Status status = co_await OpenNow(self, session);
+Task<void> RunnerLink::Reopen(Ptr self, SessionPtr session, Question asked) {
+  absl::Status status = co_await AwaitOpened(self, session, std::move(asked));
   if (!status.ok()) {
     LogWarning("the session could not be opened anew: " + std::string(status.message()),
                {.session = session->spec.session_id});

@@ -165,7 +165,7 @@ class LocalSandbox : public Sandbox {
     co_return MakeChildStream(config_->loop, *std::move(child), pipes);
   }
 
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner(WishPtr) override {
     return Connect(config_);
   }
 

@@ -39,9 +39,9 @@ class SshSandbox : public Sandbox {
     if (host_ == nullptr) return Closed();
     return (*host_)->Open(std::move(boot_line), lane, wish != nullptr ? std::move(wish) : wish_);
   }
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner(WishPtr wish) override {
     if (host_ == nullptr) return Closed();
-    return Connect(shared_, host_, wish_);
+    return Connect(shared_, host_, wish_, std::move(wish));
   }
   // The program is where the runner's is, and is found or put there as for a link.
   Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane lane, WishPtr wish) override {
@@ -64,9 +64,12 @@ class SshSandbox : public Sandbox {
  private:
   static Task<absl::StatusOr<std::unique_ptr<Stream>>> Connect(std::shared_ptr<Shared> shared,
                                                                std::shared_ptr<SshHosts::Use> host,
-                                                               WishPtr wish) {
-    CO_ASSIGN_OR_RETURN(ssh::FarRunner far,
-                        co_await Become(shared, host, {.files = false}, std::move(wish)));
+                                                               WishPtr opener, WishPtr wish) {
+    auto both = std::make_shared<Wish>();
+    const auto end = [both] { both->Withdraw(); };
+    const Wish::Ear first(opener, end), second(wish, end);
+    if (IsWithdrawn(opener) || IsWithdrawn(wish)) end();
+    CO_ASSIGN_OR_RETURN(ssh::FarRunner far, co_await Become(shared, host, {.files = false}, both));
     LogInfo("ssh to " + (*host)->description() + ": runner in " + far.place.text +
             (far.uploaded ? ", sent" : "") + "; " + far.place.os + " " + far.place.arch +
             ", login shell " + far.place.shell + ", has " + far.place.tools);
@@ -94,11 +97,11 @@ class SshSandbox : public Sandbox {
     question.files = what.files;
     SshHost::Runner& runner = (*host)->runner();
     while (runner.leaving) co_await runner.changed.Wait();
-    CO_ASSIGN_OR_RETURN(
-        std::unique_ptr<Stream> stream,
-        co_await (*host)->Open(ssh::PlaceCommand(question), what.lane, std::move(wish)));
+    CO_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream,
+                        co_await (*host)->Open(ssh::PlaceCommand(question), what.lane, wish));
     runner.sought = true;
-    co_return co_await ssh::AwaitRunner(shared->deps.clock, std::move(stream), programs, nonce);
+    co_return co_await ssh::AwaitRunner(shared->deps.clock, std::move(stream),
+                                        {.programs = programs, .nonce = nonce, .wish = wish});
   }
 
   // A runner speaks to one link. Two targets that turn out to be one account on one host, or hosts

@@ -65,6 +65,8 @@ struct Conversation {
   bool expired = false;
 };
 
+absl::Status GivenUp() { return Error(Reason::k_RECONNECTING, "nobody waits for it any more"); }
+
 absl::Status NoAnswer(const Conversation& talk, const std::optional<Stream::End>& end) {
   std::string what = "the login shell did not run our command";
   if (talk.expired) what += " in time: start files that are slow or wait, or a forced command";
@@ -144,20 +146,23 @@ PlaceQuestion QuestionFor(const Programs& programs, std::string directory, std::
 }
 
 Task<absl::StatusOr<FarRunner>> AwaitRunner(Clock& clock, std::unique_ptr<Stream> stream,
-                                            Programs programs, std::string nonce) {
+                                            RunnerWait wait) {
   auto talk = std::make_shared<Conversation>();
   talk->stream = std::move(stream);
-  talk->programs = programs;
-  talk->nonce = std::move(nonce);
+  talk->programs = wait.programs;
+  talk->nonce = std::move(wait.nonce);
   const auto stop = [talk] { talk->stream->Abort(); };
+  const Wish::Ear ear(wait.wish, stop);
   bool expired = false;
   absl::Status status =
       co_await WithDeadline(clock, clock.Now() + kPlaceLimit, AwaitAnswer(talk), stop, &expired);
   talk->expired = expired;
+  if (IsWithdrawn(wait.wish)) co_return GivenUp();
   if (expired) co_return NoAnswer(*talk, std::nullopt);
   CO_RETURN_IF_ERROR(status);
   if (talk->place.verdict == PlaceAnswer::Verdict::kPut) {
     status = co_await WithDeadline(clock, clock.Now() + kPutLimit, Put(talk), stop, &expired);
+    if (IsWithdrawn(wait.wish)) co_return GivenUp();
     if (expired) {
       co_return Error(Reason::k_BACKEND_UNREACHABLE,
                       "sending hermes-runner to the host took too long");

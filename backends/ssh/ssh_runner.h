@@ -13,6 +13,7 @@
 #include "backends/ssh/ssh_place.h"
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/task.h"
+#include "daemon/runtime/wish.h"
 
 namespace hermes::ssh {
 
@@ -37,9 +38,15 @@ struct FarRunner {
   bool uploaded = false;
 };
 
+struct RunnerWait {
+  Programs programs;
+  std::string nonce;
+  WishPtr wish;  // withdrawn: nobody waits for it any more
+};
+
 // CAPABILITY_MISSING where no runner can run, with what the login shell said when it was not our
 // line.
 Task<absl::StatusOr<FarRunner>> AwaitRunner(Clock& clock, std::unique_ptr<Stream> stream,
-                                            Programs programs, std::string nonce);
+                                            RunnerWait wait);
 
 }  // namespace hermes::ssh

@@ -4,39 +4,18 @@
 #include <utility>
 
 #include "backends/engine/runner_engine.h"
+#include "daemon/runtime/event.h"
 #include "daemon/runtime/status.h"
 
 namespace hermes {
-namespace {
 
-// Gives the connection that showed that a runner runs to whoever connects first; it is not made
-// twice.
-class ConnectedSandbox : public Sandbox {
- public:
-  ConnectedSandbox(std::unique_ptr<Sandbox> inner, std::unique_ptr<Stream> connected)
-      : inner_(std::move(inner)), connected_(std::move(connected)) {}
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line, Lane lane,
-                                                           WishPtr wish) override {
-    return inner_->OpenStream(std::move(boot_line), lane, std::move(wish));
-  }
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
-    if (connected_ != nullptr) co_return std::move(connected_);
-    co_return co_await inner_->ConnectRunner();
-  }
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane lane, WishPtr wish) override {
-    return inner_->OpenFiles(lane, std::move(wish));
-  }
-  std::string place_key() const override { return inner_->place_key(); }
-  std::string description() const override { return inner_->description(); }
-  std::string handle() const override { return inner_->handle(); }
-  Task<absl::Status> Close(bool destroy) override { return inner_->Close(destroy); }
-
- private:
-  std::unique_ptr<Sandbox> inner_;
-  std::unique_ptr<Stream> connected_;
+// One who asks a place whether a runner is there; others wait for what comes of it.
+struct PlaceOpener::Inquiry {
+  explicit Inquiry(Loop& loop) : changed(loop) {}
+  std::optional<absl::Status> answer;
+  bool given_up = false;  // then it is no answer
+  Event changed;
 };
-
-}  // namespace
 
 Backend* PlaceOpener::Find(const std::string& name) const {
   for (const auto& backend : backends_) {
@@ -75,8 +54,7 @@ Task<absl::StatusOr<OpenPlace>> PlaceOpener::Open(Request request) {
     if (request.handle.empty()) (void)co_await (*sandbox)->Close(true);
     co_return choice.status();
   }
-  std::shared_ptr<Sandbox> shared =
-      std::make_shared<ConnectedSandbox>(*std::move(sandbox), std::move(choice->connected));
+  const std::shared_ptr<Sandbox> shared = *std::move(sandbox);
   OpenPlace place;
   place.sandbox = ShareSandbox(shared);
   if (!choice->runner) {
@@ -105,16 +83,41 @@ Task<absl::StatusOr<PlaceOpener::Choice>> PlaceOpener::Choose(const Request& req
   const RunnerPolicy policy = request.runner == RunnerPolicy::kDefault ? standard_ : request.runner;
   if (policy == RunnerPolicy::kRequire) co_return Choice{true, "the session requires it", nullptr};
   if (policy == RunnerPolicy::kNever) co_return Choice{false, "the policy is never", nullptr};
-  if (links_.For(sandbox.place_key())->up()) co_return Choice{true, "it runs here", nullptr};
-  absl::StatusOr<std::unique_ptr<Stream>> stream = co_await sandbox.ConnectRunner();
-  if (stream.ok()) co_return Choice{true, "it runs here", *std::move(stream)};
-  const std::optional<Reason> reason = ReasonOf(stream.status());
+  RunnerLink::Ptr link = links_.For(sandbox.place_key());
+  const absl::Status reached = co_await Reach(link, sandbox, request.wish);
+  if (reached.ok()) co_return Choice{true, "it runs here", std::move(link)};
+  const std::optional<Reason> reason = ReasonOf(reached);
   const bool elsewhere = !sandbox.description().empty();  // then nothing else reaches it, either
   if (reason != Reason::k_CAPABILITY_MISSING &&
       (elsewhere || reason != Reason::k_BACKEND_UNREACHABLE)) {
-    co_return stream.status();
+    co_return reached;
   }
-  co_return Choice{false, "no runner: " + std::string(stream.status().message()), nullptr};
+  co_return Choice{false, "no runner: " + std::string(reached.message()), nullptr};
+}
+
+// The place of many sessions that are opened at once is asked once: each connection that nobody
+// uses would take a channel from their commands.
+Task<absl::Status> PlaceOpener::Reach(RunnerLink::Ptr link, Sandbox& sandbox, WishPtr wish) {
+  const std::string key = sandbox.place_key();
+  while (!link->reached()) {
+    if (IsWithdrawn(wish)) co_return Error(Reason::k_RECONNECTING, "nobody waits for it any more");
+    auto [known, mine] = inquiries_.try_emplace(key, nullptr);
+    if (mine) {
+      const auto inquiry = known->second = std::make_shared<Inquiry>(plain_.loop);
+      absl::StatusOr<std::unique_ptr<Stream>> stream = co_await sandbox.ConnectRunner(wish);
+      inquiries_.erase(key);
+      inquiry->answer = stream.status();
+      inquiry->given_up = IsWithdrawn(wish);
+      if (stream.ok()) link->Offer(*std::move(stream));
+      inquiry->changed.NotifyAll();
+      co_return *inquiry->answer;
+    }
+    const auto inquiry = known->second;
+    const Wish::Ear ear(wish, [inquiry] { inquiry->changed.NotifyAll(); });
+    while (!inquiry->answer && !IsWithdrawn(wish)) co_await inquiry->changed.Wait();
+    if (inquiry->answer && !inquiry->given_up && !inquiry->answer->ok()) co_return *inquiry->answer;
+  }
+  co_return absl::OkStatus();
 }
 
 }  // namespace hermes

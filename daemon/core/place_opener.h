@@ -3,6 +3,7 @@
 // PlaceOpener: the EngineFactory of a real daemon. Finds the backend by name, opens or takes up its
 // place, chooses the engine by policy. Owned by main; loop thread.
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -30,15 +31,18 @@ class PlaceOpener : public EngineFactory {
   struct Choice {
     bool runner = true;
     std::string reason;
-    std::unique_ptr<Stream> connected;  // to the runner; null: not tried
+    RunnerLink::Ptr link;  // to the runner, until the engine has it; null: not asked for
   };
+  struct Inquiry;
   Backend* Find(const std::string& name) const;
   Task<absl::StatusOr<Choice>> Choose(const Request& request, Sandbox& sandbox);
+  Task<absl::Status> Reach(RunnerLink::Ptr link, Sandbox& sandbox, WishPtr wish);
 
   RunnerLinks& links_;
   PlainEngineDeps plain_;
   RunnerPolicy standard_;
   std::vector<std::unique_ptr<Backend>> backends_;
+  std::map<std::string, std::shared_ptr<Inquiry>> inquiries_;  // under way, by place key
 };
 
 }  // namespace hermes

@@ -73,8 +73,9 @@ Task<absl::StatusOr<std::unique_ptr<Stream>>> CuttableSandbox::OpenStream(std::s
   co_return Keep(std::move(stream));
 }
 
-Task<absl::StatusOr<std::unique_ptr<Stream>>> CuttableSandbox::ConnectRunner() {
-  CO_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream, co_await inner_->ConnectRunner());
+Task<absl::StatusOr<std::unique_ptr<Stream>>> CuttableSandbox::ConnectRunner(WishPtr wish) {
+  CO_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream,
+                      co_await inner_->ConnectRunner(std::move(wish)));
   co_return Keep(std::move(stream));
 }
 

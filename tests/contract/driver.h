@@ -56,7 +56,7 @@ class CuttableSandbox : public Sandbox {
 
   Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line, Lane lane,
                                                            WishPtr wish) override;
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override;
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner(WishPtr wish) override;
   Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane lane, WishPtr wish) override;
   std::string place_key() const override { return inner_->place_key(); }
   std::string handle() const override { return inner_->handle(); }

@@ -35,8 +35,8 @@ class NarrowSandbox : public Sandbox {
     return inner_->OpenStream("PATH=" + path_ + "; export PATH; echo noise; " + boot_line, lane,
                               std::move(wish));
   }
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
-    return inner_->ConnectRunner();
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner(WishPtr wish) override {
+    return inner_->ConnectRunner(std::move(wish));
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane lane, WishPtr wish) override {
     return inner_->OpenFiles(lane, std::move(wish));

@@ -91,8 +91,8 @@ class GatedSandbox : public Sandbox {
     gate_->changed.NotifyAll();
     co_return stream;
   }
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
-    return inner_->ConnectRunner();
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner(WishPtr wish) override {
+    return inner_->ConnectRunner(std::move(wish));
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane lane, WishPtr wish) override {
     return inner_->OpenFiles(lane, std::move(wish));

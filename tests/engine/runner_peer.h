@@ -18,6 +18,7 @@
 #include "backends/backend.h"
 #include "backends/engine/frames.h"
 #include "backends/local/fd_stream.h"
+#include "daemon/runtime/event.h"
 #include "daemon/runtime/fd.h"
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/status.h"
@@ -124,14 +125,19 @@ class PeerSandbox : public Sandbox {
   explicit PeerSandbox(Loop& loop) : loop_(loop) {}
 
   bool refuse = false;
+  bool hang = false;  // as a login that gets no answer
   int attempts = 0;
   std::deque<std::unique_ptr<RunnerPeer>> peers;  // connections in the order they were made
 
   Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string, Lane, WishPtr) override {
     co_return Error(Reason::k_CAPABILITY_MISSING, "only a runner is here");
   }
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner(WishPtr wish) override {
     ++attempts;
+    Event given_up(loop_);
+    const Wish::Ear ear(wish, [&given_up] { given_up.NotifyAll(); });
+    while (hang && !IsWithdrawn(wish)) co_await given_up.Wait();
+    if (IsWithdrawn(wish)) co_return Error(Reason::k_RECONNECTING, "nobody waits for it any more");
     if (refuse) co_return Error(Reason::k_BACKEND_UNREACHABLE, "the place is down");
     int ends[2];
     EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);

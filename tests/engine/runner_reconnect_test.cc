@@ -303,6 +303,41 @@ TEST_F(RunnerLinkTest, LeasesAreRenewedEveryThird) {
   EXPECT_EQ(renewals, 3);
 }
 
+// A runner drops an idle session whose lease has lapsed, and stays the same.
+TEST_F(RunnerLinkTest, ASessionWithALeaseIsOpenedAgainBeforeAnythingIsAskedOfIt) {
+  int changes = 0;
+  RunnerEngineOptions options;
+  options.lease = std::chrono::seconds(90);
+  options.changed = [&](std::string, uint64_t) { ++changes; };
+  OpenSession(std::move(options));
+  peer().Expect(Type::kLease);
+  const uint32_t number = StartCommand();
+  Reconnect();
+  auto next = Go(engine_->Start({.run_id = "run-2", .script = "true"}));
+  Greet("one");
+  EXPECT_FALSE(next->has_value()) << "nothing is started before the session is known to be open";
+  peer().Expect(Type::kLease);  // what runs there counts on it
+  EXPECT_EQ(AnswerOpen(1).resume, 1);
+  EXPECT_EQ(peer().Expect(Type::kStart).command, number) << "it never arrived";
+  peer().Expect(Type::kLease);
+  EXPECT_EQ(frames::Decode<frames::Start>(peer().Expect(Type::kStart).payload)->run_id, "run-2");
+  ASSERT_TRUE(next->has_value());
+  EXPECT_TRUE((*next)->ok()) << (*next)->status();
+  EXPECT_EQ(changes, 0) << "it is the same runner";
+}
+
+TEST_F(RunnerLinkTest, AnAttemptUnderWayEndsWithTheLinks) {
+  sandbox_->hang = true;
+  engine_ = MakeRunnerEngine(links_, {.sandbox = sandbox_});
+  auto opened = Go(engine_->Open({.session_id = "s"}));
+  Settle();
+  EXPECT_FALSE(opened->has_value());
+  Running<absl::Status> stopped = Go(Stopped());
+  Settle();
+  EXPECT_TRUE(stopped->has_value());
+  EXPECT_EQ(ReasonOf((*opened)->status()), Reason::k_DRAINING);
+}
+
 TEST_F(RunnerLinkTest, CloseIsSaidAgainAfterABreak) {
   OpenSession();
   auto closed = Go(engine_->Close(std::chrono::seconds(1)));

@@ -114,7 +114,7 @@ std::string ShellSandbox::BinWithout() const {
   return bin;
 }
 
-Task<absl::StatusOr<std::unique_ptr<Stream>>> ShellSandbox::ConnectRunner() {
+Task<absl::StatusOr<std::unique_ptr<Stream>>> ShellSandbox::ConnectRunner(WishPtr wish) {
   co_return Error(Reason::k_CAPABILITY_MISSING, "there is no runner");
 }
 

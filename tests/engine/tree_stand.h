@@ -41,7 +41,7 @@ class ShellSandbox : public Sandbox {
 
   Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line, Lane lane,
                                                            WishPtr wish) override;
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override;
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner(WishPtr wish) override;
   Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane lane, WishPtr wish) override;
   std::string place_key() const override { return "tree"; }
   std::string handle() const override { return ""; }

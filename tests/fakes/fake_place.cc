@@ -252,7 +252,7 @@ class FakeSandbox : public Sandbox {
   Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string, Lane, WishPtr) override {
     co_return Error(Reason::k_CAPABILITY_MISSING, "no streams here");
   }
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner(WishPtr) override {
     co_return Error(Reason::k_CAPABILITY_MISSING, "no streams here");
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenFiles(Lane, WishPtr) override {

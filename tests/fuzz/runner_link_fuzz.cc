@@ -96,7 +96,7 @@ class WireSandbox : public Sandbox {
   Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string, Lane, WishPtr) override {
     co_return Error(Reason::k_CAPABILITY_MISSING, "only a runner is here");
   }
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner() override {
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner(WishPtr) override {
     if (++connections_ > kMostConnections) co_return Error(Reason::k_BACKEND_UNREACHABLE, "enough");
     wire = std::make_shared<Wire>(loop_);
     co_return std::make_unique<WireStream>(wire);

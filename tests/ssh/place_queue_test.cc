@@ -200,7 +200,7 @@ TEST_P(PlaceSilent, WhoGivesUpEndsTheLoginAtOnce) {
   auto sandbox = world().Await(world().backend->Open(spec));
   ASSERT_TRUE(sandbox.ok()) << sandbox.status();
   std::optional<absl::Status> ended;
-  asio::co_spawn(world().loop.executor(), (*sandbox)->ConnectRunner(),
+  asio::co_spawn(world().loop.executor(), (*sandbox)->ConnectRunner(nullptr),
                  [&](std::exception_ptr, absl::StatusOr<std::unique_ptr<Stream>> stream) {
                    ended = stream.status();
                    world().Poke();
