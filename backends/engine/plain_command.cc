@@ -174,12 +174,18 @@ void PlainCommand::Go() {
   Spawn(place_->loop, Pump(self, OutputStream::kStdout));
   Spawn(place_->loop, Pump(self, OutputStream::kStderr));
   Spawn(place_->loop, Finish(self));
+  ArmDeadline(kAnswerLimit);
+}
+
+// It counts over there, from the start: before that there is only how long one is waited for.
+void PlainCommand::ArmDeadline(Duration slack) {
   if (init_.deadline <= Duration(0)) return;
-  std::weak_ptr<PlainCommand> weak = self;
-  alarm_ = place_->clock.At(place_->clock.Now() + init_.deadline + kDeadlineSlack, [weak] {
+  std::weak_ptr<PlainCommand> weak = weak_from_this();
+  alarm_ = place_->clock.At(place_->clock.Now() + init_.deadline + slack, [weak] {
     Ptr command = weak.lock();
     if (!command) return;
     command->read_regardless_ = true;
+    if (!command->said_start_) Spawn(command->place_->loop, GiveUpStart(command));
     command->changed_.NotifyAll();
   });
 }
@@ -235,6 +241,7 @@ void PlainCommand::OnStarted(std::string_view line) {
   } else {
     Push(StartedEvent{pid_});
   }
+  ArmDeadline(kDeadlineSlack);
 }
 
 // Joins a small piece to the last one of its stream, past at most one of the other.
@@ -243,6 +250,7 @@ void PlainCommand::OnData(OutputStream which, std::string_view data) {
   const uint64_t offset = received_[i];
   received_[i] += data.size();
   last_data_ = place_->clock.Now();
+  if (offset - read_[i] >= kMostUnread) return OnLost(which, offset, received_[i]);
   for (size_t back = 1; back <= std::min<size_t>(2, events_.size()); ++back) {
     DataEvent* last = std::get_if<DataEvent>(&events_[events_.size() - back]);
     if (last == nullptr) break;
@@ -252,6 +260,17 @@ void PlainCommand::OnData(OutputStream which, std::string_view data) {
     return;
   }
   Push(DataEvent{which, offset, std::string(data)});
+}
+
+// Extends the last loss of its stream, past at most one event.
+void PlainCommand::OnLost(OutputStream which, uint64_t from, uint64_t to) {
+  for (size_t back = 1; back <= std::min<size_t>(2, events_.size()); ++back) {
+    LostEvent* last = std::get_if<LostEvent>(&events_[events_.size() - back]);
+    if (last == nullptr || last->stream != which || last->to != from) continue;
+    last->to = to;
+    return;
+  }
+  Push(LostEvent{which, from, to});
 }
 
 void PlainCommand::OnLine(OutputStream which, std::string_view line) {
@@ -317,6 +336,7 @@ Outcome PlainCommand::Told() {
   const std::optional<Trailer> parsed = ParseTrailer(trailer_[0] ? *trailer_[0] : *trailer_[1]);
   if (!parsed) return Lost(std::nullopt);
   const Trailer& trailer = *parsed;
+  if (!kill_met_) kill_cause_.reset();
   Outcome outcome;
   outcome.state = CommandState::kExited;
   outcome.cause = Cause::kNatural;
@@ -398,6 +418,10 @@ Task<absl::StatusOr<ChannelEvent>> PlainCommand::Read(Ptr self) {
   self->events_.pop_front();
   if (DataEvent* data = std::get_if<DataEvent>(&event)) {
     self->read_[Index(data->stream)] = data->offset + data->data.size();
+  }
+  if (LostEvent* lost = std::get_if<LostEvent>(&event)) {
+    uint64_t& read = self->read_[Index(lost->stream)];
+    read = std::max(read, lost->to);
   }
   co_return event;
 }
@@ -485,6 +509,7 @@ void PlainCommand::KillDone(const absl::StatusOr<TreeReport>& report) {
   --kills_under_way_;
   if (report.ok()) {
     tree_ = *report;
+    kill_met_ = kill_met_ || report->signalled > 0;
   } else if (!ended_) {
     kill_cause_.reset();
     read_regardless_ = false;
@@ -494,12 +519,36 @@ void PlainCommand::KillDone(const absl::StatusOr<TreeReport>& report) {
 
 Task<absl::StatusOr<TreeReport>> PlainCommand::Kill(Ptr self, Duration grace, Cause cause) {
   if (self->Withdraw(cause)) co_return NothingStarted();
-  // Before it says its pid, or that it has none, there may be nothing to find yet.
-  while (!self->said_start_ && !self->ended_) co_await self->changed_.Wait();
+  const bool started = co_await AwaitStart(self);
+  absl::StatusOr<TreeReport> report = co_await Climb(self, grace, cause);
+  if (!started && !self->said_start_) self->Break();
+  co_return report;
+}
+
+Task<absl::StatusOr<TreeReport>> PlainCommand::Climb(Ptr self, Duration grace, Cause cause) {
   self->ExpectKill(cause);
   absl::StatusOr<TreeReport> report = co_await Place::Kill(self->place_, self->Ladder(grace));
   self->KillDone(report);
   co_return report;
+}
+
+// Before it says its pid, or that it has none, there may be nothing to find yet. False: it says
+// neither.
+Task<bool> PlainCommand::AwaitStart(Ptr self) {
+  const SteadyTime until = self->place_->clock.Now() + kAnswerLimit;
+  std::weak_ptr<PlainCommand> weak = self;
+  auto alarm = self->place_->clock.At(until, [weak] {
+    if (Ptr command = weak.lock()) command->changed_.NotifyAll();
+  });
+  while (!self->said_start_ && !self->ended_ && self->place_->clock.Now() < until) {
+    co_await self->changed_.Wait();
+  }
+  co_return self->said_start_ || self->ended_;
+}
+
+Task<void> PlainCommand::GiveUpStart(Ptr self) {
+  (void)co_await Climb(self, Duration(0), Cause::kRunTimeout);
+  if (!self->said_start_) self->Break();
 }
 
 absl::Status PlainCommand::Signal(int signal, int scope) {

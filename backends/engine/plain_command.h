@@ -7,7 +7,12 @@
 //
 // Output is taken from the stream only while less than kOutputWindow of it is not acknowledged: so
 // a reader that acknowledges nothing more (BLOCK_PROCESS at its limit) holds the command. A kill,
-// and a deadline that has passed, read on regardless, to see the end.
+// and a deadline that has passed, read on regardless, to see the end; what comes then while more
+// than kMostUnread is not read is lost.
+//
+// A place may give a stream and start nothing over it, because a start file of the login shell
+// hangs. Who ends the command waits for its first word for kAnswerLimit, then breaks the stream:
+// the end is unknown.
 //
 // It asks for its stream itself and may wait for it as long as the place lets it: then nothing was
 // started, and whoever ends it ends it here and now and takes the wish for a stream back. One that
@@ -28,6 +33,7 @@
 namespace hermes::plain {
 
 inline constexpr uint64_t kOutputWindow = 1 << 20;  // per stream; at the limit the command waits
+inline constexpr uint64_t kMostUnread = 4 * kOutputWindow;  // per stream; beyond it bytes are lost
 // After the trailers, late output of the same command is awaited until this long passes without
 // any, but at most the second.
 inline constexpr Duration kQuiet = std::chrono::milliseconds(5);
@@ -79,7 +85,7 @@ class PlainCommand : public std::enable_shared_from_this<PlainCommand> {
   bool Withdraw(Cause cause);
 
   // What Kill does around the ladder: an end from now on is a kill with this cause, and waits for
-  // the report. A ladder that failed takes that back.
+  // the report. A ladder that failed takes that back; one that found nothing has ended nothing.
   void ExpectKill(Cause cause);
   void KillDone(const absl::StatusOr<TreeReport>& report);
   // Breaks the stream: what has not ended ends as unknown, or as never started.
@@ -96,11 +102,16 @@ class PlainCommand : public std::enable_shared_from_this<PlainCommand> {
   static Task<void> Finish(Ptr self);
   static Task<void> Settle(Ptr self);
   static Task<void> GiveStreamBack(Ptr self);
+  static Task<bool> AwaitStart(Ptr self);
+  static Task<absl::StatusOr<TreeReport>> Climb(Ptr self, Duration grace, Cause cause);
+  static Task<void> GiveUpStart(Ptr self);
   static Task<absl::Status> WriteInTurn(Ptr self, uint64_t offset, std::string data, bool eof);
 
   bool HasRoom(OutputStream which) const;
   void OnStarted(std::string_view line);
   void OnData(OutputStream which, std::string_view data);
+  void OnLost(OutputStream which, uint64_t from, uint64_t to);
+  void ArmDeadline(Duration slack);
   void OnLine(OutputStream which, std::string_view line);
   void End(Outcome outcome);
   void EndUnstarted(Outcome outcome);
@@ -134,6 +145,7 @@ class PlainCommand : public std::enable_shared_from_this<PlainCommand> {
   bool capture_too_large_ = false;
   std::optional<std::string> trailer_[kOutputStreams];
   std::optional<Cause> kill_cause_;
+  bool kill_met_ = false;  // somebody: what ends then is killed
   std::optional<TreeReport> tree_;
   int kills_under_way_ = 0;
   bool read_regardless_ = false;

@@ -93,6 +93,15 @@ std::string Targets(const LadderSpec& spec) {
   return text;
 }
 
+// In: $h_o the reader's pid. Out: $h_p the command's shell, which is started by the one that waits
+// for it below the reader.
+constexpr std::string_view kFindLeader = R"(h_walk
+h_y=' ' h_p=' '
+for h_x in $h_l; do case $h_x in *:"$h_o":*:*) h_y="$h_y${h_x%%:*} ";; esac; done
+for h_x in $h_l; do h_q=${h_x#*:}; case $h_y in *" ${h_q%%:*} "*) h_p="$h_p${h_x%%:*} ";; esac; done
+h_k=' ' h_i=0
+)";
+
 // In: $h_f a file, which is removed before anything is written to a stream that may be broken;
 // $HERMES_RUN_m the mark. Each line is one write that no other writer can split.
 constexpr std::string_view kEmit =
@@ -176,7 +185,8 @@ std::string ScriptText(const Far& far, const RunSpec& spec) {
   return text + shell::CommandText(far.kind, command);
 }
 
-std::string WatchdogText(const RunSpec& spec) {
+// The command's shell itself may have lost the cookie: it is found by its pid.
+std::string WatchdogText(Kind kind, const RunSpec& spec) {
   const int64_t ms =
       std::chrono::duration_cast<std::chrono::milliseconds>(spec.command->run_timeout).count();
   if (ms <= 0) return {};
@@ -187,11 +197,11 @@ std::string WatchdogText(const RunSpec& spec) {
   ladder.grace_ms =
       std::chrono::duration_cast<std::chrono::milliseconds>(spec.command->kill_grace).count();
   std::string text = "trap 'kill $h_z; exit 3' TERM\nsleep " + exact + " & h_z=$!\n";
-  Append(&text,
-         {"wait $h_z || { sleep ", std::to_string((ms + 999) / 1000),
-          " & h_z=$!; wait $h_z; } || exit 3\ntrap '' TERM\n", Targets(ladder), kLadder, "exit $((",
-          std::to_string(kWatchdogStatus), "+($#<", std::to_string(kMaxToldSurvivors),
-          "?$#:", std::to_string(kMaxToldSurvivors), ")))\n"});
+  Append(&text, {"wait $h_z || { sleep ", std::to_string((ms + 999) / 1000),
+                 " & h_z=$!; wait $h_z; } || exit 3\ntrap '' TERM\n", Targets(ladder),
+                 kind == Kind::kBash ? "h_p=\" $h_b \"\n" : kFindLeader, kLadder, "exit $((",
+                 std::to_string(kWatchdogStatus), "+($#<", std::to_string(kMaxToldSurvivors),
+                 "?$#:", std::to_string(kMaxToldSurvivors), ")))\n"});
   return text;
 }
 
@@ -252,10 +262,11 @@ exec 2>&4 4>&-
 std::string LaunchInSh(const Far& far, const RunSpec& spec) {
   const CommandSpec& command = *spec.command;
   std::string text;
-  Append(&text, {"h_w=\nif [ -n \"$HERMES_RUN_w\" ]; then\n",
-                 far.setsid ? "HERMES_RUN_w=$HERMES_RUN_w setsid sh -c 'eval \"$HERMES_RUN_w\"'"
-                            : "( eval \"$HERMES_RUN_w\" )",
-                 " </dev/null >/dev/null 2>&1 &\nh_w=$!\nfi\n"});
+  Append(&text,
+         {"h_w= h_o=$$\nif [ -n \"$HERMES_RUN_w\" ]; then\n",
+          far.setsid ? "h_o=$h_o HERMES_RUN_w=$HERMES_RUN_w setsid sh -c 'eval \"$HERMES_RUN_w\"'"
+                     : "( eval \"$HERMES_RUN_w\" )",
+          " </dev/null >/dev/null 2>&1 &\nh_w=$!\nfi\n"});
   text += "exec 8<<HERMES_END_OF_COMMAND\n$HERMES_RUN_c\nHERMES_END_OF_COMMAND\n";
   text += "exec 9<<HERMES_END_OF_PRELUDE\n$HERMES_RUN_p\nHERMES_END_OF_PRELUDE\n";
   std::string program = ShellProgram(far, spec);
@@ -333,7 +344,7 @@ std::string RunText(const Far& far, const RunSpec& spec) {
   Append(&text,
          {"HERMES_RUN_f=", Quote(spec.capture_path), "\n",
           "[ -z \"$HERMES_RUN_f\" ] || ( umask 077; set -C; : >\"$HERMES_RUN_f\" ) 2>/dev/null\n"});
-  Append(&text, {"HERMES_RUN_w=", Quote(WatchdogText(spec)), "\n"});
+  Append(&text, {"HERMES_RUN_w=", Quote(WatchdogText(far.kind, spec)), "\n"});
   Append(&text, {"HERMES_RUN_p=", Quote(argv ? "" : shell::Prelude(far.kind, *spec.state, false)),
                  "\nHERMES_RUN_c=", Quote(argv ? ArgvText(spec) : ScriptText(far, spec)),
                  "\nHERMES_RUN_b=", Quote(shell::Boot(far.kind)), "\n"});

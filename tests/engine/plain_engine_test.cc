@@ -234,6 +234,20 @@ TEST_P(PlainShells, TheDeadlineIsKeptOverThereAndChildrenAreGone) {
             false);
 }
 
+// Nothing but its place below the reader tells whose it is.
+TEST_P(PlainShells, TheDeadlineIsKeptByAProgramThatClearedItsEnvironment) {
+  ASSERT_TRUE(Open().ok());
+  for (const bool argv : {false, true}) {
+    CommandSpec spec;
+    if (argv) spec.argv = {"env", "-i", dir_.path() + "/bin/sleep", "60"};
+    if (!argv) spec.script = "exec env -i " + dir_.path() + "/bin/sleep 60";
+    spec.run_timeout = milliseconds(300);
+    const Ran ran = Run(spec);
+    EXPECT_EQ(ran.outcome->state, CommandState::kKilled);
+    EXPECT_EQ(ran.outcome->cause, Cause::kRunTimeout);
+  }
+}
+
 TEST_P(PlainShells, TheDeadlineIsKeptWhenNobodyIsConnectedAnyMore) {
   ASSERT_TRUE(Open().ok());
   CommandSpec spec;
