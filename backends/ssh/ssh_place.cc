@@ -20,7 +20,8 @@ constexpr std::string_view kCommon =
 // $2 nonce, $3 $4 digest and size for x86-64, $5 $6 for arm64, $7 not empty for a file service.
 // Where a runner lives, there it is talked to, whatever has become of the directory. Else a file is
 // executed there, and room for two programs is found, before anything is sent; a program that is
-// there is believed by its digest.
+// there is believed by its digest, and is as old as its last use: who puts another one there
+// removes those that nobody has used for a month.
 constexpr std::string_view kFindOrPut =
     "a=$(uname -m); k=$(uname -s); w=- z=0; "
     "case $a in x86_64|amd64) w=$3 z=$4;; aarch64|arm64) w=$5 z=$6;; esac; "
@@ -54,7 +55,8 @@ constexpr std::string_view kFindOrPut =
     "chmod 700 \"$f\" && good \"$f\" && mv -f \"$f\" \"$b\" || "
     "{ rm -f \"$f\"; echo \"@$n:bad\"; exit 0; }; "
     "find \"$r/bin\" -type f -mtime +30 -exec rm -f {} + 2>/dev/null; echo \"@$n:ok\"; fi; "
-    "[ \"$7\" ] && exec \"$b\" files 2>/dev/null; exec \"$b\" connect \"$s\" 2>/dev/null";
+    "touch \"$b\" 2>/dev/null; [ \"$7\" ] && exec \"$b\" files 2>/dev/null; exec \"$b\" connect "
+    "\"$s\" 2>/dev/null";
 
 // Where no session has state any more, the runner is asked to end and what was made is removed: of
 // a place that two daemons share, our part.

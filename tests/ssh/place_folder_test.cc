@@ -64,7 +64,7 @@ class PlaceFolder : public PlaceStand {
 
   // The account's program files, as stat tells them: inode and size.
   std::string Program() const {
-    return Inside({"find", HomeFolder() + "/bin", "-type", "f", "-printf", "%i %s %T@\\n"}).out;
+    return Inside({"find", HomeFolder() + "/bin", "-type", "f", "-printf", "%i %s\\n"}).out;
   }
 };
 
@@ -159,12 +159,24 @@ TEST_F(PlaceFolder, TheProgramIsSentOnce) {
   ExpectEcho(Open("runner"));
   EXPECT_GT(proxy.upstream_bytes(), size);
   const std::string first = Program();
-  EXPECT_THAT(first, HasSubstr(" " + std::to_string(size) + " "));
+  EXPECT_THAT(first, HasSubstr(" " + std::to_string(size) + "\n"));
   EndWorld();
   const uint64_t before = proxy.upstream_bytes();
   ExpectEcho(Open("runner"));
   EXPECT_LT(proxy.upstream_bytes() - before, size / 2);
   EXPECT_EQ(Program(), first);
+}
+
+// Whoever puts another one there removes those that nobody has used for a month.
+TEST_F(PlaceFolder, AProgramIsAsOldAsItsLastUse) {
+  MakeAccount();
+  ServeWith("true");
+  ExpectEcho(Open("runner"));
+  EndWorld();
+  const std::string path = RunnerPaths().at(0);
+  ASSERT_EQ(Inside({"touch", "-d", "40 days ago", path}).status, 0);
+  ExpectEcho(Open("runner"));
+  EXPECT_EQ(Inside({"find", path, "-mtime", "+1"}).out, "");
 }
 
 TEST_F(PlaceFolder, ADamagedProgramIsSentAgain) {
