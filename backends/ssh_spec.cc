@@ -14,7 +14,8 @@ constexpr size_t kFingerprintDigits = 43;  // of a SHA-256 in base64 without pad
 constexpr std::string_view kFingerprintPrefix = "SHA256:";
 
 // What hermesd decides itself: a value of the caller's would be ignored, or break the connection.
-constexpr std::array<std::string_view, 34> kOurs = {"batchmode",
+constexpr std::array<std::string_view, 43> kOurs = {"batchmode",
+                                                    "checkhostip",
                                                     "clearallforwardings",
                                                     "connectionattempts",
                                                     "connecttimeout",
@@ -24,18 +25,22 @@ constexpr std::array<std::string_view, 34> kOurs = {"batchmode",
                                                     "dynamicforward",
                                                     "escapechar",
                                                     "exitonforwardfailure",
+                                                    "fingerprinthash",
                                                     "forkafterauthentication",
                                                     "forwardagent",
                                                     "forwardx11",
                                                     "forwardx11trusted",
                                                     "gatewayports",
                                                     "globalknownhostsfile",
+                                                    "hashknownhosts",
                                                     "host",
                                                     "identitiesonly",
                                                     "knownhostscommand",
                                                     "localcommand",
                                                     "localforward",
                                                     "loglevel",
+                                                    "logverbose",
+                                                    "nohostauthenticationforlocalhost",
                                                     "permitlocalcommand",
                                                     "permitremoteopen",
                                                     "port",
@@ -45,9 +50,13 @@ constexpr std::array<std::string_view, 34> kOurs = {"batchmode",
                                                     "serveralivecountmax",
                                                     "serveraliveinterval",
                                                     "sessiontype",
+                                                    "stdinnull",
                                                     "stricthostkeychecking",
                                                     "tunnel",
-                                                    "userknownhostsfile"};
+                                                    "updatehostkeys",
+                                                    "userknownhostsfile",
+                                                    "verifyhostkeydns",
+                                                    "visualhostkey"};
 
 bool IsControl(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
 

@@ -135,16 +135,22 @@ absl::Status CannotLearn(const std::string& path, int error) {
 
 }  // namespace
 
+std::vector<std::string> KnownHostsFiles(const SshTarget& target, const std::string& home) {
+  std::vector<std::string> paths;
+  if (target.spec.host_key.starts_with(kPinned)) return paths;
+  if (!home.empty()) paths = {home + "/.ssh/known_hosts", home + "/.ssh/known_hosts2"};
+  paths.push_back(kSystemFile);
+  if (target.spec.host_key == kAcceptNew) paths.push_back(target.learned_known_hosts);
+  return paths;
+}
+
 absl::StatusOr<std::vector<KnownHostKey>> ReadKnownHosts(const SshTarget& target,
                                                          const HostAddress& address,
                                                          const std::string& home) {
   std::vector<KnownHostKey> known;
-  if (target.spec.host_key.starts_with(kPinned)) return known;
-  std::vector<std::string> paths;
-  if (!home.empty()) paths = {home + "/.ssh/known_hosts", home + "/.ssh/known_hosts2"};
-  paths.push_back(kSystemFile);
-  if (target.spec.host_key == kAcceptNew) paths.push_back(target.learned_known_hosts);
-  for (const std::string& path : paths) RETURN_IF_ERROR(AddKeysOf(path, address, &known));
+  for (const std::string& path : KnownHostsFiles(target, home)) {
+    RETURN_IF_ERROR(AddKeysOf(path, address, &known));
+  }
   return known;
 }
 

@@ -22,6 +22,9 @@ struct HostAddress {
   uint32_t port = 22;
 };
 
+// The files that ReadKnownHosts reads.
+std::vector<std::string> KnownHostsFiles(const SshTarget& target, const std::string& home);
+
 // The keys that the user's files, the system's file and (accept-new) hermesd's own file have for
 // this host; nothing for a pinned key. `home` is the account's. HOST_KEY_UNKNOWN when a file is
 // there but cannot be read.

@@ -29,6 +29,10 @@ std::string Quoted(const std::string& path) {
   return quoted + "\"";
 }
 
+bool BeginsLikeAPath(std::string_view word) {
+  return !word.empty() && std::string_view("/~$%").find(word.front()) != std::string_view::npos;
+}
+
 std::string Seconds(Duration duration) {
   return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(duration).count());
 }
@@ -46,6 +50,7 @@ void AddHostKeyPolicy(Strings& words, const SshCommand& command) {
   AddOption(words, "UpdateHostKeys", "no");
   AddOption(words, "VerifyHostKeyDNS", "no");
   AddOption(words, "CheckHostIP", "no");
+  AddOption(words, "NoHostAuthenticationForLocalhost", "no");
   AddOption(words, "VisualHostKey", "no");
   AddOption(words, "FingerprintHash", "sha256");
   if (IsPinned(spec)) {
@@ -63,7 +68,7 @@ void AddHostKeyPolicy(Strings& words, const SshCommand& command) {
     AddOption(words, "HashKnownHosts", "no");
     // New keys go to the first file only.
     std::string files = Quoted(command.target.learned_known_hosts);
-    if (command.user_known_hosts != "none") files += " " + command.user_known_hosts;
+    if (command.user_known_hosts != "none") files += " " + QuotedFiles(command.user_known_hosts);
     if (!command.user_known_hosts.empty()) AddOption(words, "UserKnownHostsFile", files);
   } else {
     AddOption(words, "StrictHostKeyChecking", "yes");
@@ -111,12 +116,39 @@ void AddTheirs(Strings& words, const SshCommand& command) {
 
 }  // namespace
 
-bool IsPinned(const SshSpec& spec) { return spec.host_key.starts_with("SHA256:"); }
-
 std::string ExpandHome(const std::string& path) {
   if (!path.starts_with("~/")) return path;
   const passwd* account = getpwuid(geteuid());
   return account == nullptr ? path : account->pw_dir + path.substr(1);
+}
+
+std::vector<std::string> FilesOf(std::string_view list) {
+  std::vector<std::string> files;
+  while (!list.empty()) {
+    const size_t blank = std::min(list.find(' '), list.size());
+    const std::string_view word = list.substr(0, blank);
+    list.remove_prefix(std::min(blank + 1, list.size()));
+    if (files.empty() || BeginsLikeAPath(word)) {
+      files.emplace_back(word);
+    } else {
+      files.back().append(" ").append(word);
+    }
+  }
+  return files;
+}
+
+std::string QuotedFiles(std::string_view list) {
+  if (!BeginsLikeAPath(list)) return std::string(list);  // "none", or paths that tell nothing
+  std::string words;
+  for (const std::string& file : FilesOf(list)) {
+    words += words.empty() ? "\"" : " \"";
+    for (const char c : file) {
+      if (c == '"' || c == '\\') words += '\\';
+      words += c;
+    }
+    words += '"';
+  }
+  return words;
 }
 
 int OpenSshVersion(std::string_view words) {

@@ -24,7 +24,7 @@ using RefusedKeyTypes = std::vector<std::string>;
 struct SshCommand {
   std::string program;
   SshTarget target;
-  // The user's own files, for accept-new; as `ssh -G` shows them.
+  // The user's own files, for accept-new; as `ssh -G` shows them (see FilesOf).
   std::string user_known_hosts = {};
   // In the order in which they are offered; empty: as the configuration has it.
   std::string ciphers = {};
@@ -38,6 +38,12 @@ struct SshCommand {
 std::string FastestFirst(std::string_view accepted, bool cpu_has_aes);
 bool CpuHasAes();
 
+// The files of a list as `ssh -G` shows it: without the quotes, though a path may have blanks. A
+// word that does not begin like a path goes on with the one before.
+std::vector<std::string> FilesOf(std::string_view list);
+// The same list as words of ssh_config.
+std::string QuotedFiles(std::string_view list);
+
 // `ssh -G`: says what a connection would use.
 std::vector<std::string> ResolveWords(const SshCommand& command);
 // `ssh -M -N`: logs in and serves `control_path`.
@@ -50,7 +56,6 @@ std::vector<std::string> SshEnvironment();
 // With the account's home for a leading "~/".
 std::string ExpandHome(const std::string& path);
 
-bool IsPinned(const SshSpec& spec);
 // What the pin's check prints, then type and fingerprint of the key that the host showed.
 inline constexpr std::string_view kPinMark = "hermesd-host-key";
 

@@ -14,6 +14,9 @@ constexpr std::string_view kKeySources[] = {"identityfile", "pkcs11provider"};
 constexpr std::string_view kPaths[] = {"bindaddress",     "certificatefile",     "identityagent",
                                        "revokedhostkeys", "securitykeyprovider", "xauthlocation"};
 
+// Several words of that kind.
+constexpr std::string_view kPathLists[] = {"globalknownhostsfile", "userknownhostsfile"};
+
 template <size_t kSize>
 bool IsIn(const std::string_view (&names)[kSize], std::string_view name) {
   return std::find(std::begin(names), std::end(names), name) != std::end(names);
@@ -26,6 +29,11 @@ std::string Quoted(std::string_view word) {
     quoted += c;
   }
   return quoted + "\"";
+}
+
+std::string Value(std::string_view name, std::string_view value) {
+  if (IsIn(kPaths, name)) return Quoted(value);
+  return IsIn(kPathLists, name) ? QuotedFiles(value) : std::string(value);
 }
 
 }  // namespace
@@ -47,8 +55,7 @@ std::optional<std::string> OnlyKeyConfig(const SshSpec& spec, std::string_view o
     } else if (name == "setenv") {
       environment += " " + Quoted(value);
     } else if (name != "host" && !name.empty()) {
-      config += std::string(name) + " " + (IsIn(kPaths, name) ? Quoted(value) : std::string(value));
-      config += "\n";
+      config += std::string(name) + " " + Value(name, value) + "\n";
     }
   }
   if (sources <= 1) return std::nullopt;

@@ -36,6 +36,28 @@ std::pair<std::string_view, std::string_view> Split(std::string_view line) {
   return {line.substr(0, blank), line.substr(blank + 1)};
 }
 
+// Of "user@host:port,...", with brackets around an address.
+std::string FirstHop(std::string_view jumps) {
+  if (jumps.empty() || jumps == "none") return "";
+  std::string_view hop = jumps.substr(0, jumps.find(','));
+  const size_t at = hop.rfind('@');
+  if (at != std::string_view::npos) hop.remove_prefix(at + 1);
+  std::string_view port = "22";
+  if (hop.starts_with('[')) {
+    const size_t end = std::min(hop.find(']'), hop.size());
+    if (hop.substr(end).starts_with("]:")) port = hop.substr(end + 2);
+    hop = hop.substr(1, end - 1);
+  } else if (hop.find(':') == hop.rfind(':') && hop.find(':') != std::string_view::npos) {
+    port = hop.substr(hop.find(':') + 1);
+    hop = hop.substr(0, hop.find(':'));
+  }
+  return std::string(hop) + ":" + std::string(port);
+}
+
+void Append(const std::vector<std::string>& files, std::vector<std::string>* to) {
+  for (const std::string& file : files) to->push_back(ExpandHome(file));
+}
+
 }  // namespace
 
 absl::StatusOr<OpenSshResolved> ParseResolved(const SshTarget& target, std::string_view output) {
@@ -55,12 +77,15 @@ absl::StatusOr<OpenSshResolved> ParseResolved(const SshTarget& target, std::stri
     matters.append(line).append("\n");
     if (name == "hostname") resolved.facts.host = value;
     if (name == "user") resolved.facts.user = value;
+    if (name == "proxyjump") resolved.facts.first_hop = FirstHop(value);
     if (name == "userknownhostsfile") resolved.user_known_hosts = value;
+    if (name == "userknownhostsfile" || name == "globalknownhostsfile") {
+      Append(FilesOf(value), &resolved.facts.credential_files);
+    }
     if (name == "ciphers") resolved.ciphers = value;
     if (name == "identityfile" || name == "certificatefile") {
-      const std::string file = ExpandHome(std::string(value));
-      resolved.facts.credential_files.insert(resolved.facts.credential_files.end(),
-                                             {file, file + "-cert.pub"});
+      const std::string file(value);
+      Append({file, file + "-cert.pub"}, &resolved.facts.credential_files);
     }
     if (name == "identityagent") agent = value;
     if (name == "port") {
@@ -72,7 +97,7 @@ absl::StatusOr<OpenSshResolved> ParseResolved(const SshTarget& target, std::stri
   }
   const char* socket = getenv("SSH_AUTH_SOCK");
   if (agent == "SSH_AUTH_SOCK") agent = socket == nullptr ? "" : socket;
-  resolved.facts.credential_files.push_back(ExpandHome(agent));
+  Append({agent, target.learned_known_hosts}, &resolved.facts.credential_files);
   resolved.facts.sharing_key = Digest(matters);
   return resolved;
 }

@@ -23,9 +23,6 @@
 namespace hermes {
 namespace {
 
-// A pinned key may be of a type that the host prefers less than others. Each try shows one key.
-constexpr int kPinTries = 3;
-
 class OpenSshConnection : public SshConnection {
  public:
   OpenSshConnection(Loop& loop, Clock& clock, std::shared_ptr<OpenSshMaster> master)

@@ -9,6 +9,8 @@ constexpr char kSlotBusyUrl[] = "hermes/slot-busy";
 
 }  // namespace
 
+bool IsPinned(const SshSpec& spec) { return spec.host_key.starts_with("SHA256:"); }
+
 bool MixesPrograms(std::string_view version) {
   return version.find("dropbear") != std::string_view::npos;
 }

@@ -28,6 +28,11 @@ inline constexpr Duration kConnectLimit = std::chrono::seconds(10);
 inline constexpr Duration kAliveInterval = std::chrono::seconds(5);
 inline constexpr int kAliveMisses = 3;
 
+// A pinned key may be of a type that the host prefers less than others. Each try shows one key, and
+// is a connection of its own to the host.
+inline constexpr int kPinTries = 3;
+bool IsPinned(const SshSpec& spec);
+
 struct SshTarget {
   SshSpec spec;
   // hermesd's own known_hosts: what accept-new has learned. Written by "accept-new" only; the
@@ -41,9 +46,13 @@ struct SshResolved {
   std::string host;  // the effective ones, for people
   std::string user;
   uint32_t port = 22;
+  // "host:port" of the first of its jump hosts, by the name that the configuration has for it;
+  // empty: none. That one sees our address, the target sees another.
+  std::string first_hop = {};
   // Targets with the same key may share a connection: a digest of everything that matters to it.
   std::string sharing_key;
-  // The files that a login's credentials come from: keys, the agent's socket.
+  // The files that a login's credentials come from, and what it knows the host by: keys, the
+  // agent's socket, known_hosts.
   std::vector<std::string> credential_files = {};
 };
 

@@ -211,6 +211,7 @@ TEST_F(OpenSshLoginTest, AJumpHostWorks) {
                             std::to_string(jump->port()) + "\n  User " + jump_account->name() +
                             "\n  IdentityFile " + key_.private_path +
                             "\nMatch originalhost 127.0.0.1\n  ProxyJump jump\nMatch all");
+  EXPECT_EQ(RunTask(loop_, transport_->Resolve(target))->first_hop, "jump:22");
   Connection connection = MustConnect(target);
   EXPECT_EQ(Execute(connection, "echo through").out, "through\n");
   EXPECT_EQ(Clients().size(), 2u);
@@ -382,6 +383,31 @@ TEST_F(OpenSshLoginTest, AcceptNewReadsTheUsersFiles) {
   target.spec.host_key = "accept-new";
   MustConnect(target).reset();
   EXPECT_FALSE(std::filesystem::exists(target.learned_known_hosts));
+}
+
+// ssh shows the list without its quotes.
+TEST_F(OpenSshLoginTest, AcceptNewReadsFilesWhosePathHasBlanks) {
+  Serve();
+  const std::string folder = dir_.path() + "/with a blank";
+  std::filesystem::create_directory(folder);
+  std::ofstream(folder + "/known") << server_->KnownHosts();
+  SshTarget target = Target("UserKnownHostsFile \"" + folder + "/none\" \"" + folder + "/known\"");
+  target.spec.host_key = "accept-new";
+  MustConnect(target).reset();
+  EXPECT_FALSE(std::filesystem::exists(target.learned_known_hosts));
+  server_->Restart(/*new_host_keys=*/true);
+  const absl::Status failure = Failure(target);
+  EXPECT_EQ(ReasonOf(failure), Reason::k_HOST_KEY_CHANGED) << failure;
+}
+
+TEST_F(OpenSshLoginTest, AKeyIsCheckedOnThisMachineTooWhateverTheConfigurationSays) {
+  Serve();
+  server_->Restart(/*new_host_keys=*/true);
+  for (const std::string& policy : {std::string("strict"), Fingerprint(key_.public_line)}) {
+    SshTarget target = Target("NoHostAuthenticationForLocalhost yes");
+    target.spec.host_key = policy;
+    EXPECT_EQ(ReasonOf(Failure(target)), Reason::k_HOST_KEY_CHANGED) << policy;
+  }
 }
 
 TEST_F(OpenSshLoginTest, APinnedKeyIsTheOnlyOne) {

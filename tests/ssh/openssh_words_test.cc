@@ -39,8 +39,22 @@ TEST(OpenSshWordsTest, OursStandBeforeTheCallers) {
   EXPECT_LT(Place(words, "BatchMode=yes"), Place(words, "batchmode=no"));
   for (const char* word :
        {"-M", "-N", "ControlPath=\"/run/s/0\"", "IdentitiesOnly=yes", "/k", "/c", "2222", "me",
-        "Ciphers=x y", "StrictHostKeyChecking=yes", "UpdateHostKeys=no", "StdinNull=no"}) {
+        "Ciphers=x y", "StrictHostKeyChecking=yes", "UpdateHostKeys=no", "StdinNull=no",
+        "NoHostAuthenticationForLocalhost=no"}) {
     EXPECT_THAT(words, Contains(word));
+  }
+}
+
+TEST(OpenSshWordsTest, NobodyCanGiveWhatIsSetByUs) {
+  for (const char* policy : {"strict", "accept-new", "SHA256:pin"}) {
+    SshCommand command = Command({.host = "box", .key_file = "/k", .host_key = policy});
+    command.user_known_hosts = "/u";
+    for (const std::string& word : MasterWords(command, "/s")) {
+      const size_t equals = word.find('=');
+      if (equals == std::string::npos) continue;
+      const SshSpec spec{.host = "box", .options = {{word.substr(0, equals), "x"}}};
+      EXPECT_EQ(ReasonOf(CheckSshSpec(spec, "ssh")), Reason::k_BAD_FIELD) << word;
+    }
   }
 }
 
@@ -56,9 +70,38 @@ TEST(OpenSshWordsTest, LeavesToTheUserWhatNobodyGave) {
 TEST(OpenSshWordsTest, AcceptNewPutsItsOwnFileFirst) {
   SshCommand command = Command({.host = "box", .host_key = "accept-new"});
   command.user_known_hosts = "/u1 /u2";
-  EXPECT_THAT(MasterWords(command, "/s"), Contains("UserKnownHostsFile=\"/l\" /u1 /u2"));
+  EXPECT_THAT(MasterWords(command, "/s"), Contains("UserKnownHostsFile=\"/l\" \"/u1\" \"/u2\""));
   command.user_known_hosts = "none";
   EXPECT_THAT(MasterWords(command, "/s"), Contains("UserKnownHostsFile=\"/l\""));
+}
+
+TEST(OpenSshWordsTest, TellsTheFilesOfAListApart) {
+  using Files = std::vector<std::string>;
+  EXPECT_EQ(FilesOf("/a ~/b %d/c"), (Files{"/a", "~/b", "%d/c"}));
+  EXPECT_EQ(FilesOf("/home/a b/.ssh/k /home/a b/.ssh/k2"),
+            (Files{"/home/a b/.ssh/k", "/home/a b/.ssh/k2"}));
+  EXPECT_EQ(FilesOf("/x  y"), Files{"/x  y"});
+  EXPECT_EQ(FilesOf(""), Files{});
+  EXPECT_EQ(QuotedFiles("/a b /c\"d"), "\"/a b\" \"/c\\\"d\"");
+  EXPECT_EQ(QuotedFiles("none"), "none");
+}
+
+TEST(OpenSshWordsTest, KnowsTheFirstJumpHost) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"", ""},
+      {"proxyjump none\n", ""},
+      {"proxyjump jump\n", "jump:22"},
+      {"proxyjump me@jump:2222,other\n", "jump:2222"},
+      {"proxyjump u@1.2.3.4:33\n", "1.2.3.4:33"},
+      {"proxyjump [1.2.3.4]\n", "1.2.3.4:22"},
+      {"proxyjump u@[::1]:33,next\n", "::1:33"},
+      {"proxyjump [\n", ":22"},
+  };
+  for (const auto& [line, hop] : cases) {
+    const auto parsed = ParseResolved({}, std::string("hostname h\nuser u\n") + line);
+    ASSERT_TRUE(parsed.ok());
+    EXPECT_EQ(parsed->facts.first_hop, hop) << line;
+  }
 }
 
 TEST(OpenSshWordsTest, ReadsVersions) {
@@ -80,6 +123,7 @@ TEST(OpenSshWordsTest, ReadsWhatSshResolved) {
   EXPECT_EQ(parsed->facts.user, "me");
   EXPECT_EQ(parsed->facts.port, 2222u);
   EXPECT_EQ(parsed->user_known_hosts, "/a /b");
+  EXPECT_THAT(parsed->facts.credential_files, testing::IsSupersetOf({"/a", "/b"}));
   const auto other = ParseResolved({},
                                    "host box\nuser me\nhostname 10.0.0.1\nport 2222\n"
                                    "controlpath /y\nuserknownhostsfile /a /b\nbare");
