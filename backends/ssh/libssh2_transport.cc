@@ -84,14 +84,12 @@ class Libssh2Transport : public SshTransport {
     }
     std::vector<std::string> files = KeyFiles(wanted.key_file, spec->home);
     if (wanted.key_file.empty()) files.push_back(spec->agent_socket);
-    for (std::string& file : KnownHostsFiles(spec->target, spec->home)) {
-      files.push_back(std::move(file));
-    }
     co_return SshResolved{.host = spec->address.host,
                           .user = spec->user,
                           .port = spec->address.port,
                           .sharing_key = Sha256Hex(digest),
-                          .credential_files = std::move(files)};
+                          .credential_files = std::move(files),
+                          .known_hosts_files = KnownHostsFiles(spec->target, spec->home)};
   }
 
   Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget target,

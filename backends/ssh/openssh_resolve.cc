@@ -80,7 +80,7 @@ absl::StatusOr<OpenSshResolved> ParseResolved(const SshTarget& target, std::stri
     if (name == "proxyjump") resolved.facts.first_hop = FirstHop(value);
     if (name == "userknownhostsfile") resolved.user_known_hosts = value;
     if (name == "userknownhostsfile" || name == "globalknownhostsfile") {
-      Append(FilesOf(value), &resolved.facts.credential_files);
+      Append(FilesOf(value), &resolved.facts.known_hosts_files);
     }
     if (name == "ciphers") resolved.ciphers = value;
     if (name == "identityfile" || name == "certificatefile") {
@@ -97,7 +97,8 @@ absl::StatusOr<OpenSshResolved> ParseResolved(const SshTarget& target, std::stri
   }
   const char* socket = getenv("SSH_AUTH_SOCK");
   if (agent == "SSH_AUTH_SOCK") agent = socket == nullptr ? "" : socket;
-  Append({agent, target.learned_known_hosts}, &resolved.facts.credential_files);
+  Append({agent}, &resolved.facts.credential_files);
+  Append({target.learned_known_hosts}, &resolved.facts.known_hosts_files);
   resolved.facts.sharing_key = Digest(matters);
   return resolved;
 }

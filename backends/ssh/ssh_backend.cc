@@ -21,8 +21,9 @@ struct Shared {
   Shared(SshHost::Deps d, SshOptions o) : deps(d), options(std::move(o)) {}
   SshHost::Deps deps;
   SshOptions options;
-  SshHosts openssh{deps, *options.openssh};
-  SshHosts libssh2{deps, *options.libssh2};
+  SshGates gates{deps.loop};
+  SshHosts openssh{deps, *options.openssh, gates};
+  SshHosts libssh2{deps, *options.libssh2, gates};
 };
 
 class SshSandbox : public Sandbox {

@@ -15,7 +15,7 @@ bool MixesPrograms(std::string_view version) {
   return version.find("dropbear") != std::string_view::npos;
 }
 
-std::string CredentialsOf(const std::vector<std::string>& files) {
+std::string StampOf(const std::vector<std::string>& files) {
   std::string all;
   for (const std::string& file : files) {
     struct stat info{};

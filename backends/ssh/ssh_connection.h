@@ -51,14 +51,13 @@ struct SshResolved {
   std::string first_hop = {};
   // Targets with the same key may share a connection: a digest of everything that matters to it.
   std::string sharing_key;
-  // The files that a login's credentials come from, and what it knows the host by: keys, the
-  // agent's socket, known_hosts.
+  // The files that a login's credentials come from: keys, the agent's socket.
   std::vector<std::string> credential_files = {};
+  std::vector<std::string> known_hosts_files = {};
 };
 
-// What tells whether credentials have changed: the files' device, number and times, never their
-// contents.
-std::string CredentialsOf(const std::vector<std::string>& files);
+// What tells whether files have changed: their device, number and times, never their contents.
+std::string StampOf(const std::vector<std::string>& files);
 
 class SshConnection {
  public:

@@ -21,14 +21,17 @@ SshHost::~SshHost() {
 }
 
 SshLane::Ptr SshHost::MakeLane(Duration idle_limit) const {
-  return std::make_shared<SshLane>(SshLane::Deps{.loop = deps_.loop,
-                                                 .clock = deps_.clock,
-                                                 .random = deps_.random,
-                                                 .transport = transport_,
-                                                 .target = target_,
-                                                 .gate = gate_,
-                                                 .idle_limit = idle_limit,
-                                                 .credential_files = resolved_.credential_files});
+  return std::make_shared<SshLane>(
+      SshLane::Deps{.loop = deps_.loop,
+                    .clock = deps_.clock,
+                    .random = deps_.random,
+                    .transport = transport_,
+                    .target = target_,
+                    .gate = gate_,
+                    .logins_at_once = resolved_.first_hop.empty() ? 1 : kMostJumpLogins,
+                    .idle_limit = idle_limit,
+                    .credential_files = resolved_.credential_files,
+                    .known_hosts_files = resolved_.known_hosts_files});
 }
 
 Task<absl::StatusOr<std::unique_ptr<Stream>>> SshHost::Open(std::string command, Lane lane,
@@ -52,6 +55,17 @@ Task<absl::StatusOr<std::unique_ptr<Stream>>> SshHost::OpenControl(SshLane::Ptr 
 
 std::string SshHost::description() const {
   return resolved_.user + "@" + resolved_.host + ":" + std::to_string(resolved_.port);
+}
+
+std::shared_ptr<SshGate> SshGates::For(const SshResolved& resolved) {
+  const std::string name = resolved.first_hop.empty()
+                               ? resolved.host + ":" + std::to_string(resolved.port)
+                               : resolved.first_hop;
+  std::erase_if(gates_, [](const auto& entry) { return entry.second.expired(); });
+  std::weak_ptr<SshGate>& known = gates_[name];
+  std::shared_ptr<SshGate> gate = known.lock();
+  if (gate == nullptr) known = gate = std::make_shared<SshGate>(loop_);
+  return gate;
 }
 
 SshHosts::Use::Use(SshHosts& hosts, std::shared_ptr<SshHost> host)
@@ -81,10 +95,8 @@ Task<absl::StatusOr<std::shared_ptr<SshHosts::Use>>> SshHosts::For(SshTarget tar
   }
   std::shared_ptr<SshHost>& host = hosts_[resolved->sharing_key];
   if (host == nullptr) {
-    const std::string name = resolved->host + ":" + std::to_string(resolved->port);
-    std::shared_ptr<SshGate> gate = gates_[name].lock();
-    if (gate == nullptr) gates_[name] = gate = std::make_shared<SshGate>(deps_.loop);
-    host = std::make_shared<SshHost>(deps_, transport_, std::move(target), *resolved, gate);
+    host = std::make_shared<SshHost>(deps_, transport_, std::move(target), *resolved,
+                                     gates_.For(*resolved));
   }
   co_return std::make_shared<Use>(*this, host);
 }
@@ -95,7 +107,6 @@ void SshHosts::Release(const std::shared_ptr<SshHost>& host) {
     auto it = hosts_.find(key);
     if (it == hosts_.end() || it->second->users_ != 0) return;
     hosts_.erase(it);
-    std::erase_if(gates_, [](const auto& entry) { return entry.second.expired(); });
   });
 }
 

@@ -77,9 +77,21 @@ class SshHost {
   std::unique_ptr<Clock::Alarm> linger_;
 };
 
+// The gates of all hosts, for all transports: a host sees one address of us.
+class SshGates {
+ public:
+  explicit SshGates(Loop& loop) : loop_(loop) {}
+  std::shared_ptr<SshGate> For(const SshResolved& resolved);
+
+ private:
+  Loop& loop_;
+  std::map<std::string, std::weak_ptr<SshGate>> gates_;  // by host:port
+};
+
 class SshHosts {
  public:
-  SshHosts(SshHost::Deps deps, SshTransport& transport) : deps_(deps), transport_(transport) {}
+  SshHosts(SshHost::Deps deps, SshTransport& transport, SshGates& gates)
+      : deps_(deps), transport_(transport), gates_(gates) {}
 
   // One use of a host; ends with its destruction.
   class Use {
@@ -107,8 +119,8 @@ class SshHosts {
 
   SshHost::Deps deps_;
   SshTransport& transport_;
+  SshGates& gates_;
   std::map<std::string, std::shared_ptr<SshHost>> hosts_;  // by sharing key
-  std::map<std::string, std::weak_ptr<SshGate>> gates_;    // by host:port
   std::multimap<std::string, Known> resolved_;             // by spec.host
 };
 

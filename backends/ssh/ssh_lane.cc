@@ -30,11 +30,11 @@ void Spawn(Loop& loop, Task<void> task) {
 }
 
 // One more login at a time for a host. False: it is not wanted any more.
-Task<bool> Enter(std::shared_ptr<SshGate> gate, Clock& clock, WishPtr login) {
+Task<bool> Enter(std::shared_ptr<SshGate> gate, int most, Clock& clock, WishPtr login) {
   const Wish::Ear ear(login, [gate] { gate->changed.NotifyAll(); });
   while (!login->withdrawn()) {
     const SteadyTime harmless = gate->penalty_until + kRefusalPenalty - kMostPenalty;
-    if (!gate->busy && clock.Now() >= harmless) break;
+    if (gate->logins < most && clock.Now() >= harmless) break;
     std::unique_ptr<Clock::Alarm> alarm;
     if (clock.Now() < harmless) {
       alarm = clock.At(harmless, [gate] { gate->changed.NotifyAll(); });
@@ -42,13 +42,25 @@ Task<bool> Enter(std::shared_ptr<SshGate> gate, Clock& clock, WishPtr login) {
     co_await gate->changed.Wait();
   }
   if (login->withdrawn()) co_return false;
-  gate->busy = true;
+  ++gate->logins;
   co_return true;
 }
 
 void Leave(SshGate& gate) {
-  gate.busy = false;
+  --gate.logins;
   gate.changed.NotifyAll();
+}
+
+bool IsOfHostKey(std::optional<Reason> reason) {
+  return reason == Reason::k_HOST_KEY_UNKNOWN || reason == Reason::k_HOST_KEY_CHANGED;
+}
+
+// What the host counts for a login that ended so.
+Duration PenaltyOf(const absl::Status& ended, const SshSpec& spec) {
+  const std::optional<Reason> reason = ReasonOf(ended);
+  if (reason == Reason::k_BACKEND_AUTH_FAILED) return kRefusalPenalty;
+  if (!IsOfHostKey(reason)) return Duration(0);
+  return kHostKeyPenalty * (IsPinned(spec) ? kPinTries : 1);
 }
 
 // Reads what is left. True: it has ended by itself, and so has its program.
@@ -305,15 +317,15 @@ Task<absl::Status> SshLane::LogIn(Ptr self, WishPtr login) {
       co_await self->changed_.Wait();
     }
   }
-  if (!co_await Enter(self->deps_.gate, self->deps_.clock, login)) co_return GivenUp();
-  self->credentials_ = CredentialsOf(self->deps_.credential_files);
+  Deps& deps = self->deps_;
+  if (!co_await Enter(deps.gate, deps.logins_at_once, deps.clock, login)) co_return GivenUp();
+  self->credentials_ = StampOf(deps.credential_files);
+  self->known_hosts_ = StampOf(deps.known_hosts_files);
   absl::StatusOr<std::unique_ptr<SshConnection>> connection =
       co_await self->deps_.transport.Connect(self->deps_.target, login);
-  if (ReasonOf(connection.status()) == Reason::k_BACKEND_AUTH_FAILED) {
-    SteadyTime& until = self->deps_.gate->penalty_until;
-    until = std::max(until, self->deps_.clock.Now()) + kRefusalPenalty;
-  }
-  Leave(*self->deps_.gate);
+  SteadyTime& until = deps.gate->penalty_until;
+  until = std::max(until, deps.clock.Now()) + PenaltyOf(connection.status(), deps.target.spec);
+  Leave(*deps.gate);
   if (!connection.ok()) co_return connection.status();
   if (self->stopped_) co_return Stopped();
   self->connection_ = *std::move(connection);
@@ -326,21 +338,28 @@ Task<absl::Status> SshLane::LogIn(Ptr self, WishPtr login) {
 
 // Nobody has tried these yet.
 void SshLane::NoteNewCredentials() {
-  if (!refused_ || CredentialsOf(deps_.credential_files) == credentials_) return;
+  if (!refused_) return;
+  if (of_host_key_ ? StampOf(deps_.known_hosts_files) == known_hosts_
+                   : StampOf(deps_.credential_files) == credentials_) {
+    return;
+  }
   refused_ = false;
   auth_pause_.Reset();
   not_before_ = deps_.clock.Now();
 }
 
 void SshLane::NoteFailure(const absl::Status& why) {
-  refused_ = ReasonOf(why) == Reason::k_BACKEND_AUTH_FAILED;
+  const std::optional<Reason> reason = ReasonOf(why);
+  of_host_key_ = IsOfHostKey(reason);
+  refused_ = reason == Reason::k_BACKEND_AUTH_FAILED || of_host_key_;
   const Duration pause = refused_ ? auth_pause_.Next() : login_pause_.Next();
   not_before_ = deps_.clock.Now() + pause;
   if (!refused_) return;
   const auto seconds = std::chrono::ceil<std::chrono::seconds>(pause).count();
-  last_error_ = Error(Reason::k_BACKEND_AUTH_FAILED,
+  last_error_ = Error(*reason,
                       std::string(why.message()) + " (not tried again for " +
-                          std::to_string(seconds) + " s, so that the host does not lock us out)");
+                          std::to_string(seconds) + " s, so that the host does not lock us out)",
+                      MetadataOf(why));
 }
 
 void SshLane::Stop() {

@@ -2,7 +2,7 @@
 
 // SshLane: one connection to a host, kept and renewed. It logs in when a stream is wanted, one
 // login at a time per host, never in a storm: it pauses between failures, long after refused
-// credentials. A channel that the host refuses is a
+// credentials and after a host key that is not the one. A channel that the host refuses is a
 // busy slot: the lane learns how many there are, and the callers take turns. To a server that must
 // run one program at a time per connection, the lane is the first of a chain: each keeps one stream
 // on its connection, and the next is asked when it has one. Shared by the streams and coroutines
@@ -43,10 +43,11 @@ inline constexpr Duration kLoginPauseMost = std::chrono::seconds(5);
 inline constexpr Duration kAuthPauseFirst = std::chrono::seconds(20);
 inline constexpr Duration kAuthPauseMost = std::chrono::minutes(5);
 
-// Hosts keep count of who fails (OpenSSH's PerSourcePenalties: 5 s for a refused login, nobody is
-// let in beyond 15), over all keys and accounts of our address. So much we run up at most: what
-// would make it more waits.
+// Hosts keep count of who fails (OpenSSH's PerSourcePenalties: 5 s for a refused login, 1 s for a
+// connection that leaves without having tried one, nobody is let in beyond 15), over all keys and
+// accounts of our address. So much we run up at most: what would make it more waits.
 inline constexpr Duration kRefusalPenalty = std::chrono::seconds(5);
+inline constexpr Duration kHostKeyPenalty = std::chrono::seconds(1);  // we left, for its key
 inline constexpr Duration kMostPenalty = std::chrono::seconds(10);
 
 // Connections of a chain beyond the first. At the limit callers wait for the last.
@@ -57,11 +58,16 @@ inline constexpr Duration kSpareIdleLimit = std::chrono::seconds(60);
 // because nothing else is safe on it.
 inline constexpr Duration kGentleEnd = std::chrono::seconds(1);
 
-// One login at a time, and not too many refused ones; shared by all lanes to one host and port.
+// Logins under way through one jump host: a target behind it that does not answer must not hold up
+// the others. At the limit they wait.
+inline constexpr int kMostJumpLogins = 4;
+
+// One login at a time, or several through a jump host, and not too many that fail; shared by all
+// lanes to the host and port that sees our address.
 struct SshGate {
   explicit SshGate(Loop& loop) : changed(loop) {}
-  bool busy = false;
-  SteadyTime penalty_until{};  // for refused logins
+  int logins = 0;              // under way
+  SteadyTime penalty_until{};  // for those that failed
   Event changed;
 };
 
@@ -75,9 +81,11 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
     SshTransport& transport;
     SshTarget target;
     std::shared_ptr<SshGate> gate;
+    int logins_at_once = 1;  // through the gate
     Duration idle_limit{0};  // a connection without streams is dropped after it; 0: kept
     int spares = kMostSpares;
     std::vector<std::string> credential_files = {};
+    std::vector<std::string> known_hosts_files = {};
   };
   explicit SshLane(Deps deps);
 
@@ -119,11 +127,13 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
   bool stopped_ = false;
 
   std::shared_ptr<SshConnection> connection_;
-  WishPtr login_;            // the login under way; withdrawn when nobody waits for it any more
-  int waiting_ = 0;          // for it
-  bool refused_ = false;     // credentials, by the last login
+  WishPtr login_;         // the login under way; withdrawn when nobody waits for it any more
+  int waiting_ = 0;       // for it
+  bool refused_ = false;  // credentials or the host's key, by the last login
+  bool of_host_key_ = false;
   std::string credentials_;  // that it had
-  uint64_t logins_ = 0;      // that have ended
+  std::string known_hosts_;
+  uint64_t logins_ = 0;  // that have ended
   SteadyTime not_before_;
   absl::Status last_error_;
   Backoff login_pause_;

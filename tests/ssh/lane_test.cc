@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 #include <asio/co_spawn.hpp>
 
+#include "backends/ssh/ssh_host.h"
 #include "backends/ssh/ssh_lane.h"
 #include "daemon/runtime/event.h"
 #include "daemon/runtime/loop.h"
@@ -100,6 +101,7 @@ class LaneTest : public testing::Test {
   }
 
   std::string KeyPath() const { return dir_.path() + "/key"; }
+  std::string KnownHosts() const { return dir_.path() + "/known_hosts"; }
   // As an editor does: another file of the same name.
   void WriteKey(const std::string& text) {
     std::ofstream(KeyPath() + ".new") << text;
@@ -125,6 +127,7 @@ class LaneTest : public testing::Test {
   SystemRandom random_;
   Far far_{loop_};
   FarTransport transport_{far_};
+  int logins_at_once_ = 1;
   const std::shared_ptr<SshGate> gate_ = std::make_shared<SshGate>(loop_);
   SshLane::Ptr MakeLane(Duration idle_limit = Duration(0)) {
     return std::make_shared<SshLane>(SshLane::Deps{.loop = loop_,
@@ -133,8 +136,10 @@ class LaneTest : public testing::Test {
                                                    .transport = transport_,
                                                    .target = {},
                                                    .gate = gate_,
+                                                   .logins_at_once = logins_at_once_,
                                                    .idle_limit = idle_limit,
-                                                   .credential_files = {KeyPath(), ""}});
+                                                   .credential_files = {KeyPath(), ""},
+                                                   .known_hosts_files = {KnownHosts()}});
   }
   SshLane::Ptr lane_ = MakeLane();
 };
@@ -289,9 +294,67 @@ TEST_F(LaneTest, WhatAHostCountsAgainstUsIsBoundedOverAllItsLanes) {
   for (const auto& lane : lanes) lane->Stop();
 }
 
+TEST_F(LaneTest, AHostKeyThatIsNotTheOneIsNotAskedForAgainSoon) {
+  far_.verdict = hermes::Error(Reason::k_HOST_KEY_CHANGED, "another", {{"shown", "it"}});
+  EXPECT_EQ(ReasonOf(Error(Ask())), Reason::k_HOST_KEY_CHANGED);
+  clock_.Advance(kLoginPauseMost);
+  EXPECT_EQ(ReasonOf(Error(Ask())), Reason::k_HOST_KEY_CHANGED);
+  EXPECT_EQ(MetadataOf(Error(Ask())).at("shown"), "it");
+  EXPECT_EQ(far_.logins, 1);
+  WriteKey("does not matter");
+  EXPECT_FALSE(Error(Ask()).ok());
+  EXPECT_EQ(far_.logins, 1);
+  std::ofstream(KnownHosts()) << "corrected";
+  far_.verdict = absl::OkStatus();
+  EXPECT_TRUE(Error(Ask()).ok());
+}
+
+TEST_F(LaneTest, WhoLeavesForTheHostsKeyIsCountedToo) {
+  far_.verdict = hermes::Error(Reason::k_HOST_KEY_UNKNOWN, "no");
+  std::vector<SshLane::Ptr> lanes;
+  constexpr int kLanes = 30;
+  for (int i = 0; i < kLanes; ++i) {
+    lane_ = lanes.emplace_back(MakeLane());
+    Ask();
+  }
+  EXPECT_LE(far_.logins * kHostKeyPenalty, kMostPenalty);
+  clock_.Advance(kLanes * kHostKeyPenalty);
+  EXPECT_EQ(far_.logins, kLanes);
+  for (const auto& lane : lanes) lane->Stop();
+}
+
+TEST_F(LaneTest, ThroughAJumpHostSomeLoginsGoOnAtOnce) {
+  far_.answers = false;
+  logins_at_once_ = kMostJumpLogins;
+  std::vector<SshLane::Ptr> lanes;
+  for (int i = 0; i < 2 * kMostJumpLogins; ++i) {
+    lane_ = lanes.emplace_back(MakeLane());
+    Ask();
+  }
+  EXPECT_EQ(far_.logins, kMostJumpLogins);
+  far_.answers = true;
+  far_.changed.NotifyAll();
+  clock_.Advance(Duration(0));
+  EXPECT_EQ(far_.logins, 2 * kMostJumpLogins);
+  for (const auto& lane : lanes) lane->Stop();
+}
+
+TEST_F(LaneTest, TheGateIsOfTheHostThatSeesUs) {
+  SshGates gates(loop_);
+  const SshResolved direct{.host = "a", .user = "u", .port = 22, .sharing_key = "1"};
+  SshResolved behind{.host = "b", .user = "u", .port = 22, .sharing_key = "2"};
+  const auto gate = gates.For(direct);
+  EXPECT_NE(gates.For(behind), gate);
+  behind.first_hop = "a:22";
+  EXPECT_EQ(gates.For(behind), gate);
+}
+
 TEST_F(LaneTest, CorrectedCredentialsAreTriedAtOnce) {
   far_.verdict = hermes::Error(Reason::k_BACKEND_AUTH_FAILED, "no");
   EXPECT_FALSE(Error(Ask()).ok());
+  std::ofstream(KnownHosts()) << "a login may learn the key of the host that refuses it";
+  EXPECT_FALSE(Error(Ask()).ok());
+  EXPECT_EQ(far_.logins, 1);
   WriteKey("second");
   EXPECT_FALSE(Error(Ask()).ok());
   EXPECT_EQ(far_.logins, 2);

@@ -123,7 +123,7 @@ TEST(OpenSshWordsTest, ReadsWhatSshResolved) {
   EXPECT_EQ(parsed->facts.user, "me");
   EXPECT_EQ(parsed->facts.port, 2222u);
   EXPECT_EQ(parsed->user_known_hosts, "/a /b");
-  EXPECT_THAT(parsed->facts.credential_files, testing::IsSupersetOf({"/a", "/b"}));
+  EXPECT_THAT(parsed->facts.known_hosts_files, testing::IsSupersetOf({"/a", "/b"}));
   const auto other = ParseResolved({},
                                    "host box\nuser me\nhostname 10.0.0.1\nport 2222\n"
                                    "controlpath /y\nuserknownhostsfile /a /b\nbare");
