@@ -38,14 +38,19 @@ Command::Command(const World& world, Session& session, uint32_t number, std::str
       quiet_(world.loop, *this) {}
 
 void Command::Start(const frames::Start& start, Link* link) {
-  SetLink(link);
-  attached_ = true;
+  Accept(start, link);
   Launch(start);
 }
 
-void Command::StartAfter(frames::Start start, std::string first, Link* link) {
+void Command::Accept(const frames::Start& start, Link* link) {
   SetLink(link);
   attached_ = true;
+  files_ = start.form == frames::Form::kFiles;
+  if (files_) stdin_.window = frames::kFilesStdinWindow;
+}
+
+void Command::StartAfter(frames::Start start, std::string first, Link* link) {
+  Accept(start, link);
   if (start.stdin_kind == frames::StdinKind::kOpen) stdin_.Expect();
   constexpr uint64_t kLongestMs = 1ULL << 40;
   int64_t deadline_us = static_cast<int64_t>(std::min(start.deadline_ms, kLongestMs)) * 1000;
@@ -74,8 +79,6 @@ void Command::Launch(const frames::Start& start) {
   if (auto shell = world_.warm.Take(start, session_)) return TakeOver(std::move(shell));
   prepared_ = Prepare(start, world_.sessions, session_, world_.place);
   is_terminal_ = start.pty != 0;
-  files_ = start.form == frames::Form::kFiles;
-  if (files_) stdin_.window = frames::kFilesStdinWindow;
   if (prepared_.failure.stage != LaunchStage::kNone) return OnFailed(prepared_.failure);
   supervised_.reset(new Supervised(world_.loop, world_.supervisors, *this));
   bool started = supervised_->Start(prepared_.launch);

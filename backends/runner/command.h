@@ -102,6 +102,7 @@ class Command final : Supervised::Owner, Output::Owner, StdinFeed::Owner, Timer:
     int64_t since_us;
   };
 
+  void Accept(const frames::Start& start, Link* link);
   void Launch(const frames::Start& start);
   void NeverStart(frames::Cause cause);
   void TakeOver(std::unique_ptr<WarmShell> shell);

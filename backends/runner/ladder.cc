@@ -90,7 +90,7 @@ void Ladder::Finish(const std::vector<pid_t>& left) {
   phase_ = Phase::kDone;
   report_.signalled = static_cast<uint32_t>(signalled_.size());
   report_.survivors = static_cast<uint32_t>(left.size());
-  report_.verified = 1;
+  report_.verified = LookUp(root_) ? 1 : 0;  // without /proc no walk proves anything
   outlived_ = {left.begin(), left.end()};
   for (pid_t pid : left)
     if (report_.pids.size() < kMaxPids) report_.pids.push_back(static_cast<uint32_t>(pid));

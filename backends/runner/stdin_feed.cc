@@ -28,8 +28,9 @@ bool StdinFeed::Add(uint64_t offset, std::string_view bytes) {
 }
 
 bool StdinFeed::SetEnd(uint64_t offset) {
-  if (closed_ || ends_) return true;
+  if (closed_ || ends_ || offset == end_) return true;
   if (offset != expected()) return false;
+  end_ = offset;
   ends_ = true;
   Write();
   return true;
@@ -72,17 +73,19 @@ void StdinFeed::Write() {
     queue_.erase(0, head_);
     head_ = 0;
   }
-  source_.Watch(waiting() != 0 ? EPOLLOUT : 0U);
+  source_.Watch(waiting() != 0 || ends_ ? EPOLLOUT : 0U);
   if (accepted_ != before || closed_) owner_.OnStdin();
 }
 
 void StdinFeed::AtEnd() {
   if (eof_byte_ < 0) return Close();
   // A terminal stays open; its line discipline makes the end of file out of this byte.
-  ends_ = false;
   char byte = static_cast<char>(eof_byte_);
   ssize_t written = write(source_.fd(), &byte, 1);
-  if (written != 1) Close();
+  if (written == 1)
+    ends_ = false;
+  else if (errno != EAGAIN)
+    Close();
 }
 
 }  // namespace hermes::runner

@@ -31,7 +31,8 @@ class StdinFeed : Source::Handler {
   // For a terminal, `eof_byte` is written where a pipe would be closed; -1: a pipe.
   void Open(Fd fd, int eof_byte);
   bool Add(uint64_t offset, std::string_view bytes);  // false: a gap, or more than the window
-  bool SetEnd(uint64_t offset);                       // false: not where the bytes end
+  // False: not where the bytes end. Said again, it is the same end.
+  bool SetEnd(uint64_t offset);
   void Close();
 
   uint64_t accepted() const { return accepted_; }
@@ -49,6 +50,7 @@ class StdinFeed : Source::Handler {
   std::string queue_;
   size_t head_ = 0;
   uint64_t accepted_ = 0;
+  uint64_t end_ = UINT64_MAX;  // the last that was set
   int eof_byte_ = -1;
   bool ends_ = false;
   bool closed_ = true;

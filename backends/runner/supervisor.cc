@@ -204,6 +204,7 @@ void Supervisor::BeginKill(uint32_t grace_ms, Cause cause) {
 }
 
 void Supervisor::OnKillDone() {
+  if (ladder_.report().verified == 0 && !leader_gone_) kill(-leader_, SIGKILL);
   Notice notice{};
   notice.kind = Notice::kKilled;
   notice.tree = Pack(ladder_.report());

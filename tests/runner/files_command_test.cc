@@ -104,6 +104,23 @@ TEST_F(FilesCommandTest, ACommandStartsWhenTheOneItFollowsHasSucceeded) {
   EXPECT_EQ(client->results[command].stdin_accepted, 6u);
 }
 
+TEST_F(FilesCommandTest, AFileServiceThatWaitsTakesItsWholeWindow) {
+  frames::Start first = Shell("read -r go");
+  first.stdin_kind = frames::StdinKind::kOpen;
+  uint32_t gate = client->Start(first);
+  uint32_t apply = StartAfter(gate, Files());
+  const std::string request = ApplyOne(std::string(3 * frames::kStdinWindow, 'w'));
+  ASSERT_LE(request.size(), frames::kFilesStdinWindow);
+  Feed(apply, request, 0);
+  EXPECT_EQ(Run("echo beside").out, "beside\n");
+  EXPECT_EQ(client->results[apply].refused, "");
+  EXPECT_FALSE(client->results[apply].started);
+  EXPECT_EQ(client->results[apply].stdin_accepted, 0u);
+  client->Stdin(gate, 0, "go\n");
+  ASSERT_TRUE(client->UntilDrained(apply));
+  EXPECT_EQ(client->results[apply].exit->value, runner::kFilesDone);
+}
+
 TEST_F(FilesCommandTest, ACommandStartsAtOnceAfterOneThatHasSucceededBefore) {
   uint32_t first = client->Start(Shell("true"));
   ASSERT_TRUE(client->UntilDrained(first));

@@ -253,5 +253,39 @@ TEST_F(DeathTest, OnlyOneServesADirectory) {
   EXPECT_EQ(static_cast<pid_t>(welcome->pid), runner_pid);
 }
 
+// Nothing shows it a process.
+class BlindKillTest : public KillTest {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0 || RunProgram({"/usr/bin/unshare", "--mount", "true"}) != 0)
+      GTEST_SKIP() << "needs a mount namespace of its own";
+    KillTest::SetUp();
+  }
+  std::vector<std::string> ServeWords() const override {
+    return {"/usr/bin/unshare",
+            "--mount",
+            "/bin/sh",
+            "-c",
+            "mount -t tmpfs none /proc && exec \"$@\"",
+            "sh",
+            RunnerProgram(),
+            "serve",
+            directory};
+  }
+};
+
+TEST_F(BlindKillTest, WithoutProcTheShellsGroupIsKilledAndNothingIsVerified) {
+  frames::Start start = Shell("");  // a script would come by a path in there
+  start.form = frames::Form::kArgv;
+  start.argv = {"/bin/sh", "-c", "sleep 1000 & echo ready; wait"};
+  uint32_t command = StartReady(start);
+  client->Kill(command, 0);
+  ASSERT_TRUE(client->UntilDrained(command));
+  ASSERT_TRUE(client->results[command].killed);
+  EXPECT_EQ(client->results[command].killed->verified, 0);
+  EXPECT_EQ(client->results[command].exit->cause, frames::Cause::kCancelled);
+  ExpectAllGone();
+}
+
 }  // namespace
 }  // namespace hermes::test

@@ -75,6 +75,20 @@ TEST_F(TerminalTest, TheEndOfStdinIsAnEndOfFile) {
   EXPECT_EQ(client->results[command].out, "ready\r\nline\r\ndone\r\n");
 }
 
+TEST_F(TerminalTest, TheEndOfStdinThatIsSaidAgainIsTheSame) {
+  uint32_t command = client->Start(
+      OnTerminal("stty -echo; echo ready; cat; echo first; read -r x; echo \"got $x\"; cat"));
+  ASSERT_TRUE(UntilSaid(command, "ready"));
+  client->StdinEof(command, 0);
+  ASSERT_TRUE(UntilSaid(command, "first"));
+  client->StdinEof(command, 0);  // as after a reconnection
+  client->Stdin(command, 0, "line\n");
+  ASSERT_TRUE(UntilSaid(command, "got line"));
+  client->StdinEof(command, 5);  // another
+  ASSERT_TRUE(client->UntilDrained(command));
+  EXPECT_EQ(client->results[command].out, "ready\r\nfirst\r\ngot line\r\n");
+}
+
 TEST_F(TerminalTest, ManyLinesArriveInFull) {
   const Result& result = client->Finish(OnTerminal("seq 1 50000"));
   std::string expected;
