@@ -185,7 +185,7 @@ TEST_P(BackendContract, V49WhatCannotBeWrittenFailsAloneAndTheRestProceeds) {
   EXPECT_EQ(far.Apply({{.name = "link/a", .wanted = "evil"},
                        {.name = "link/gone", .expected = "1"},
                        {.name = "fine/a", .wanted = "good"}}),
-            "ffp");
+            "ccp");
   if (!root) {
     EXPECT_EQ(far.Apply({{.name = "shut/old", .expected = "1", .wanted = "2"},
                          {.name = "shut/new", .wanted = "2"},
