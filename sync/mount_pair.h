@@ -65,6 +65,9 @@ class MountPair {
 
   // The far end has shown or taken our epoch, and nothing says that it is another one now.
   bool met = false;
+  // The base before this one, until a push has ended well: a far end whose token was lost and which
+  // still holds such a version has not edited it.
+  FileMap before;
   // The tree's generation up to which everything is over there or refused.
   std::optional<uint64_t> pushed;
   // Host versions (nullopt: a deletion) that the far end did not take, as it holds a version that

@@ -54,7 +54,10 @@ class Pusher {
       }
       const bool last = round == kRounds;
       CO_ASSIGN_OR_RETURN(const bool settled, co_await Send(&batch, last));
-      if (settled && !batch.moved && !failed_) pair_->pushed = generation;
+      if (settled && !batch.moved && !failed_) {
+        pair_->pushed = generation;
+        pair_->before.clear();
+      }
       if (settled && last) TellLeftOut(batch);
       if (settled && (!batch.moved || last)) co_return absl::OkStatus();
       CO_RETURN_IF_ERROR(co_await RefreshHost(work_, Effort::kChanges));
@@ -67,6 +70,10 @@ class Pusher {
   std::vector<RemoteChange> Changes() {
     std::vector<RemoteChange> changes = PlanPush(work_.side->mount, work_.side->ignore,
                                                  pair_->base.files(), pair_->tree.manifest());
+    for (RemoteChange& change : changes) {
+      const auto before = pair_->before.find(change.path);
+      if (!change.expected && before != pair_->before.end()) change.expected = before->second;
+    }
     std::erase_if(changes, [this](const RemoteChange& change) {
       const auto refused = pair_->refused.find(change.path);
       return refused != pair_->refused.end() && refused->second == change.wanted;
@@ -228,6 +235,7 @@ Task<absl::Status> BeginBase(SideWork work) {
   pair.met = false;
   pair.pushed.reset();
   pair.refused.clear();
+  if (!pair.base.files().empty()) pair.before = pair.base.files();
   const std::string epoch = work.deps.random.Hex(kEpochBytes);
   co_return co_await work.deps.workers.Run([&pair, &epoch] { return pair.base.Begin(epoch); });
 }

@@ -76,10 +76,12 @@ TEST_F(ManagerTest, AFarEndThatIsAnotherOneGetsEverythingAtTheNextStart) {
 TEST_F(ManagerTest, AFarEndThatLostItsTokenGetsEverythingOnceAndIsKnownAgain) {
   Agree({{"a", "1"}, {"gone", "1"}, {"same", "1"}});
   fs::remove(Far(".hermesd-epoch"));
+  WriteFar("same", "edited there");
   WriteHost("a", "2");
   MustPush();
   EXPECT_TRUE(manager().Clean());
-  EXPECT_EQ(heard_.Of("a").fate, Fate::kChanged) << "nobody knows any more whose version it is";
+  EXPECT_EQ(FarFiles().at("a"), "2") << "nobody over there had edited it";
+  EXPECT_EQ(FarFiles().at("same"), "edited there");
   WriteHost("b", "1");
   far().sent.clear();
   MustPush();
