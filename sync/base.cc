@@ -228,22 +228,22 @@ std::string Base::Records() const {
   payload.Text(key_);
   payload.Text(epoch_);
   payload.Raw(PayloadOf(kAgreed, changes));
-  const std::string snapshot = Framed(payload.bytes());
-  if (sent_.empty()) return snapshot;
+  std::string records = Framed(payload.bytes());
   changes.clear();
   for (const auto& [path, content] : sent_) changes.push_back({path, content});
-  return snapshot + Framed(PayloadOf(kSent, changes));
+  if (!changes.empty()) records += Framed(PayloadOf(kSent, changes));
+  return records;
 }
 
 // A new file in the place of the old one: whoever looks finds the one or the other, whole.
-absl::Status Base::Rewrite(const std::string& records) {
+absl::Status Base::Rewrite(const std::string& records, bool durable) {
   const std::string fresh = name_ + ".new";
   unlink(fresh.c_str());  // of a life that was cut short; the lock on name_ keeps others away
   Fd file = OpenLocked(fresh, O_CREAT | O_EXCL);
   const Fd directory(open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   int error = file.valid() && directory.valid() ? WriteAll(file.get(), records, 0) : errno;
-  if (error == 0 && (fsync(file.get()) != 0 || rename(fresh.c_str(), name_.c_str()) != 0))
-    error = errno;
+  if (error == 0 && durable && fsync(file.get()) != 0) error = errno;
+  if (error == 0 && rename(fresh.c_str(), name_.c_str()) != 0) error = errno;
   if (error != 0) {
     unlink(fresh.c_str());
     return Failed(error, fresh);
@@ -252,7 +252,7 @@ absl::Status Base::Rewrite(const std::string& records) {
   size_ = records.size();
   torn_ = false;
   compact_at_ = std::max(kMinCompactBytes, kCompactRatio * size_);
-  if (fsync(directory.get()) != 0) return Failed(errno, directory_);
+  if (durable && fsync(directory.get()) != 0) return Failed(errno, directory_);
   return absl::OkStatus();
 }
 
@@ -262,7 +262,7 @@ void Base::Compact() {
   const std::string records = Records();
   compact_at_ = std::max(kMinCompactBytes, kCompactRatio * uint64_t{records.size()});
   // What the file has is safe: a rewrite that fails is tried again by a later one.
-  if (size_ > compact_at_ && !Rewrite(records).ok()) compact_at_ = kCompactRatio * size_;
+  if (size_ > compact_at_ && !Rewrite(records, true).ok()) compact_at_ = kCompactRatio * size_;
 }
 
 absl::Status Base::Begin(std::string_view epoch) {
@@ -272,7 +272,7 @@ absl::Status Base::Begin(std::string_view epoch) {
   name_ = before.name_;
   key_ = before.key_;
   epoch_ = epoch;
-  absl::Status status = Rewrite(Records());
+  absl::Status status = Rewrite(Records(), false);
   if (!status.ok()) *this = std::move(before);
   return status;
 }

@@ -53,7 +53,8 @@ class Base {
   // For HostTree::Setup: which host files need not be read again.
   std::map<std::string, KnownFile> Known() const;
 
-  // Forgets everything and begins a base of a far side that shows `epoch` from now on. Durable.
+  // Forgets everything and begins a base of a far side that shows `epoch` from now on. What
+  // a power cut may bring back is of another token, and so no base.
   absl::Status Begin(std::string_view epoch);
   // All or nothing; outlives this process when it returns OK. A power cut may forget the last ones:
   // then both sides hold the same and the next pull sees it, so no command waits for a disk. On
@@ -69,7 +70,7 @@ class Base {
   bool ReplayOne(std::string_view payload, bool first);
   void Apply(uint8_t kind, const std::vector<BaseChange>& changes);
   std::string Records() const;
-  absl::Status Rewrite(const std::string& records);
+  absl::Status Rewrite(const std::string& records, bool durable);
   void Compact();
   absl::Status Record(uint8_t kind, const std::vector<BaseChange>& changes);
   absl::Status Append(const std::string& record);

@@ -1,7 +1,6 @@
 #include "sync/far_answer.h"
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include "daemon/runtime/status.h"
@@ -28,9 +27,12 @@ bool IsHex(std::string_view text) {
 // Nothing but digits, and no more than a uint64_t holds.
 std::optional<uint64_t> Number(std::string_view text) {
   uint64_t value = 0;
-  const char* const end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, value);
-  if (text.empty() || error != std::errc() || stop != end) return std::nullopt;
+  for (const char c : text) {
+    const auto digit = static_cast<uint64_t>(c - '0');
+    if (c < '0' || c > '9' || value > (UINT64_MAX - digit) / 10) return std::nullopt;
+    value = value * 10 + digit;
+  }
+  if (text.empty()) return std::nullopt;
   return value;
 }
 

@@ -154,8 +154,10 @@ Versions ReadVersions(const MountSide* side, std::vector<RemoteChange> changes, 
       std::optional<Version> found;
       if (file.valid()) found = ReadAll(file, most, copies ? &read.copy : nullptr);
       if (!found || found->content != *change.wanted) read.moved = true;
-      if (!found && !gone) read.left_out.push_back(std::move(change));
-      if (!found) continue;
+      if (!found) {
+        if (!gone) read.left_out.push_back(std::move(change));
+        continue;
+      }
       version = *std::move(found);
       change.wanted = version.content;
     }

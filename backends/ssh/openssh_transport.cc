@@ -129,7 +129,7 @@ absl::StatusOr<std::string> WriteOnlyKey(Shared& shared, const OpenSshMaster::Pl
                                          std::string_view resolved) {
   const std::optional<std::string> config = OnlyKeyConfig(plan.command.target.spec, resolved);
   if (!config) return std::string();
-  const std::string path =
+  std::string path =
       ControlPath(shared.options.runtime_dir, shared.random.Hex(kControlNameBytes) + ".conf");
   const Fd file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!file.valid() ||

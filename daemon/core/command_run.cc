@@ -184,8 +184,8 @@ Task<void> CommandRun::TakeEnd(Outcome outcome) {
   if (start_again_ != nullptr && outcome.launch_stage == LaunchStage::kAfter &&
       outcome.cause == Cause::kLaunchFailed) {
     absl::StatusOr<std::unique_ptr<Channel>> again = co_await std::exchange(start_again_, {})();
-    if (again.ok()) next_channel_ = *std::move(again);
     came_to_nothing_ = again.status();
+    if (again.ok()) next_channel_ = *std::move(again);
     co_return;
   }
   if (!co_await Commit(Ended(std::move(outcome)))) co_return;
