@@ -62,7 +62,10 @@ class Pusher {
       if (settled && (!batch.moved || last)) co_return absl::OkStatus();
       CO_RETURN_IF_ERROR(co_await RefreshHost(work_, Effort::kChanges));
     }
-    co_return Error(Reason::k_SYNC_FAILED, "the far end is another one each time");
+    co_return Error(
+        Reason::k_SYNC_FAILED,
+        "somebody else gives the mount's root over there a token of their own each time: let "
+        "one hermesd push into it, or mount another directory");
   }
 
  private:

@@ -17,6 +17,7 @@
 #include "daemon/runtime/status.h"
 #include "tests/engine/runner_peer.h"
 #include "tests/fakes/fake_clock.h"
+#include "tests/fakes/go.h"
 
 namespace hermes {
 namespace {
@@ -85,18 +86,10 @@ class PlaceOpenerTest : public ::testing::Test {
     EXPECT_TRUE(stopped->has_value());
   }
   template <typename T>
-  using Running = std::shared_ptr<std::optional<T>>;
-  template <typename T>
   Running<T> Go(Task<T> task) {
-    auto result = std::make_shared<std::optional<T>>();
-    asio::co_spawn(loop_.executor(), std::move(task),
-                   [result](std::exception_ptr, T value) { result->emplace(std::move(value)); });
-    Settle();
-    return result;
+    return hermes::Go(loop_, std::move(task));
   }
-  void Settle() {
-    for (int i = 0; i < 30; ++i) loop_.RunReady();
-  }
+  void Settle() { hermes::Settle(loop_); }
   Task<absl::Status> Stopped() {
     co_await links_.Stop();
     co_return absl::OkStatus();

@@ -18,6 +18,7 @@
 #include "daemon/runtime/random.h"
 #include "daemon/runtime/status.h"
 #include "tests/fakes/fake_clock.h"
+#include "tests/fakes/go.h"
 
 namespace hermes {
 namespace {
@@ -109,9 +110,6 @@ class ScriptedSandbox : public Sandbox {
   Loop& loop_;
 };
 
-template <typename T>
-using Running = std::shared_ptr<std::optional<T>>;
-
 class PlainScriptTest : public ::testing::Test {
  protected:
   PlainScriptTest() {
@@ -127,15 +125,9 @@ class PlainScriptTest : public ::testing::Test {
   }
   template <typename T>
   Running<T> Go(Task<T> task) {
-    auto result = std::make_shared<std::optional<T>>();
-    asio::co_spawn(loop_.executor(), std::move(task),
-                   [result](std::exception_ptr, T value) { result->emplace(std::move(value)); });
-    Settle();
-    return result;
+    return hermes::Go(loop_, std::move(task));
   }
-  void Settle() {
-    for (int i = 0; i < 30; ++i) loop_.RunReady();
-  }
+  void Settle() { hermes::Settle(loop_); }
 
   // What the last short text answers: these lines, and that they are all.
   void Answer(const std::string& lines) {
