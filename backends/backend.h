@@ -276,6 +276,11 @@ class Engine {
 
   virtual void SetSudoPassword(std::string password) = 0;
 
+  // Ends what ended commands left running that no run id names any more; the session stays open.
+  // Where residual_tracking holds there is no such thing: those commands are known until all is
+  // gone.
+  virtual Task<absl::StatusOr<TreeReport>> EndLeftovers(Duration grace) { co_return TreeReport{}; }
+
   // Kills what runs, forgets the session over there.
   virtual Task<absl::StatusOr<TreeReport>> Close(Duration grace) = 0;
 };

@@ -183,9 +183,13 @@ class PlainEngine : public Engine {
   }
   // There is nothing over there that could ask for it: sudo asks as it would without us.
   void SetSudoPassword(std::string password) override {}
+  Task<absl::StatusOr<TreeReport>> EndLeftovers(Duration grace) override {
+    return KillAll(session_, grace);
+  }
   Task<absl::StatusOr<TreeReport>> Close(Duration grace) override;
 
  private:
+  static Task<absl::StatusOr<TreeReport>> KillAll(std::shared_ptr<Session> session, Duration grace);
   absl::Status Check(const CommandSpec& spec) const;
   plain::RunSpec RunSpecFor(const CommandSpec& spec, const State& base) const;
   PlainCommand::Init InitFor(const CommandSpec& spec, const plain::RunSpec& run,
@@ -322,9 +326,9 @@ Task<absl::StatusOr<std::unique_ptr<Channel>>> PlainEngine::Adopt(std::string ru
   co_return std::make_unique<PlainChannel>(known->second, session_);
 }
 
-Task<absl::StatusOr<TreeReport>> PlainEngine::Close(Duration grace) {
-  if (!open_) co_return TreeReport{.method = KillMethod::kGroupAndCookie};
-  std::shared_ptr<Session> session = session_;
+// Everything that carries the session's cookie.
+Task<absl::StatusOr<TreeReport>> PlainEngine::KillAll(std::shared_ptr<Session> session,
+                                                      Duration grace) {
   plain::LadderSpec spec;
   spec.roots = " ";
   spec.cookie = session->cookie;
@@ -338,8 +342,16 @@ Task<absl::StatusOr<TreeReport>> PlainEngine::Close(Duration grace) {
   }
   absl::StatusOr<TreeReport> report = co_await Place::Kill(session->place, std::move(spec));
   for (const auto& [run_id, command] : commands) command->KillDone(report);
+  co_return report;
+}
+
+Task<absl::StatusOr<TreeReport>> PlainEngine::Close(Duration grace) {
+  if (!open_) co_return TreeReport{.method = KillMethod::kGroupAndCookie};
+  std::shared_ptr<Session> session = session_;
+  absl::StatusOr<TreeReport> report = co_await KillAll(session, grace);
   if (!report.ok()) co_return report;
   open_ = false;
+  const std::map<std::string, PlainCommand::Ptr> commands = session->commands;
   const SteadyTime until = session->place->clock.Now() + kDrainLimit;
   for (const auto& [run_id, command] : commands) {
     co_await PlainCommand::WaitDrained(command, until);

@@ -175,7 +175,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Task<absl::Status> ReleaseAndClose(CloseRequest request, ProgressPtr progress);
   Task<absl::Status> Release(CloseRequest request, ProgressPtr progress);
   Task<absl::Status> ReleasePlace(CloseRequest request, ProgressPtr progress);
-  Task<absl::Status> PullBeforeRelease(uint32_t uid, ProgressPtr progress);
+  Task<absl::Status> PullBeforeRelease(CloseRequest close, ProgressPtr progress);
   absl::Status PullPending(const std::string& why) const;
   Task<void> KillAll(std::vector<std::shared_ptr<CommandRun>> runs, Duration grace,
                      ProgressPtr progress);

@@ -98,7 +98,7 @@ Task<absl::Status> Session::ReleasePlace(CloseRequest request, ProgressPtr progr
   if (abandoned_) co_return Draining();
   // After the kills: nothing changes the files any more.
   if (sync_ != nullptr && !engine_closed_) {
-    absl::Status pulled = co_await PullBeforeRelease(request.uid, progress);
+    absl::Status pulled = co_await PullBeforeRelease(request, progress);
     const bool given_up = info_.discard && ReasonOf(pulled) == Reason::k_PULL_PENDING;
     if (!pulled.ok() && !given_up) co_return pulled;
   }
@@ -164,13 +164,15 @@ Task<void> Session::LeavePlace(absl::Status why) {
   sandbox_.reset();
 }
 
-Task<absl::Status> Session::PullBeforeRelease(uint32_t uid, ProgressPtr progress) {
+Task<absl::Status> Session::PullBeforeRelease(CloseRequest close, ProgressPtr progress) {
   co_await sync_->Quiesce();
   if (abandoned_) co_return Draining();
   if (info_.discard || !sync_->WritesHost()) co_return absl::OkStatus();
+  absl::StatusOr<TreeReport> leftovers = co_await engine_->EndLeftovers(close.grace);
+  if (!leftovers.ok()) co_return leftovers.status();
   if (sync_->suspect()) co_return PullPending("the sandbox has lied: salvage, or discard");
   Tell(progress, ClosePhase{"syncing"});
-  StartSync request{.session_id = info_.id, .kind = SyncKind::kPull, .uid = uid};
+  StartSync request{.session_id = info_.id, .kind = SyncKind::kPull, .uid = close.uid};
   absl::StatusOr<SessionSync::Accepted> accepted = co_await sync_->Accept(request);
   if (!accepted.ok()) co_return accepted.status();
   co_await sync_->Run(accepted->job, std::move(request), absl::OkStatus());

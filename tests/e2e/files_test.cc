@@ -217,6 +217,21 @@ TEST_F(FilesTest, CleanupBringsWorkBackAndUndoTakesItAway) {
   EXPECT_EQ(Slurp(Host("a")), "old");
 }
 
+TEST_F(FilesTest, CleanupBringsBackWhatChildrenOfEndedCommandsSaveAsTheyGo) {
+  for (const auto engine : {v1::RUNNER_AUTO, v1::RUNNER_NEVER}) {
+    v1::CreateSessionRequest request = Request("s");
+    request.set_runner(engine);
+    ASSERT_TRUE(Create(daemon_, request).ok());
+    const std::string name = v1::RunnerPolicy_Name(engine);
+    Out("(trap 'echo saved > " + Far(name) + "; exit' TERM; : > " + Far("ready-" + name) +
+        "; while :; do sleep 0.05; done) > /dev/null 2>&1 & until [ -e " + Far("ready-" + name) +
+        " ]; do sleep 0.02; done");
+    const Cleaned cleaned = Cleanup();
+    ASSERT_TRUE(cleaned.finished) << cleaned.status.error_message();
+    EXPECT_EQ(Slurp(Host(name)), "saved\n") << name;
+  }
+}
+
 TEST_F(FilesTest, CleanupRefusesToThrowAwayWhatItCouldNotSaveUnlessToldTo) {
   Spit(Host("a"), "1");
   v1::CreateSessionRequest request = Request("s");
