@@ -35,7 +35,7 @@ def strip(entry):
     for word in words:
         if skip or word == "-c" or word == entry["file"] or word.startswith(("-g", "-O", "-fsanitize")):
             skip = False
-        elif word in ("-o", "-MF", "-MT", "-MQ"):
+        elif word in ("-o", "-MF", "-MT", "-MQ", "-Xclang"):  # the last: what comes with a precompiled header
             skip = True
         elif word not in ("-MD", "-MMD"):
             kept.append(word)

@@ -233,7 +233,7 @@ class BuildTest(TidyTest):
 
     def build(self):
         root = self.folder.name
-        command = f"{COMPILER} -std=c++20 -g1 -c {root}/sync/a.cc -o a.o"
+        command = f"{COMPILER} -std=c++20 -g1 -Xclang -include-pch -Xclang none.pch -c {root}/sync/a.cc -o a.o"
         entry = {"directory": root, "file": f"{root}/sync/a.cc", "command": command}
         path = os.path.join(root, "build", "compile_commands.json")
         self.tree({"build/compile_commands.json": json.dumps([entry]), "build/build.ninja": "build a.o: sync/a.cc\n"})
