@@ -51,6 +51,11 @@ void RemoveTree(Fs& fs, const Fs::At& at, int depth) {
 
 }  // namespace
 
+std::string PathOfSlot(std::string_view sync_id, std::string_view slot) {
+  return std::string(kPlaceName) + "/" + std::string(sync_id) + "/" + kFilesName + "/" +
+         std::string(slot);
+}
+
 absl::StatusOr<Handle> Place::OpenPlace(bool make) const {
   std::string name(kPlaceName);
   int rc = make ? fs_.MakeDir({root_, name}, kPrivate) : 0;

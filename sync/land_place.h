@@ -18,6 +18,9 @@ namespace hermes::sync {
 
 inline constexpr std::string_view kPlaceName = ".hermesd-stage";
 
+// Of a version, below the mount's root, for people.
+std::string PathOfSlot(std::string_view sync_id, std::string_view slot);
+
 // Ours, locked, until it is destroyed.
 struct SyncDir {
   std::string id;

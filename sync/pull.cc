@@ -9,6 +9,7 @@
 
 #include "daemon/runtime/log.h"
 #include "daemon/runtime/status.h"
+#include "sync/land_place.h"
 #include "sync/undo.h"
 
 namespace hermes::sync {
@@ -436,7 +437,7 @@ SidePull::Batch SidePull::Sort(const std::vector<Action>& actions, bool staged) 
       batch.copies = batch.copies || action.FetchesRemote();
       if (action.verb == Verb::kAgree && action.why == Why::kSame) continue;
       if (action.why == Why::kConflict) ++work_.report->counts.conflicts;
-      Tell(action, Fate::kDone, "");
+      Tell(action, Fate::kDone, WhereKept(action));
       continue;
     }
     const bool aside = action.verb == Verb::kTakeAside;
@@ -502,8 +503,16 @@ void SidePull::Tell(const Action& action, Fate fate, std::string_view note) {
   work_.meter->Entry(entry);
 }
 
+// For whoever wants it back: nothing takes the place of such a version, so nothing undoes it.
+std::string SidePull::WhereKept(const Action& action) const {
+  const auto fetched = fetched_.find(action.path);
+  if (fetched == fetched_.end()) return "";
+  return "the sandbox's version is kept as " + PathOfSlot(options_.land_id, fetched->second.slot);
+}
+
 void SidePull::TellLanded(const Action& action, const LandResult& result) {
   SyncCounts& counts = work_.report->counts;
+  const std::string kept = WhereKept(action);
   if (action.why == Why::kConflict) ++counts.conflicts;
   switch (result.outcome) {
     case Outcome::kDone:
@@ -514,7 +523,7 @@ void SidePull::TellLanded(const Action& action, const LandResult& result) {
     case Outcome::kHostChanged:
       if (action.why != Why::kConflict) ++counts.conflicts;
       return Tell(action, Fate::kChanged,
-                  "edited on the host meanwhile; the sandbox's version is in the undo store");
+                  "edited on the host meanwhile" + (kept.empty() ? "" : "; " + kept));
     case Outcome::kInTheWay:
       ++counts.failed;
       work_.report->unsaved += action.remote ? 1 : 0;

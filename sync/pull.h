@@ -78,6 +78,7 @@ class SidePull {
   void TellOddities();
   void TellLacking(const Action& action);
   void Tell(const Action& action, Fate fate, std::string_view note);
+  std::string WhereKept(const Action& action) const;
   void TellLanded(const Action& action, const LandResult& result);
   void CountLeft(const Action& action);
 
