@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <optional>
@@ -73,14 +74,8 @@ class SyncFollower {
         passed_over_ = event.started().name() == record_.job.name();
         record_.job = event.started();
         return;
-      case v1::SyncEvent::kEntry:
-        passed_over_ = skip_ > 0;
-        if (passed_over_) {
-          --skip_;
-        } else {
-          record_.entries.push_back(event.entry());
-        }
-        return;
+      case v1::SyncEvent::kEntries:
+        return TakeEntries(event.mutable_entries()->mutable_entries());
       case v1::SyncEvent::kProgress:
         return bar_.SetProgress(event.progress());
       case v1::SyncEvent::kPhase:
@@ -94,8 +89,19 @@ class SyncFollower {
     }
   }
 
+  // Leaves those that were not told before.
+  void TakeEntries(google::protobuf::RepeatedPtrField<v1::SyncEntry>* entries) {
+    const int known = static_cast<int>(std::min<size_t>(skip_, entries->size()));
+    skip_ -= static_cast<size_t>(known);
+    entries->DeleteSubrange(0, known);
+    record_.entries.insert(record_.entries.end(), entries->begin(), entries->end());
+  }
+
   void PrintLine(const v1::SyncEvent& event) {
     if (passed_over_) return;
+    for (const v1::SyncEntry& entry : event.entries().entries())
+      closed_ = closed_ || Print(EventLine("entry", entry)) != 0;
+    if (event.has_entries()) return;
     const auto* field = v1::SyncEvent::descriptor()->FindFieldByNumber(event.event_case());
     const auto& message = event.GetReflection()->GetMessage(event, field);
     closed_ = Print(EventLine(field->name(), message)) != 0;

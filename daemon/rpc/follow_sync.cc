@@ -11,6 +11,8 @@
 namespace hermes {
 namespace {
 
+constexpr size_t kEntriesBytes = 64 << 10;  // of one message; the last entry may go beyond
+
 class Watcher {
  public:
   explicit Watcher(SyncJob& job) : job_(job) { job_.AddWatcher(); }
@@ -72,11 +74,21 @@ class SyncFollower {
       progress_at_ = clock_.Now();
       Encode(progress_, event_.mutable_progress());
     } else if (entries_ < job_->entries().size()) {
-      Encode(job_->entries()[entries_++], event_.mutable_entry());
+      TakeEntries();
     } else if (running && clock_.Now() >= sent_at_ + kSyncBeatInterval) {
       event_.mutable_beat();
     }
     return event_.event_case() != v1::SyncEvent::EVENT_NOT_SET;
+  }
+
+  // Many at once: a message each would cost more than most files.
+  void TakeEntries() {
+    size_t bytes = 0;
+    while (entries_ < job_->entries().size() && bytes < kEntriesBytes) {
+      v1::SyncEntry& entry = *event_.mutable_entries()->add_entries();
+      Encode(job_->entries()[entries_++], &entry);
+      bytes += entry.ByteSizeLong();
+    }
   }
 
   bool ProgressIsNew() const { return job_->info().progress != progress_; }

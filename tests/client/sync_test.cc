@@ -43,17 +43,21 @@ v1::SyncEvent Progress(uint64_t files, uint64_t all_files) {
   return event;
 }
 
-v1::SyncEvent File(const std::string& path) {
+v1::SyncEvent Files(const std::vector<std::string>& paths) {
   v1::SyncEvent event;
-  v1::SyncEntry& entry = *event.mutable_entry();
-  entry.set_mount("src");
-  entry.set_path(path);
-  entry.set_effect(v1::SyncEntry::CREATE);
-  entry.set_fate(v1::SyncEntry::DONE);
-  entry.set_why(v1::SyncEntry::REMOTE_CHANGED);
-  entry.set_size(5);
+  for (const std::string& path : paths) {
+    v1::SyncEntry& entry = *event.mutable_entries()->add_entries();
+    entry.set_mount("src");
+    entry.set_path(path);
+    entry.set_effect(v1::SyncEntry::CREATE);
+    entry.set_fate(v1::SyncEntry::DONE);
+    entry.set_why(v1::SyncEntry::REMOTE_CHANGED);
+    entry.set_size(5);
+  }
   return event;
 }
+
+v1::SyncEvent File(const std::string& path) { return Files({path}); }
 
 v1::SyncEvent Over(v1::SyncJob::State state = v1::SyncJob::DONE, uint32_t applied = 1) {
   v1::SyncEvent event;
@@ -142,7 +146,7 @@ TEST_F(SyncCommandTest, JsonLinesAreTheEvents) {
 
 TEST_F(SyncCommandTest, ABreakIsFollowedWithTheSameIdAndNoEntryTwice) {
   daemon_.ScriptSyncs({{{Began(), File("a"), File("b")}, End::kTorn},
-                       {{Began(), File("a"), File("b"), File("c"), Over()}}});
+                       {{Began(), File("a"), Files({"b", "c"}), Over()}}});
   const std::string out = Output({"sync-back", "box", "-o", "jsonl"});
   EXPECT_EQ(std::count(out.begin(), out.end(), '\n'), 5);
   EXPECT_THAT(out, HasSubstr(R"("path":"c")"));
@@ -262,7 +266,7 @@ TEST_F(SyncCommandTest, SyncsListsAllPagesOrShowsOne) {
     v1::SyncJob& job = jobs.emplace_back(Over().finished());
     job.set_name("sessions/box/syncs/s" + std::to_string(i));
   }
-  *jobs[0].add_entries() = File("a").entry();
+  *jobs[0].add_entries() = File("a").entries().entries(0);
   daemon_.SetSyncs(jobs);
   std::string out = Output({"syncs", "box"});
   EXPECT_EQ(std::count(out.begin(), out.end(), '\n'), 6);

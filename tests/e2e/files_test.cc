@@ -87,7 +87,7 @@ class FilesTest : public testing::Test {
     Synced synced;
     v1::SyncEvent event;
     while (stream->Read(&event)) {
-      if (event.has_entry()) synced.entries.push_back(event.entry());
+      for (const v1::SyncEntry& entry : event.entries().entries()) synced.entries.push_back(entry);
       if (event.has_finished()) synced.job = event.finished();
     }
     synced.status = stream->Finish();

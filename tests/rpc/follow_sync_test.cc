@@ -95,7 +95,9 @@ class FollowSyncTest : public testing::Test {
   static size_t EntriesInOrder(const Reader& reader) {
     size_t next = 0;
     for (const v1::SyncEvent& event : reader.call->events) {
-      if (event.has_entry()) EXPECT_EQ(event.entry().path(), std::to_string(next++));
+      EXPECT_LE(event.ByteSizeLong(), 128u << 10);
+      for (const v1::SyncEntry& entry : event.entries().entries())
+        EXPECT_EQ(entry.path(), std::to_string(next++));
     }
     return next;
   }
@@ -120,12 +122,12 @@ TEST_F(FollowSyncTest, TellsTheStartThenWhatHappensAndTheEndLast) {
   ASSERT_TRUE(reader->status.has_value());
   EXPECT_TRUE(reader->status->ok());
   const auto& events = reader->call->events;
-  ASSERT_EQ(events.size(), 6u);
+  ASSERT_EQ(events.size(), 4u);
   EXPECT_EQ(events[0].started().name(), "sessions/box/syncs/s1");
   EXPECT_EQ(events[0].started().state(), v1::SyncJob::RUNNING);
   EXPECT_EQ(events[1].phase().name(), "comparing");
   EXPECT_EQ(EntriesInOrder(*reader), 3u);
-  EXPECT_EQ(events[5].phase().name(), "landing");
+  EXPECT_EQ(events[3].phase().name(), "landing");
   EXPECT_EQ(reader->call->last.finished().state(), v1::SyncJob::DONE);
   EXPECT_EQ(reader->call->last.finished().entries_total(), 3u);
 }
@@ -138,6 +140,22 @@ TEST_F(FollowSyncTest, AReaderThatComesAfterTheEndGetsEverything) {
   EXPECT_TRUE(reader->status->ok());
   EXPECT_EQ(EntriesInOrder(*reader), 5u);
   EXPECT_TRUE(reader->call->last.has_finished());
+}
+
+TEST_F(FollowSyncTest, LongEntriesAreToldInSeveralMessages) {
+  constexpr int kLong = 100;
+  for (int i = 0; i < kLong; ++i)
+    job_->OnEntry({.mount = "m", .path = std::string(4000, 'x'), .note = std::to_string(i)});
+  EndJob();
+  auto reader = Follow();
+  int next = 0;
+  for (const v1::SyncEvent& event : reader->call->events) {
+    EXPECT_LE(event.ByteSizeLong(), 128u << 10);
+    for (const v1::SyncEntry& entry : event.entries().entries())
+      EXPECT_EQ(entry.note(), std::to_string(next++));
+  }
+  EXPECT_EQ(next, kLong);
+  EXPECT_LE(Count(*reader, v1::SyncEvent::kEntries), 8u);
 }
 
 TEST_F(FollowSyncTest, ProgressIsToldTenTimesASecondAtMostAndTheNewestIsNotForgotten) {
