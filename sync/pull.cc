@@ -265,7 +265,7 @@ Task<absl::Status> SidePull::Fetch(Stage* stage, std::vector<Action> actions, bo
       const std::unique_ptr<Bundle> bundle,
       Bundle::Start(work_.deps.loop, work_.deps.clock, work_.deps.workers, std::move(spec)));
   absl::Status stream = co_await work_.side->far->Fetch(
-      work_.Root(), std::move(names),
+      work_.Root(), {std::move(names), bytes},
       [this, to = bundle.get()](std::string_view piece) { return Take(to, piece); });
   const absl::StatusOr<BundleResult> result = co_await bundle->Finish(std::move(stream));
   // Whoever ends this daemon may have killed its parser: nobody lied.

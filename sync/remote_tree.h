@@ -99,9 +99,14 @@ class RemoteTree {
   virtual Task<absl::StatusOr<RemoteApplied>> Apply(RemoteApply apply) = 0;
 
   // A tar stream of exactly these names (those that are still there), handed over piece by piece;
-  // an error of `take` ends it. The stream is raw: hermes-unpack verifies it.
+  // an error of `take` ends it. The stream is raw: hermes-unpack verifies it. Their size only helps
+  // to choose a way.
   using TakeBytes = std::function<Task<absl::Status>(std::string_view bytes)>;
-  virtual Task<absl::Status> Fetch(RemoteRoot root, std::vector<RelPath> names, TakeBytes take) = 0;
+  struct Wanted {
+    std::vector<RelPath> names;
+    uint64_t bytes = 0;  // of all, as the look told; 0: it told none
+  };
+  virtual Task<absl::Status> Fetch(RemoteRoot root, Wanted wanted, TakeBytes take) = 0;
 };
 
 }  // namespace hermes::sync

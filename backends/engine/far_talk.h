@@ -20,10 +20,9 @@ namespace hermes {
 // Without a byte in or out for so long a far end is given up: BACKEND_UNREACHABLE. It may have to
 // read gigabytes before it says a word.
 inline constexpr Duration kMaxFarSilence = std::chrono::seconds(300);
-// An apply of more bytes, or a fetch of more files, takes the lane that keeps out of the way of
-// commands; it may have to log in first.
+// What is larger takes the lane that keeps out of the way of commands; it may have to log in first.
 inline constexpr uint64_t kMaxCommandLaneBytes = 8 << 20;
-inline constexpr size_t kMaxCommandLaneFiles = 100;
+inline constexpr size_t kMaxCommandLaneFiles = 100;  // of a fetch whose bytes nobody knows
 // Files in one far manifest. More: SYNC_FAILED.
 inline constexpr size_t kMaxFarFiles = 200'000;
 

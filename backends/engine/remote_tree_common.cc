@@ -10,6 +10,7 @@ namespace hermes {
 namespace {
 
 constexpr size_t kPadBytes = 16 << 10;
+constexpr uint64_t kHeaderBytes = 1 << 10;  // around a file in an archive, about
 
 Task<absl::Status> Forward(Fetching* fetching, std::string_view bytes) {
   const std::string joined = fetching->join.Feed(bytes);
@@ -59,6 +60,13 @@ Lane LaneFor(const sync::RemoteApply& apply) {
     if (change.wanted) bytes += change.wanted->size;
   }
   return bytes > kMaxCommandLaneBytes ? Lane::kBulk : Lane::kCommand;
+}
+
+Lane LaneFor(const sync::RemoteTree::Wanted& wanted) {
+  const size_t files = wanted.names.size();
+  const uint64_t bytes = wanted.bytes + files * kHeaderBytes;
+  const bool much = wanted.bytes == 0 ? files > kMaxCommandLaneFiles : bytes > kMaxCommandLaneBytes;
+  return much ? Lane::kBulk : Lane::kCommand;
 }
 
 void DropIgnored(const sync::RemoteRoot& root, sync::RemoteLook* look) {

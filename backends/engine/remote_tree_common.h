@@ -28,6 +28,7 @@ struct Fetching {
 Task<absl::Status> FetchPart(FarTalk* talk, sync::FarAnswer* answer, Fetching* fetching);
 
 Lane LaneFor(const sync::RemoteApply& apply);
+Lane LaneFor(const sync::RemoteTree::Wanted& wanted);
 
 // A far end may tell of oddities where nothing counts.
 void DropIgnored(const sync::RemoteRoot& root, sync::RemoteLook* look);

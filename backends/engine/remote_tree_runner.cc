@@ -53,13 +53,12 @@ class RunnerTree : public sync::RemoteTree {
     co_return answer.TakeApplied();
   }
 
-  Task<absl::Status> Fetch(RemoteRoot root, std::vector<sync::RelPath> names,
-                           TakeBytes take) override {
-    if (names.empty()) co_return co_await take(sync::TarEnd());
+  Task<absl::Status> Fetch(RemoteRoot root, Wanted wanted, TakeBytes take) override {
+    if (wanted.names.empty()) co_return co_await take(sync::TarEnd());
     FarAnswer answer({.verb = FarVerb::kFetch, .mark = NewMark()});
-    const Lane lane = names.size() > kMaxCommandLaneFiles ? Lane::kBulk : Lane::kCommand;
-    CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk,
-                        co_await Begin(root, FetchRequest(answer.mark(), root, names), lane));
+    CO_ASSIGN_OR_RETURN(
+        std::unique_ptr<FarTalk> talk,
+        co_await Begin(root, FetchRequest(answer.mark(), root, wanted.names), LaneFor(wanted)));
     Fetching fetching{.join = {}, .take = take};
     CO_RETURN_IF_ERROR(co_await FetchPart(talk.get(), &answer, &fetching));
     co_return co_await take(sync::TarEnd());

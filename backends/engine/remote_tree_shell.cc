@@ -76,10 +76,10 @@ class ShellTree : public sync::RemoteTree {
     co_return answer.TakeApplied();
   }
 
-  Task<absl::Status> Fetch(RemoteRoot root, std::vector<RelPath> names, TakeBytes take) override {
+  Task<absl::Status> Fetch(RemoteRoot root, Wanted wanted, TakeBytes take) override {
     Fetching fetching{.join = {}, .take = take};
-    const Lane lane = names.size() > kMaxCommandLaneFiles ? Lane::kBulk : Lane::kCommand;
-    for (std::span<const RelPath> rest = names; !rest.empty();) {
+    const Lane lane = LaneFor(wanted);
+    for (std::span<const RelPath> rest = wanted.names; !rest.empty();) {
       const size_t count = sync::ShellFetchCount(rest);
       FarAnswer answer({.verb = FarVerb::kFetch, .mark = NewMark()});
       CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk, co_await Open(root, lane));

@@ -68,10 +68,9 @@ class EngineTree : public sync::RemoteTree {
     CO_ASSIGN_OR_RETURN(sync::RemoteTree * tree, co_await Best());
     co_return co_await tree->Apply(std::move(apply));
   }
-  Task<absl::Status> Fetch(sync::RemoteRoot root, std::vector<sync::RelPath> names,
-                           TakeBytes take) override {
+  Task<absl::Status> Fetch(sync::RemoteRoot root, Wanted wanted, TakeBytes take) override {
     CO_ASSIGN_OR_RETURN(sync::RemoteTree * tree, co_await Best());
-    co_return co_await tree->Fetch(std::move(root), std::move(names), std::move(take));
+    co_return co_await tree->Fetch(std::move(root), std::move(wanted), std::move(take));
   }
 
  private:

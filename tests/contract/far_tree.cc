@@ -95,7 +95,7 @@ std::map<std::string, std::string> FarTree::Fetch(const std::vector<std::string>
   std::vector<sync::RelPath> paths;
   for (const std::string& name : names) paths.push_back(*sync::RelPath::Parse(name));
   const absl::Status fetched = world_.Await(
-      tree_->Fetch(root, paths, [&](std::string_view piece) { return taker.Take(piece); }),
+      tree_->Fetch(root, {paths}, [&](std::string_view piece) { return taker.Take(piece); }),
       kTreePatience);
   EXPECT_TRUE(fetched.ok()) << fetched;
   TempDir to;

@@ -227,7 +227,7 @@ TEST_F(RunnerTree, HandsAFetchOverAsItComes) {
                            std::string(sync::TarPadding(1));
   peer_.answer = "@M h A 1 -\n" + file + std::string(sync::TarEnd());
   const std::vector<RelPath> names = {*RelPath::Parse("a"), *RelPath::Parse("b/c")};
-  ASSERT_TRUE(RunTask(loop_, tree_->Fetch(root_, names, [&](std::string_view piece) {
+  ASSERT_TRUE(RunTask(loop_, tree_->Fetch(root_, {names}, [&](std::string_view piece) {
                 return taker.Take(piece);
               })).ok());
   EXPECT_EQ(taker.bytes, file + std::string(sync::TarEnd()));
@@ -241,7 +241,7 @@ TEST_F(RunnerTree, HandsAFetchOverAsItComes) {
   peer_ = {};
   peer_.answer = "@M h A 1 -\n" + file;
   EXPECT_EQ(ReasonOf(RunTask(
-                loop_, tree_->Fetch(root_, names,
+                loop_, tree_->Fetch(root_, {names},
                                     [&](std::string_view piece) { return taker.Take(piece); }))),
             Reason::k_BACKEND_UNREACHABLE);
 }
@@ -287,6 +287,24 @@ TEST_F(RunnerTree, TellsWhatACommandMayFollowBeforeItSaysMore) {
   EXPECT_TRUE(RunTask(loop_, tree_->Apply(apply)).ok());
   EXPECT_THAT(told, ElementsAre("run-1"));
   EXPECT_FALSE(peer_.aborted);
+}
+
+TEST_F(RunnerTree, LargePullsKeepOutOfTheWayOfCommands) {
+  const auto lane_of = [this](size_t files, uint64_t bytes) {
+    peer_ = {};
+    peer_.answer = "@M h A 1 -\n" + std::string(sync::TarEnd());
+    sync::RemoteTree::Wanted wanted{.bytes = bytes};
+    for (size_t i = 0; i < files; ++i) wanted.names.push_back(*RelPath::Parse(std::to_string(i)));
+    const auto drop = [](std::string_view) -> Task<absl::Status> { co_return absl::OkStatus(); };
+    EXPECT_TRUE(RunTask(loop_, tree_->Fetch(root_, std::move(wanted), drop)).ok());
+    return peer_.lane;
+  };
+  EXPECT_EQ(lane_of(1, 7 << 20), Lane::kCommand);
+  EXPECT_EQ(lane_of(1, 9 << 20), Lane::kBulk);
+  EXPECT_EQ(lane_of(1'000, 3 << 20), Lane::kCommand);
+  EXPECT_EQ(lane_of(10'000, 1), Lane::kBulk) << "each file has a header";
+  EXPECT_EQ(lane_of(100, 0), Lane::kCommand) << "nobody knows how much that is";
+  EXPECT_EQ(lane_of(101, 0), Lane::kBulk);
 }
 
 TEST_F(RunnerTree, LargePushesKeepOutOfTheWayOfCommands) {

@@ -81,7 +81,7 @@ TEST_P(ShellFetch, FilesThatVanishOnTheWayDoNotSpoilTheRest) {
     }
   } taker{.bytes = {}, .gone = Far("f2")};
   const absl::Status status =
-      Await(tree().Fetch(root_, Paths(names), [&](std::string_view b) { return taker.Take(b); }));
+      Await(tree().Fetch(root_, {Paths(names)}, [&](std::string_view b) { return taker.Take(b); }));
   ASSERT_TRUE(status.ok()) << status;
   EXPECT_EQ(Unpacked(taker.bytes).size(), 2u);
 }
@@ -98,7 +98,7 @@ TEST_P(ShellFetch, ATakerThatFailsEndsIt) {
     }
   } taker;
   const absl::Status status =
-      Await(tree().Fetch(root_, Paths({"a"}), [&](std::string_view b) { return taker.Take(b); }));
+      Await(tree().Fetch(root_, {Paths({"a"})}, [&](std::string_view b) { return taker.Take(b); }));
   EXPECT_EQ(ReasonOf(status), Reason::k_DISK_FULL);
 }
 

@@ -252,8 +252,8 @@ absl::StatusOr<std::string> TreeStand::Fetch(const std::vector<std::string>& nam
       co_return absl::OkStatus();
     }
   } taker;
-  const absl::Status status = Await(
-      tree().Fetch(root_, Paths(names), [&](std::string_view piece) { return taker.Take(piece); }));
+  const absl::Status status = Await(tree().Fetch(
+      root_, {Paths(names)}, [&](std::string_view piece) { return taker.Take(piece); }));
   if (!status.ok()) return status;
   return taker.bytes;
 }

@@ -18,9 +18,7 @@ class NoTree : public sync::RemoteTree {
   Task<absl::StatusOr<sync::RemoteApplied>> Apply(sync::RemoteApply) override {
     co_return Missing();
   }
-  Task<absl::Status> Fetch(sync::RemoteRoot, std::vector<sync::RelPath>, TakeBytes) override {
-    co_return Missing();
-  }
+  Task<absl::Status> Fetch(sync::RemoteRoot, Wanted, TakeBytes) override { co_return Missing(); }
 
  private:
   static absl::Status Missing() {

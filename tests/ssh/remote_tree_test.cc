@@ -63,7 +63,7 @@ class RemoteTree : public PlaceStand {
 
     Taker taker;
     const absl::Status fetched =
-        world().Await(tree->Fetch(root, {apply.changes[1].path, apply.changes[0].path},
+        world().Await(tree->Fetch(root, {{apply.changes[1].path, apply.changes[0].path}},
                                   [&](std::string_view piece) { return taker.Take(piece); }));
     ASSERT_TRUE(fetched.ok()) << fetched;
     std::ofstream(dir().path() + "/tar", std::ios::binary) << taker.bytes;

@@ -123,12 +123,12 @@ Task<absl::StatusOr<RemoteApplied>> DirTree::Apply(RemoteApply apply) {
   co_return applied;
 }
 
-Task<absl::Status> DirTree::Fetch(RemoteRoot root, std::vector<RelPath> names, TakeBytes take) {
+Task<absl::Status> DirTree::Fetch(RemoteRoot root, Wanted wanted, TakeBytes take) {
   wish = root.wish;
   if (hooks.before) CO_RETURN_IF_ERROR(hooks.before("fetch"));
   if (hooks.within_fetch) co_await hooks.within_fetch();
   if (hooks.stream) co_return co_await take(*hooks.stream);
-  for (const RelPath& name : names) {
+  for (const RelPath& name : wanted.names) {
     fetched.push_back(name.str());
     const std::string path = root_ + "/" + name.str();
     const MaybeContent content = ContentAt(path);

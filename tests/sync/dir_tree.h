@@ -19,7 +19,7 @@ class DirTree : public RemoteTree {
 
   Task<absl::StatusOr<RemoteLook>> Look(RemoteRoot root, std::optional<Digest> expected) override;
   Task<absl::StatusOr<RemoteApplied>> Apply(RemoteApply apply) override;
-  Task<absl::Status> Fetch(RemoteRoot root, std::vector<RelPath> names, TakeBytes take) override;
+  Task<absl::Status> Fetch(RemoteRoot root, Wanted wanted, TakeBytes take) override;
 
   struct Hooks {
     // Before each question, which fails with what it returns.
