@@ -163,7 +163,10 @@ Task<absl::StatusOr<SyncReport>> SyncManager::Revert(std::string id, WishPtr wis
 }
 
 void SyncManager::Distrust() {
-  for (const std::unique_ptr<MountSide>& side : sides_) side->pair->met = false;
+  for (const std::unique_ptr<MountSide>& side : sides_) {
+    side->pair->met = false;
+    ++side->pair->doubts;
+  }
 }
 
 }  // namespace hermes::sync

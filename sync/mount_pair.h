@@ -65,6 +65,7 @@ class MountPair {
 
   // The far end has shown or taken our epoch, and nothing says that it is another one now.
   bool met = false;
+  uint64_t doubts = 0;  // how often that was taken back: an answer to what was asked before is none
   // The base before this one, until a push has ended well: a far end whose token was lost and which
   // still holds such a version has not edited it.
   FileMap before;

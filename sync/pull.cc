@@ -143,12 +143,13 @@ Task<absl::Status> SidePull::LookOnce() {
     base_epoch_ = pair_->base.epoch();
   }
   work_.meter->Phase("comparing");
+  const uint64_t doubts = pair_->doubts;
   CO_ASSIGN_OR_RETURN(RemoteLook look,
                       co_await work_.side->far->Look(work_.Root(), ManifestDigest(base_)));
   exists_ = look.exists;
   far_epoch_ = look.epoch;
   base_holds_ = !base_epoch_.empty() && far_epoch_ == base_epoch_;
-  if (pair_->base.epoch() == base_epoch_) pair_->met = base_holds_;
+  if (pair_->base.epoch() == base_epoch_) pair_->met = base_holds_ && pair_->doubts == doubts;
   far_ = std::move(look.manifest);
   if (look.same) far_.files = base_;
   const Mount& mount = work_.side->mount;
@@ -460,10 +461,11 @@ Task<absl::Status> SidePull::Remember(std::vector<BaseChange> agreed) {
   RemoteApply token;
   token.root = work_.Root();
   token.epoch = pair_->base.epoch();
+  const uint64_t doubts = pair_->doubts;
   const absl::StatusOr<RemoteApplied> applied = co_await work_.side->far->Apply(std::move(token));
   // Our token may lie in a place that nobody has looked at, where it says nothing.
   if (!applied.ok() || applied->epoch != far_epoch_) co_return co_await BeginBase(work_);
-  pair_->met = true;
+  pair_->met = pair_->doubts == doubts;
   co_return absl::OkStatus();
 }
 

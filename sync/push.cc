@@ -91,14 +91,16 @@ class Pusher {
     const bool known = !pair_->base.files().empty();
     work_.meter->Phase("sending");
     work_.meter->Expect(batch->changes.size(), batch->bytes);
+    const uint64_t doubts = pair_->doubts;
     CO_ASSIGN_OR_RETURN(const RemoteApplied applied, co_await Apply(batch, known));
     if (known && applied.epoch != pair_->base.epoch()) {
       // It is not the far end that the base is of: that one was emptied, or made anew.
       CO_RETURN_IF_ERROR(co_await BeginBase(work_));
       co_return false;
     }
-    pair_->met = true;
-    co_return co_await Settle(*batch, applied.placed, last);
+    pair_->met = pair_->doubts == doubts;
+    CO_ASSIGN_OR_RETURN(const bool settled, co_await Settle(*batch, applied.placed, last));
+    co_return settled && pair_->met;
   }
 
   // Repeating is safe: what is there already is what was wanted.

@@ -263,6 +263,36 @@ TEST_F(TurnTest, APlaceThatIsDistrustedDuringALandingIsAskedAgain) {
   EXPECT_EQ(far().applies, before + 1);
 }
 
+// By what the old one answered nothing is known of the new one.
+TEST_F(TurnTest, APlaceThatIsReplacedDuringAPushGetsAll) {
+  Agree({{"a", "1"}, {"b", "1"}});
+  WriteHost("a", "2");
+  bool replaced = false;
+  far().hooks.after_apply = [&, this] {
+    if (std::exchange(replaced, true)) return absl::OkStatus();
+    for (const auto& entry : std::filesystem::directory_iterator(Far("")))
+      std::filesystem::remove_all(entry.path());
+    manager().Distrust();
+    return absl::OkStatus();
+  };
+  MustPush();
+  EXPECT_EQ(FarFiles(), HostFiles());
+}
+
+TEST_F(TurnTest, APlaceThatIsDistrustedDuringALookIsAskedAgain) {
+  Agree({{"a", "1"}});
+  bool asked = false;
+  far().hooks.before = [&, this](std::string_view verb) {
+    if (verb == "look" && !std::exchange(asked, true)) manager().Distrust();
+    return absl::OkStatus();
+  };
+  MustPull();
+  ASSERT_TRUE(asked);
+  const int before = far().applies;
+  MustPush();
+  EXPECT_EQ(far().applies, before + 1);
+}
+
 TEST_F(TurnTest, AnUndoEndsWithItsWish) {
   lock_file_ = dir_ + "/.sync.lock";
   Agree({{"a", "1"}});
