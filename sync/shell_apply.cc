@@ -33,10 +33,12 @@ h_fail failed "the request was cut short: $h_t"
 //   w INDEX NAME HASH NEW places a file where there is none, or one of the first hash
 //   b INDEX NAME          is not placed;  k FROM NAME MODE: has the bytes of another one
 // A hash has an x or - behind it; 0: none. What is there is hashed in one go: "have" are its names,
-// "cmp" what it is compared for, "go" the indices of those that may be touched, in order.
+// "cmp" what it is compared for, "go" the indices of those that may be touched, in order. What was
+// saved since "have" was closed may not be what was hashed; where a clock runs ahead ($h_z) that
+// cannot be seen.
 constexpr std::string_view kApply = R"sh(set -f
 exec 2>"$h_s/err"
-h_x=' ' h_bad= h_a= h_td=
+h_x=' ' h_z=' ' h_bad= h_a= h_td=
 h_say() { printf '%s %s\n' "$1" "$2"; h_x="$h_x$2 "; }
 h_flush() {
 [ -n "$h_a" ] || return 0
@@ -59,6 +61,7 @@ h_ask() {
 if [ -L "$2" ] || [ ! -f "$2" ]; then h_say c "$1"; return; fi
 if [ ! -r "$2" ]; then h_say f "$1"; return; fi
 h_y=-; [ -x "$2" ] && h_y=x
+[ "$2" -nt "$h_s/apply" ] && h_z="$h_z$1 "
 printf '%s\0' "$2" >&4
 printf 'k %s %s %s %s\n' "$1" "$3" "${4:-0}" "$h_y" >&5
 }
@@ -79,6 +82,10 @@ paste -d ' ' "$h_s/cmp" "$h_s/hash" >"$h_s/run"
 exec 6>"$h_s/go"; . "$h_s/run"; exec 6>&-
 }
 h_next() { IFS= read -r h_g <&6 || h_g=; }
+h_saved() {
+case $h_z in *" $1 "*) return 1;; esac
+[ "$2" -nt "$h_s/have" ] && h_say c "$1"
+}
 h_again() {
 exec 6<"$h_s/go"
 h_next
@@ -96,7 +103,7 @@ if [ -e "$2" ] || [ -L "$2" ]; then h_ask "$@"; fi; fi
 }
 if h_read gone; then
 d() { :; }
-r() { if [ "$1" = "$h_g" ]; then h_add rm "$2"; h_next; fi; }
+r() { if [ "$1" = "$h_g" ]; then h_saved "$@" || h_add rm "$2"; h_next; fi; }
 h_again gone
 printf %s "$h_rd" | tr '\n' '\0' | xargs -r -0 rmdir
 fi
@@ -137,7 +144,7 @@ if [ -e "$2" ] || [ -L "$2" ]; then h_ask "$@"; else h_place "$2"; fi
 }
 if h_read plan; then
 d() { :; }
-w() { if [ "$1" = "$h_g" ]; then h_place "$2"; h_next; fi; }
+w() { if [ "$1" = "$h_g" ]; then h_saved "$@" || h_place "$2"; h_next; fi; }
 h_again plan
 fi
 [ -n "$h_bad" ] || return 0

@@ -361,6 +361,32 @@ TEST_P(ShellApply, RefusesARootThatCannotBeWritten) {
   ASSERT_EQ(chmod(Far().c_str(), 0755), 0);
 }
 
+// By a tool that is needed between the comparison and the rename.
+TEST_P(ShellApply, WhatIsSavedAfterItWasComparedStays) {
+  if (GetParam().busybox) GTEST_SKIP() << "a busybox takes its applets for its own";
+  Write(base_ + "/tools/paste",
+        "#!/bin/sh\nuntil [ " + Far("a") + " -nt " + Far(".hermesd-stage-*/have") +
+            " ]; do printf saved >" + Far("a") + "; done\nexec /usr/bin/paste \"$@\"\n",
+        true);
+  sandbox().words = {"/usr/bin/env", "PATH=" + base_ + "/tools:/usr/bin:/bin"};
+  for (const std::optional<std::string>& wanted : {std::optional<std::string>("2"), {}}) {
+    Write(Far("a"), "1");
+    Write(Far("b"), "1");
+    EXPECT_EQ(Placed({{.name = "a", .expected = "1", .wanted = wanted},
+                      {.name = "b", .expected = "1", .wanted = wanted}}),
+              "cp");
+    EXPECT_EQ(Read(Far("a")), "saved");
+  }
+}
+
+// One that was unpacked with a date to come: only its bytes can be gone by.
+TEST_P(ShellApply, AFileOfTomorrowIsComparedByItsBytes) {
+  Write(Far("a"), "1");
+  fs::last_write_time(Far("a"), fs::file_time_type::clock::now() + std::chrono::hours(24));
+  EXPECT_EQ(Placed({{.name = "a", .expected = "1", .wanted = "2"}}), "p");
+  EXPECT_EQ(Read(Far("a")), "2");
+}
+
 TEST_P(ShellApply, RefusesARootThatIsNoDirectory) {
   Write(Far(), "a file");
   const absl::StatusOr<sync::RemoteApplied> applied = Apply({{.name = "a", .wanted = "1"}});
