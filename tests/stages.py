@@ -22,7 +22,7 @@ FUZZ_MORE_SECONDS = 120  # beyond that: reading the corpora, ending; then a targ
 LINT_MINUTES = 60    # clang-tidy begins no file later; what passed is remembered for the next run
 COMPILER_MIB = 1200  # of the largest translation unit (gRPC's headers); fewer jobs on small machines
 ASAN_LAYERS = ("engine", "runner")  # and every fuzz target
-ASAN_DEEP_LAYERS = ("core", "sync")  # with --deep
+ASAN_DEEP_LAYERS = ("core", "sync", "ssh")  # with --deep
 TSAN_TARGETS = ("runtime_test", "core_test")
 # What runs within the test's own process and needs no gRPC: children that are killed write no profile.
 COVERAGE_LAYERS = ("runtime", "engine", "core", "sync", "contract")
@@ -273,7 +273,7 @@ STAGES = {
     "tidy": (stage_tidy, "normal", "the rules of the house"),
     "test": (stage_test, "normal", "all tests of the dev build"),
     "bench": (stage_bench, "normal", "speed and size, one at a time"),
-    "asan": (stage_asan, "normal", "address and undefined: engine, runner, replay of the fuzz corpora; with --deep core and sync"),
+    "asan": (stage_asan, "normal", "address and undefined: engine, runner, replay of the fuzz corpora; with --deep core, sync and ssh"),
     "tsan": (stage_tsan, "normal", "threads: runtime and core"),
     "fuzz": (stage_fuzz, "deep", f"libFuzzer, {FUZZ_SECONDS} s per target"),
     "coverage": (stage_coverage, "deep", f"tests within one process reach {COVERAGE_PERCENT} % of the lines"),

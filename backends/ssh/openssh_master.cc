@@ -20,6 +20,7 @@
 namespace hermes {
 namespace {
 
+constexpr Duration kSocketPause = std::chrono::milliseconds(20);  // where nothing can be watched
 // ssh answers its control socket at once unless it is stopped or stuck; then it counts as broken.
 constexpr Duration kAnswerLimit = std::chrono::seconds(10);
 // From SIGTERM, or from the end of its control connections, to SIGKILL.
@@ -27,10 +28,6 @@ constexpr Duration kEndLimit = std::chrono::seconds(2);
 // For what is still in the pipe when ssh has ended; only a process that it left behind can hold it.
 constexpr Duration kLastWordsLimit = std::chrono::milliseconds(300);
 constexpr size_t kMaxChatter = 1024;  // bytes kept of stdout, where nothing of use can come
-
-absl::Status Cannot(const char* what) {
-  return Error(Reason::k_BACKEND_UNREACHABLE, std::string(ErrnoStatus(errno, what).message()));
-}
 
 }  // namespace
 
@@ -60,13 +57,13 @@ Task<absl::StatusOr<std::shared_ptr<OpenSshMaster>>> OpenSshMaster::Login(Loop& 
   co_return Explain(self->Failure());
 }
 
-// The watch is there before ssh is: its socket can't be missed.
+// The watch is there before ssh is: its socket can't be missed. An account has few watches (128,
+// for all its programs), and the logins of a restart may be more.
 absl::Status OpenSshMaster::Start() {
   Fd watch(inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
   const std::string folder = plan_.control_path.substr(0, plan_.control_path.rfind('/'));
-  if (!watch.valid() || inotify_add_watch(watch.get(), folder.c_str(), IN_CREATE) < 0) {
-    return Cannot("watch for the control socket");
-  }
+  if (watch.valid() && inotify_add_watch(watch.get(), folder.c_str(), IN_CREATE) >= 0)
+    folder_.assign(watch.release());
   ChildSpec spec{.argv = MasterWords(plan_.command, plan_.control_path),
                  .environment = SshEnvironment(),
                  .signal_at_our_end = SIGTERM};
@@ -80,7 +77,6 @@ absl::Status OpenSshMaster::Start() {
   auto heard = [self = shared_from_this()] { self->Changed(); };
   out_ = Words::Gather(loop_, pipes.stdout_fd, kMaxChatter, heard);
   err_ = Words::Gather(loop_, pipes.stderr_fd, kMaxComplaint, heard);
-  folder_.assign(watch.release());
   return absl::OkStatus();
 }
 
@@ -108,7 +104,13 @@ bool OpenSshMaster::SocketThere() const {
 
 // ssh binds its socket when it has logged in, and answers when it is at work.
 Task<void> OpenSshMaster::AwaitSocket(Self self) {
-  while (!self->ended_ && !self->SocketThere()) co_await self->changed_.Wait();
+  while (!self->ended_ && !self->SocketThere()) {
+    if (self->folder_.is_open()) {
+      co_await self->changed_.Wait();
+    } else {
+      co_await self->clock_.SleepFor(kSocketPause);
+    }
+  }
 }
 
 Task<absl::Status> OpenSshMaster::OpenProbe(Self self) {

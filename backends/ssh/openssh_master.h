@@ -78,7 +78,7 @@ class OpenSshMaster : public MuxMaster, public std::enable_shared_from_this<Open
   Fd stdin_;  // its end is ours, too: see ChildSpec::signal_at_our_end
   std::shared_ptr<Words> out_;
   std::shared_ptr<Words> err_;
-  asio::posix::stream_descriptor folder_;  // inotify; only during the login
+  asio::posix::stream_descriptor folder_;  // inotify, if there is one; only during the login
   std::shared_ptr<MuxSocket> probe_;       // asked whether ssh is at work
   uint32_t asked_ = 0;
   uint32_t answered_ = 0;

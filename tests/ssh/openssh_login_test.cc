@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -81,6 +82,16 @@ TEST_F(OpenSshLoginTest, ALoopThatEndsAtOnceLeavesNoProcessEither) {
   loop.reset();
   EXPECT_EQ(Clients().size(), 0u);
   EXPECT_TRUE(std::filesystem::is_empty(sockets()));
+}
+
+TEST_F(OpenSshLoginTest, ItGoesOnWhenTheAccountHasNoWatchLeft) {
+  if (geteuid() == 0) GTEST_SKIP() << "root's are for all tests: ssh.user.watches runs it";
+  Serve();
+  std::vector<Fd> all;
+  while (all.empty() || all.back().valid()) all.emplace_back(inotify_init1(IN_CLOEXEC));
+  ASSERT_EQ(errno, EMFILE);
+  const Connection connection = MustConnect(Target());
+  EXPECT_EQ(RunTask(loop_, RunThere(loop_, connection.get(), "echo here")).out, "here\n");
 }
 
 TEST_F(OpenSshLoginTest, AWrongKeyIsRefusedByName) {

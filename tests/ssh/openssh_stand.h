@@ -20,6 +20,7 @@
 #include "daemon/runtime/random.h"
 #include "daemon/runtime/status.h"
 #include "daemon/runtime/task_group.h"
+#include "tests/contract/ssh_stand.h"
 #include "tests/fakes/temp_dir.h"
 #include "tests/hosts/processes.h"
 #include "tests/hosts/ssh_server.h"
@@ -79,11 +80,9 @@ class OpenSshStand : public testing::Test {
  protected:
   void SetUp() override {
     signal(SIGPIPE, SIG_IGN);
-    for (const std::string& why : {TestAccount::Unsupported(), OpenSshServer::Unsupported()}) {
-      if (!why.empty()) GTEST_SKIP() << why;
-    }
+    if (const std::string why = SshStand::Unsupported(); !why.empty()) GTEST_SKIP() << why;
     key_ = SshKey::Make(dir_.path(), "key");
-    account_ = TestAccount::Make();
+    account_ = TestAccount::IsOwn() ? TestAccount::Own() : TestAccount::Make();
     transport_ = MakeTransport();
   }
 
