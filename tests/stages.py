@@ -47,7 +47,7 @@ def environment(deep):
     kept["ASAN_OPTIONS"] = "detect_stack_use_after_return=1:strict_string_checks=1"
     kept["UBSAN_OPTIONS"] = "print_stacktrace=1"
     kept["TSAN_OPTIONS"] = "halt_on_error=1:second_deadlock_stack=1"
-    # One cache for every checkout: what another clone compiled from the same text is found here.
+    # One cache for every checkout, for what is compiled without a precompiled header.
     kept["CCACHE_BASEDIR"] = ROOT
     kept["CCACHE_NOHASHDIR"] = "true"
     if deep:

@@ -169,7 +169,8 @@ Task<absl::Status> Session::PullBeforeRelease(CloseRequest close, ProgressPtr pr
   if (abandoned_) co_return Draining();
   if (info_.discard || !sync_->WritesHost()) co_return absl::OkStatus();
   absl::StatusOr<TreeReport> leftovers = co_await engine_->EndLeftovers(close.grace);
-  if (!leftovers.ok()) co_return leftovers.status();
+  if (abandoned_) co_return Draining();
+  if (!leftovers.ok()) co_return PullPending(std::string(leftovers.status().message()));
   if (sync_->suspect()) co_return PullPending("the sandbox has lied: salvage, or discard");
   Tell(progress, ClosePhase{"syncing"});
   StartSync request{.session_id = info_.id, .kind = SyncKind::kPull, .uid = close.uid};

@@ -225,6 +225,16 @@ TEST_P(BackendContract, V71StdinGoesOnAfterARestart) {
   ExpectExit(again, 0);
 }
 
+TEST_P(BackendContract, WhatNoRunIdNamesAnyMoreCanBeEndedAndTheSessionGoesOn) {
+  const std::string sleep = world().UniqueSeconds(60);
+  RunPtr run = Run("sleep " + sleep + " >/dev/null 2>&1 & export A=kept");
+  ExpectExit(run, 0);
+  ASSERT_EQ(world().CountArgument(session(), sleep), 1);
+  ASSERT_TRUE(world().Await(session().engine->EndLeftovers(milliseconds(200))).ok());
+  EXPECT_EQ(world().CountArgument(session(), sleep), capabilities().residual_tracking ? 1 : 0);
+  EXPECT_EQ(Run("echo $A")->out, "kept\n");
+}
+
 TEST_P(BackendContract, ClosingASessionKillsItsCommandsAndLeavesOthersAlone) {
   TestSession& closing = session();
   TestSession& other = world().Open();

@@ -411,6 +411,17 @@ TEST_F(SessionSyncTest, CleanupThatCannotPullKeepsTheSessionUntilItCanOrIsDiscar
   EXPECT_EQ(Slurp(dir_ + "/host/a"), "2") << "discarded";
 }
 
+TEST_F(SessionSyncTest, CleanupOfAPlaceThatIsAwayKeepsTheSessionToo) {
+  Create();
+  Spit(dir_ + "/far/a", "2");
+  host_.place.reachable = false;
+  EXPECT_EQ(ReasonOf(Close()), Reason::k_PULL_PENDING);
+  EXPECT_EQ(State(), SessionState::kReady);
+  host_.place.reachable = true;
+  EXPECT_TRUE(Close().ok());
+  EXPECT_EQ(Slurp(dir_ + "/host/a"), "2");
+}
+
 TEST_F(SessionSyncTest, ASandboxThatLiesIsSuspectUntilASalvageAndItsCleanupNeedsAWord) {
   Create();
   Spit(dir_ + "/host/a", "1");

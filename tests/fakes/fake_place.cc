@@ -203,6 +203,10 @@ class FakeEngine : public Engine {
   }
   void SetSudoPassword(std::string) override {}
 
+  Task<absl::StatusOr<TreeReport>> EndLeftovers(Duration) override {
+    if (!place_.reachable) co_return Error(Reason::k_BACKEND_UNREACHABLE, "the fake place is away");
+    co_return TreeReport{};
+  }
   Task<absl::StatusOr<TreeReport>> Close(Duration) override {
     if (!place_.reachable) co_return Error(Reason::k_BACKEND_UNREACHABLE, "the fake place is away");
     if (std::exchange(closed_, true)) {
