@@ -167,6 +167,10 @@ absl::StatusOr<v1::Mount> ParseMount(std::string_view text, const Whereabouts& a
     return BadMount(text, "REMOTE must begin with / or ~/");
   }
   mount.set_remote_root(parts[1]);
+  // Far more likely a forgotten policy than the name of a directory.
+  v1::Mount unused;
+  if (parts.size() == 2 && ReadRule(SplitAtCommas(parts[1]).back(), &unused))
+    return BadMount(text, "what follows a comma belongs behind a policy");
   if (parts.size() == 3) {
     const std::optional<std::string_view> word = ReadRules(parts[2], &mount);
     if (word) return BadMount(text, "'" + std::string(*word) + "' is not understood");

@@ -38,7 +38,7 @@ uint64_t CountPlanned(const SyncRecord& record) {
 
 std::string WhatWasDone(const SyncRecord& record) {
   const v1::SyncJob& job = record.job;
-  const std::string files = Counted(job.applied(), "file", "files");
+  std::string files = Counted(job.applied(), "file", "files");
   switch (job.kind()) {
     case v1::SyncJob::PUSH:
       return "sent " + files;
