@@ -80,7 +80,8 @@ absl::Status CheckFence(const std::string& directory, bool whole, const HostFenc
     std::string real = Resolved(path);
     if (real.empty()) real = path;
     if ((whole && IsAtOrAbove(directory, real)) || IsAtOrAbove(real, directory))
-      return Refuse(directory + " reaches " + real + ", which no mount may");
+      return Refuse(std::string(directory).append(" reaches ").append(real) +
+                    ", which no mount may");
   }
   struct stat seen;
   if (whole && lstat((directory + "/.ssh").c_str(), &seen) == 0)

@@ -147,7 +147,8 @@ class Planner {
       tail += leaf.substr(dot);
       if (tail.size() >= kMaxPartBytes) return std::nullopt;
       const std::string stem(leaf.substr(0, std::min(dot, kMaxPartBytes - tail.size())));
-      const absl::StatusOr<RelPath> name = RelPath::Parse(directory + stem + tail);
+      const absl::StatusOr<RelPath> name =
+          RelPath::Parse(std::string(directory).append(stem).append(tail));
       if (!name.ok()) return std::nullopt;
       if (!IsTaken(*name) && asides_.insert(name->str()).second) return *name;
     }

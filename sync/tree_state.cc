@@ -5,9 +5,9 @@
 namespace hermes::sync {
 namespace {
 
-const std::string& NameOf(const std::string& key) { return key; }
+std::string_view NameOf(const std::string& key) { return key; }
 template <typename V>
-const std::string& NameOf(const std::pair<const std::string, V>& entry) {
+std::string_view NameOf(const std::pair<const std::string, V>& entry) {
   return entry.first;
 }
 
@@ -17,7 +17,7 @@ std::vector<std::string> StartingWith(const Sorted& sorted, const std::string& p
   std::vector<std::string> names;
   for (auto at = sorted.lower_bound(prefix); at != sorted.end() && NameOf(*at).starts_with(prefix);
        ++at)
-    names.push_back(NameOf(*at));
+    names.emplace_back(NameOf(*at));
   return names;
 }
 
@@ -26,13 +26,13 @@ template <typename Sorted>
 void AppendLevel(const Sorted& sorted, const std::string& prefix, std::vector<std::string>* names) {
   auto at = sorted.lower_bound(prefix);
   while (at != sorted.end() && NameOf(*at).starts_with(prefix)) {
-    const std::string& name = NameOf(*at);
+    const std::string_view name = NameOf(*at);
     const size_t slash = name.find('/', prefix.size());
     if (slash == name.npos) {
-      if (!name.empty()) names->push_back(name);  // the root is no child
+      if (!name.empty()) names->emplace_back(name);  // the root is no child
       ++at;
     } else {
-      at = sorted.lower_bound(name.substr(0, slash) + static_cast<char>('/' + 1));
+      at = sorted.lower_bound(std::string(name.substr(0, slash)) + static_cast<char>('/' + 1));
     }
   }
 }

@@ -132,7 +132,8 @@ class Bench {
     Beside([](sync::RemoteTree* tree, sync::RemoteRoot root, std::vector<sync::RelPath> names,
               uint64_t* bytes) -> Task<bool> {
       const absl::Status fetched = co_await tree->Fetch(
-          std::move(root), std::move(names), [bytes](std::string_view piece) -> Task<absl::Status> {
+          std::move(root), {std::move(names)},
+          [bytes](std::string_view piece) -> Task<absl::Status> {
             *bytes += piece.size();
             return []() -> Task<absl::Status> { co_return absl::OkStatus(); }();
           });

@@ -211,9 +211,9 @@ TEST_F(SessionSyncTest, APullThatWasInterruptedAfterOneMountHadLandedCanBeTakenB
   Spit(dir_ + "/far2/b", "2");
   auto job = daemon_->Await(daemon_->table.Sync({.session_id = "s", .kind = SyncKind::kPull}));
   ASSERT_TRUE(job.ok());
-  trees[1]->hooks.within_fetch = [job = *job]() -> Task<void> {
+  trees[1]->hooks.within_fetch = [job = *job] {
     job->wish()->Withdraw();
-    co_return;
+    return []() -> Task<void> { co_return; }();
   };
   LiveUntil([&] { return (*job)->ended(); });
   ASSERT_EQ((*job)->info().state, SyncState::kInterrupted);

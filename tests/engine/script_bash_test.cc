@@ -176,8 +176,8 @@ TEST_F(BashTest, CapturesPastUserTrapsAndAliases) {
        {"trap 'echo D' DEBUG",
         "set -ET; trap 'echo E' ERR; trap 'echo D' DEBUG; trap 'echo R' RETURN",
         "alias builtin='echo B' export=true declare=true pwd='echo /' printf=true set=true",
-        "declare() { :; }; printf() { :; }; pwd() { echo /; }; export() { :; }; "
-        "builtin() { echo B; }",
+        ("declare() { :; }; printf() { :; }; pwd() { echo /; }; export() { :; }; "
+         "builtin() { echo B; }"),
         "shopt -s extglob nullglob failglob nocaseglob dotglob",
         "set -o pipefail -o errtrace -o functrace"}) {
     for (const char* end : {"\\exit 3", "(\\exit 3)"}) {
