@@ -28,10 +28,8 @@ void RoundTrip(std::string_view blob, absl::StatusOr<T> (*decode)(std::string_vi
 }
 
 }  // namespace
-}  // namespace hermes
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace hermes;
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const std::string sealed = SealBlob(text);
   CHECK(*UnsealBlob(sealed) == text);
@@ -41,3 +39,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   return 0;
 }
+
+}  // namespace hermes

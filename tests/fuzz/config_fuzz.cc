@@ -39,10 +39,8 @@ void CheckRanges(const Config& config) {
 }
 
 }  // namespace
-}  // namespace hermes
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace hermes;
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const absl::StatusOr<Config> config = ParseConfig(text, "f.toml", {"", "", "", "", "/home/u"});
   if (config.ok()) {
@@ -53,3 +51,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   return 0;
 }
+
+}  // namespace hermes

@@ -61,10 +61,8 @@ Seen Read(FarVerb verb, std::string_view text, size_t piece) {
 }
 
 }  // namespace
-}  // namespace hermes::sync
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace hermes::sync;  // NOLINT(google-build-using-namespace)
   if (size == 0) return 0;
   const std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
   const FarVerb verb = data[0] % 3 == 0   ? FarVerb::kLook
@@ -75,3 +73,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   CHECK(Read(verb, text, 1 + data[0]) == whole);
   return 0;
 }
+
+}  // namespace hermes::sync

@@ -9,8 +9,9 @@
 #include "backends/ssh/libssh2_wire.h"
 #include "daemon/runtime/check.h"
 
+namespace hermes {
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace hermes;
   std::string text(reinterpret_cast<const char*>(data), size);
   for (uint32_t port : {22U, 2222U}) {
     for (const KnownHostKey& key : FindKnownHost(text, "f", "127.0.0.1", port)) {
@@ -28,3 +29,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   return 0;
 }
+
+}  // namespace hermes

@@ -80,10 +80,8 @@ std::string Whole(const Seen& seen) {
 }
 
 }  // namespace
-}  // namespace hermes::plain
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace hermes::plain;
   if (size == 0) return 0;
   const std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
   const uint8_t cut = std::max<uint8_t>(data[0], 1);
@@ -95,3 +93,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   return 0;
 }
+
+}  // namespace hermes::plain

@@ -141,10 +141,8 @@ State StateOf(std::string_view text) {
 }
 
 }  // namespace
-}  // namespace hermes::shell
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace hermes::shell;
   std::string_view text(reinterpret_cast<const char*>(data), size);
   if (text.find('\0') == std::string_view::npos) CHECK(Unquote(Quote(text)) == text);
   if (std::optional<std::string> word = Unquote(text)) CHECK(Unquote(Quote(*word)) == *word);
@@ -155,3 +153,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   return 0;
 }
+
+}  // namespace hermes::shell

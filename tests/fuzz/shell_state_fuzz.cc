@@ -34,10 +34,8 @@ void CheckParsed(const State& state) {
 }
 
 }  // namespace
-}  // namespace hermes::shell
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace hermes::shell;
   std::string_view text(reinterpret_cast<const char*>(data), size);
   if (std::optional<State> stored = Decode(text)) CHECK(Encode(*stored) == text);
   if (text.empty()) return 0;
@@ -48,3 +46,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (parsed) CheckParsed(*parsed);
   return 0;
 }
+
+}  // namespace hermes::shell

@@ -78,10 +78,8 @@ unpack::Request MakeRequest() {
 }
 
 }  // namespace
-}  // namespace hermes::sync
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace hermes::sync;  // NOLINT(google-build-using-namespace)
   std::string_view stream(reinterpret_cast<const char*>(data), size);
   CheckEncoding(stream);
   unpack::DecodeRequest(stream);
@@ -97,3 +95,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   CHECK(checker.files() <= kFiles && checker.Missing().size() <= kFiles);
   return 0;
 }
+
+}  // namespace hermes::sync

@@ -359,7 +359,9 @@ void DelayProxy::Impl::Deliver(int to, Flow* flow, Connection* c, Time now) {
     flow->held -= static_cast<size_t>(wrote);
     *flow->delivered += static_cast<uint64_t>(wrote);
     if (piece.sent == piece.bytes.size()) flow->way.pop_front();
-    if (!counted || (cut_in -= static_cast<uint64_t>(wrote)) > 0) continue;
+    if (!counted) continue;
+    cut_in -= static_cast<uint64_t>(wrote);
+    if (cut_in > 0) continue;
     cut_in = cut_every;
     --cuts_left;
     ++cuts;

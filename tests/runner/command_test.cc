@@ -90,7 +90,7 @@ TEST_F(CommandTest, InheritsNothingOfTheRunner) {
       Run("ls -l /proc/self/fd | awk '{print $9}' | sort -n | tr '\\n' ' '; ulimit -n; "
           "grep -E 'SigBlk|SigIgn' /proc/self/status");
   std::istringstream lines(result.out);
-  std::string descriptors, limit, blocked, ignored;
+  std::string descriptors, blocked, ignored;
   std::getline(lines, descriptors);
   std::getline(lines, blocked);
   std::getline(lines, ignored);

@@ -106,10 +106,10 @@ TEST_F(WarmTest, ALargeStateIsSourcedBeforeTheCommandComes) {
 TEST_F(WarmTest, LooksLikeAShellOfItsOwn) {
   Run("export KEPT='a b'; greet() { echo hi $1; }; alias say='echo said'; cd /usr");
   for (std::string script :
-       {"declare -p | grep -vE '^declare -[-airx]+ "
-        "(BASHPID|EPOCH.*|PPID|RANDOM|SECONDS|SRANDOM|_)(=|$)|HERMES_TEST'",
-        "set -o; shopt; alias; declare -F; trap | sed -E 's/[0-9a-f]{32}//g'; ulimit -a; umask; "
-        "jobs; hash; dirs",
+       {("declare -p | grep -vE '^declare -[-airx]+ "
+         "(BASHPID|EPOCH.*|PPID|RANDOM|SECONDS|SRANDOM|_)(=|$)|HERMES_TEST'"),
+        ("set -o; shopt; alias; declare -F; trap | sed -E 's/[0-9a-f]{32}//g'; ulimit -a; umask; "
+         "jobs; hash; dirs"),
         "echo $- $0 $# \"$@\" $? $SHLVL $BASH_SUBSHELL $LINENO; echo \"$_\"; echo ${BASH_ARGV0-}",
         "cd /proc/$$/fd; echo *; readlink 0; ls -l /proc/self/fd | wc -l; cd ~-",
         "env | grep -vE '^_=|HERMES_TEST' | sort; declare -p PWD OLDPWD SECONDS; cd -; cd /tmp; cd "
