@@ -314,9 +314,9 @@ TEST_F(Libssh2LoginTest, ACutAnywhereIsTypedAndNeverHangs) {
   Start();
   DelayProxy proxy({.target_port = server_->port()});
   Know(server_->KnownHosts(proxy.port()));
-  const int rounds = std::getenv("HERMES_DEEP") ? 300 : 100;
-  for (int round = 0; round < rounds; ++round) {
-    proxy.CutAfter(static_cast<uint64_t>(1 + round * 61));
+  const uint64_t rounds = std::getenv("HERMES_DEEP") ? 300 : 100;
+  for (uint64_t round = 0; round < rounds; ++round) {
+    proxy.CutAfter(1 + round * 61);
     auto connection = Connect(Target(proxy.port()));
     absl::Status status = connection.status();
     if (connection.ok()) {

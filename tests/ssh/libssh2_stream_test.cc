@@ -220,7 +220,6 @@ TEST_F(Libssh2StreamTest, AStreamThatNobodyReadsHoldsUpNoOther) {
   auto stuck = MustRun(*connection, "yes");
   Ended ended = Execute(*connection, "head -c 20000000 /dev/zero");
   EXPECT_EQ(ended.out.size(), 20000000U) << ended.status;
-  std::string text;
   std::vector<char> buffer(2 * kWindow);
   size_t total = 0;
   while (total < 3 * kWindow) {
@@ -267,7 +266,7 @@ TEST_F(Libssh2StreamTest, AbandonedStreamsLeaveNothingHalfDone) {
   options.lines = {"RekeyLimit 1M", "MaxSessions 100"};
   Start(options);
   auto connection = MustConnect(Target());
-  for (int round = 0; round < 20; ++round) {
+  for (size_t round = 0; round < 20; ++round) {
     auto reader = MustRun(*connection, "head -c 3000000 /dev/zero");
     auto writer = MustRun(*connection, "sleep 0.1");
     absl::Status written;

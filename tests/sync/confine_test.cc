@@ -61,7 +61,10 @@ TEST(ConfineDeathTest, KillsWhoeverReachesOut) {
       {"ptrace", [] { ptrace(PTRACE_TRACEME, 0, nullptr, nullptr); }},
       {"dup", [] { static_cast<void>(dup(0)); }},
       {"executable memory",
-       [] { mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }},
+       [] {
+         static_cast<void>(
+             mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+       }},
       {"making memory executable", [] { mprotect(nullptr, 4096, PROT_EXEC); }},
   };
   for (const auto& [name, act] : acts) {
