@@ -157,11 +157,6 @@ TEST_F(StreamTest, ADrainDoesNotWaitForAStart) {
   client.join();
   EXPECT_EQ(ReasonOf(heard.status), "DRAINING");
   stand_.SetGate(false);
-  EXPECT_TRUE(Eventually([this] {
-    SessionState state = SessionState::kOpening;
-    stand_.OnLoop([&] { state = (*stand_.table().Find("held-1"))->info().state; });
-    return state != SessionState::kOpening;
-  }));
 }
 
 TEST_F(StreamTest, AReaderThatNeverReadsHoldsNobodyAndCostsLittle) {
