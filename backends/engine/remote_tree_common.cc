@@ -64,7 +64,8 @@ Lane LaneFor(const sync::RemoteApply& apply) {
 
 Lane LaneFor(const sync::RemoteTree::Wanted& wanted) {
   const size_t files = wanted.names.size();
-  const uint64_t bytes = wanted.bytes + files * kHeaderBytes;
+  // What the far side tells may be any number.
+  const uint64_t bytes = std::min(wanted.bytes, kMaxCommandLaneBytes + 1) + files * kHeaderBytes;
   const bool much = wanted.bytes == 0 ? files > kMaxCommandLaneFiles : bytes > kMaxCommandLaneBytes;
   return much ? Lane::kBulk : Lane::kCommand;
 }

@@ -301,6 +301,7 @@ TEST_F(RunnerTree, LargePullsKeepOutOfTheWayOfCommands) {
   };
   EXPECT_EQ(lane_of(1, 7 << 20), Lane::kCommand);
   EXPECT_EQ(lane_of(1, 9 << 20), Lane::kBulk);
+  EXPECT_EQ(lane_of(1, UINT64_MAX), Lane::kBulk) << "whatever is told";
   EXPECT_EQ(lane_of(1'000, 3 << 20), Lane::kCommand);
   EXPECT_EQ(lane_of(10'000, 1), Lane::kBulk) << "each file has a header";
   EXPECT_EQ(lane_of(100, 0), Lane::kCommand) << "nobody knows how much that is";
