@@ -26,6 +26,7 @@ ASAN_DEEP_LAYERS = ("core", "sync", "ssh")  # with --deep
 TSAN_TARGETS = ("runtime_test", "core_test")
 # What runs within the test's own process and needs no gRPC: children that are killed write no profile.
 COVERAGE_LAYERS = ("runtime", "engine", "core", "sync", "contract")
+COMPLAINT_LINES = 12  # of each failed test, repeated at the end
 COVERAGE_PERCENT = 80  # of the lines of ours that these layers' tests must reach
 
 
@@ -103,8 +104,8 @@ class Run:
         if os.path.exists(report):
             os.remove(report)
         words = ["ctest", "--test-dir", f"build/{preset}", "--output-junit", report,
-                 "-V" if verbose else "--output-on-failure", "--test-output-size-passed", "8192",
-                 "--test-output-size-failed", "65536", "-j", str(jobs() if parallel else 1), *selection]
+                 "-V" if verbose else "--output-on-failure", "--test-output-size-passed", "1048576",
+                 "--test-output-size-failed", "1048576", "-j", str(jobs() if parallel else 1), *selection]
         if self.filter_by:
             words += ["-R", self.filter_by]
         status = self.call(words)
@@ -121,27 +122,58 @@ class Run:
             text = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", "?", file.read())  # output may be binary
         failed = 0
         for case in xml.etree.ElementTree.fromstring(text).iter("testcase"):
-            name, status = case.get("name"), case.get("status")
-            if status == "run":
-                self.passed += 1
-            elif status in ("notrun", "disabled") and case.find("failure") is None:
-                self.skipped.append((f"{self.stage}: {name}", reason(case, status)))
-            else:
-                failed += 1
-                self.failed.append(f"{self.stage}: {name}")
+            for name, ending, lines in endings(case):
+                name = f"{self.stage}: {name}"
+                if ending == "passed":
+                    self.passed += 1
+                elif ending == "skipped":
+                    self.skipped.append((name, reason(lines)))
+                else:
+                    failed += 1
+                    self.failed.append("\n".join([name, *("    " + line for line in complaint(lines))]))
         return failed
 
 
-def reason(case, status):
-    """Why a test was skipped: what it printed just before it said so."""
+def endings(case):
+    """The tests of one entry of a report, each with how it ended and what it printed. Most entries are one test;
+    a row of the contract suite is one program with many, and each of them counts."""
+    name, status = case.get("name"), case.get("status")
     if status == "disabled":
-        return "disabled in the source"
-    lines = [line.strip() for line in (case.findtext("system-out") or "").split("\n") if line.strip()]
+        return [(name, "skipped", ["disabled in the source"])]
+    ending = "passed" if status == "run" else "failed"
+    if status == "notrun" and case.find("failure") is None:
+        ending = "skipped"
+    text = case.findtext("system-out") or ""
+    parts = re.split(r"^\[ RUN      \] (\S+)\n", text, flags=re.MULTILINE)
+    if len(parts) <= 3:
+        return [(name, ending, text.split("\n"))]
+    told = []
+    for inner, printed in zip(parts[1::2], parts[2::2]):
+        own, mark, _ = printed.partition("\n[       OK ]")
+        if mark or printed.startswith("[       OK ]"):
+            told.append((f"{name}: {inner}", "passed", []))
+        else:
+            own, mark, _ = printed.partition("\n[  SKIPPED ]")
+            told.append((f"{name}: {inner}", "skipped" if mark else ending, own.split("\n")))
+    if ending == "failed" and all(how != "failed" for _, how, _ in told):
+        told.append((f"{name}: at its end", "failed", parts[-1].split("\n")))
+    return told
+
+
+def reason(lines):
+    """Why a test was skipped: what it printed just after it said so."""
+    lines = [line.strip() for line in lines if line.strip()]
     for number, line in enumerate(lines):
         if line.endswith(": Skipped"):
             return lines[number + 1] if number + 1 < len(lines) else "no reason given"
-    skipped = case.find("skipped")
-    return lines[-1] if lines else (skipped.get("message") if skipped is not None else "no reason given")
+    return lines[-1] if lines else "no reason given"
+
+
+def complaint(lines):
+    """What is worth repeating of a failed test at the end of a long log: from its first complaint on."""
+    lines = [line for line in lines if line.strip()]
+    first = next((number for number, line in enumerate(lines) if line.endswith(": Failure")), None)
+    return lines[-COMPLAINT_LINES:] if first is None else lines[first:first + COMPLAINT_LINES]
 
 
 def sources():

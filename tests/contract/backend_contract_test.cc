@@ -144,7 +144,7 @@ TEST_P(BackendContract, V10ABackgroundChildDoesNotDelayTheEnd) {
   if (!capabilities().residual_tracking) return;
   EXPECT_TRUE(run->outcome->residual);
   EXPECT_FALSE(run->drained);
-  EXPECT_EQ(world().CountArgument(session(), sleep), 1) << "it lives on";
+  EXPECT_EQ(world().AwaitArgument(session(), sleep, 1), 1) << "it lives on";
   ASSERT_TRUE(world().Kill(run, Duration(0)).ok());
   world().WaitDrained(run);
   EXPECT_EQ(world().CountArgument(session(), sleep), 0);

@@ -327,6 +327,13 @@ int World::CountArgument(TestSession& session, std::string argument) {
   return out.empty() ? -1 : std::stoi(out);
 }
 
+int World::AwaitArgument(TestSession& session, const std::string& argument, int wanted) {
+  const SteadyTime give_up = clock.Now() + kPatience;
+  int count = CountArgument(session, argument);
+  while (count != wanted && clock.Now() < give_up) count = CountArgument(session, argument);
+  return count;
+}
+
 std::string World::UniqueSeconds(int whole) {
   std::string digits = std::to_string(1'000'000 + random.Below(1'000'000));
   return std::to_string(whole) + "." + digits.substr(1);

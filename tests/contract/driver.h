@@ -163,6 +163,10 @@ class World {
   // How many processes there have exactly this as one of their arguments.
   int CountArgument(TestSession& session, std::string argument);
 
+  // The same, asked again until it is `wanted`: for what nobody told us the moment of, as a child
+  // that was forked but is not yet the program it will be, or a tree that ends with its runner.
+  int AwaitArgument(TestSession& session, const std::string& argument, int wanted);
+
   std::string UniqueSeconds(int whole);  // "77.000123": a number for sleep that nobody else uses
   void Poke();
 

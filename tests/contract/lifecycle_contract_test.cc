@@ -95,7 +95,8 @@ TEST_P(BackendContract, V22ADeadFarEndIsAnUnknownEndAndTheSessionComesBackWithIt
   EXPECT_TRUE(world().Until([this] { return !session().changed_to.empty(); }));
   EXPECT_NE(session().changed_to, incarnation);
   EXPECT_EQ(Out("echo $A; pwd"), "kept\n/usr\n");
-  EXPECT_EQ(world().CountArgument(session(), sleep), 0) << "the tree must not outlive its runner";
+  EXPECT_EQ(world().AwaitArgument(session(), sleep, 0), 0)
+      << "the tree must not outlive its runner";
 }
 
 TEST_P(BackendContract, V66ALeaseHoldsWhileItIsRenewedAndLapsesAfterwards) {
@@ -229,7 +230,7 @@ TEST_P(BackendContract, WhatNoRunIdNamesAnyMoreCanBeEndedAndTheSessionGoesOn) {
   const std::string sleep = world().UniqueSeconds(60);
   RunPtr run = Run("sleep " + sleep + " >/dev/null 2>&1 & export A=kept");
   ExpectExit(run, 0);
-  ASSERT_EQ(world().CountArgument(session(), sleep), 1);
+  ASSERT_EQ(world().AwaitArgument(session(), sleep, 1), 1);
   ASSERT_TRUE(world().Await(session().engine->EndLeftovers(milliseconds(200))).ok());
   EXPECT_EQ(world().CountArgument(session(), sleep), capabilities().residual_tracking ? 1 : 0);
   EXPECT_EQ(Run("echo $A")->out, "kept\n");
