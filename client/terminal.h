@@ -4,6 +4,7 @@
 // ends, short of SIGKILL, RestoreTerminal runs (by RawMode's end, at exit, or from the signal
 // thread).
 
+#include <string>
 #include <string_view>
 
 #include "hermes/v1/exec.pb.h"

@@ -80,7 +80,8 @@ def compile_alone(tree, path, flags):
 
 
 def has_own_source(tree, path, ninja):
-    """Its .cc includes it first: the build has shown that it compiles alone."""
+    """Its .cc includes it first: the build has shown that it compiles alone, but for what a precompiled header brings;
+    that part is includes.check_names."""
     own = path.removesuffix(".h") + ".cc"
     return own in ninja and [name for _, name, _ in tree.includes(own)][:1] == [path]
 
@@ -99,9 +100,7 @@ def check_headers(tree, build, jobs):
             known = set(json.load(file))
     except (FileNotFoundError, ValueError):
         known = set()
-    # The runner is compiled by its own recipe, outside compile_commands; so are its headers.
-    headers = [path for path in tree.files if path.endswith(".h")
-               and not path.startswith("backends/runner/") and not has_own_source(tree, path, ninja)]
+    headers = [path for path in tree.files if path.endswith(".h") and not has_own_source(tree, path, ninja)]
     work = {path: digest(tree, path, flags_for(path, commands)) for path in headers}
     good = {value for value in work.values() if value in known}
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:

@@ -2,7 +2,7 @@
 
 import re
 
-from source import Finding
+from source import Finding, line_of
 
 # layer -> what it may include of the tree besides itself. The longest matching prefix of a path is its layer.
 BELOW_CORE = ("daemon/runtime/", "sync/", "backends/backend.h", "backends/ssh_spec.h", "backends/engine/")
@@ -42,6 +42,34 @@ LIBRARIES = {
     r"hermes/v1/.*\.grpc\.pb\.h": (("daemon/rpc/", "daemon/main.cc", "client/"), None),
 }
 GRPC_TESTS = ("tests/rpc/", "tests/client/", "tests/e2e/", "tests/bench/")
+
+
+# What a precompiled header hides the lack of: what of it a header may name -> one of the headers that it then
+# includes, itself or through one of ours.
+NAMES = {
+    r"std::(any_of|all_of|none_of|sort|find_if|lower_bound|upper_bound|ranges::\w+)\b": "algorithm",
+    r"std::array\b": "array",
+    r"std::atomic\w*\b": "atomic",
+    r"std::chrono\b": "chrono",
+    r"std::deque\b": "deque",
+    r"std::filesystem\b": "filesystem",
+    r"std::[io]?fstream\b": "fstream",
+    r"std::function\b": "functional",
+    r"std::(multi)?map\b": "map",
+    r"std::((unique|shared|weak)_ptr|make_(unique|shared)|enable_shared_from_this)\b": "memory",
+    r"std::(optional|nullopt)\b": "optional",
+    r"std::(multi)?set\b": "set",
+    r"std::span\b": "span",
+    r"std::(string|to_string)\b": "string",
+    r"std::string_view\b": "string_view",
+    r"std::j?thread\b": "thread",
+    r"std::(variant|visit|monostate|get_if|holds_alternative)\b": "variant",
+    r"std::vector\b": "vector",
+    r"absl::AnyInvocable\b": "absl/functional/any_invocable.h",
+    r"absl::StatusOr\b": "absl/status/statusor.h",
+    r"absl::Status\b": "absl/status/status.h|absl/status/statusor.h",
+    r"asio::\w": "asio/.*|asio.hpp",
+}
 
 
 def layer_of(path):
@@ -102,6 +130,31 @@ def check_libraries(tree):
                 yield Finding(path, 0, "library", message)
 
 
+def reached(tree, path):
+    """Every name that `path` includes, itself or through a header of the tree."""
+    seen, todo = set(), [path]
+    while todo:
+        for _, name, _ in tree.includes(todo.pop()):
+            if name not in seen:
+                seen.add(name)
+                if tree.has(name):
+                    todo.append(name)
+    return seen
+
+
+def check_names(tree):
+    """The compiler does not see these gaps while there is a precompiled header."""
+    for path in tree.cpp():
+        if not path.endswith(".h"):
+            continue
+        code, names = tree.code(path), reached(tree, path)
+        for used, header in NAMES.items():
+            match = re.search(r"(?<![\w:])" + used, code)
+            if match and not any(re.fullmatch(header, name) for name in names):
+                message = f"{match.group()} without <{header.split('|')[0]}>: does not compile alone"
+                yield Finding(path, line_of(code, match.start()), "header", message)
+
+
 def check_dead_headers(tree):
     used = {name for path in tree.cpp() for _, name, _ in tree.includes(path)}
     for path in tree.cpp():
@@ -109,4 +162,4 @@ def check_dead_headers(tree):
             yield Finding(path, 0, "dead", "nobody includes this file")
 
 
-RULES = (check_arrows, check_spelling, check_libraries, check_dead_headers)
+RULES = (check_arrows, check_spelling, check_libraries, check_names, check_dead_headers)

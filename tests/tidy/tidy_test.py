@@ -124,6 +124,14 @@ class LibrariesTest(TidyTest):
             "tests/core/a_test.cc": '#include "hermes/v1/exec.grpc.pb.h"\n',
         }, "backends/local/a.cc:1 spdlog", "daemon/core/a.cc:2 grpcpp", "tests/core/a_test.cc:1 gRPC")
 
+    def test_a_header_that_names_what_it_does_not_include_is_found(self):
+        self.expect(includes.check_names, {
+            "sync/a.h": "#include <string>\nstd::string a; std::vector<int> b;\n",
+            "sync/b.h": '#include "sync/c.h"\nstd::vector<int> b; absl::Status s;\n',
+            "sync/c.h": "#include <vector>\n#include <absl/status/statusor.h>\n// std::optional is none here\n",
+            "sync/a.cc": "std::optional<int> the_compiler_sees_to_it;\n",
+        }, "sync/a.h:2 std::vector")
+
     def test_a_header_that_nobody_includes_is_dead(self):
         self.expect(includes.check_dead_headers, {
             "sync/used.h": GOOD, "sync/unused.h": GOOD, "sync/a.cc": '#include "sync/used.h"\n',
