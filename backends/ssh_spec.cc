@@ -10,11 +10,13 @@
 namespace hermes {
 namespace {
 
+constexpr size_t kMaxSshFile = 4096;       // bytes of a path
+constexpr size_t kMaxSshOptionName = 64;   // bytes
 constexpr size_t kFingerprintDigits = 43;  // of a SHA-256 in base64 without padding
 constexpr std::string_view kFingerprintPrefix = "SHA256:";
 
 // What hermesd decides itself: a value of the caller's would be ignored, or break the connection.
-constexpr std::array<std::string_view, 43> kOurs = {"batchmode",
+constexpr std::array<std::string_view, 44> kOurs = {"batchmode",
                                                     "checkhostip",
                                                     "clearallforwardings",
                                                     "connectionattempts",
@@ -40,6 +42,7 @@ constexpr std::array<std::string_view, 43> kOurs = {"batchmode",
                                                     "localforward",
                                                     "loglevel",
                                                     "logverbose",
+                                                    "match",
                                                     "nohostauthenticationforlocalhost",
                                                     "permitlocalcommand",
                                                     "permitremoteopen",
@@ -81,9 +84,10 @@ absl::Status CheckWord(const std::string& field, std::string_view word, size_t m
   if (word.size() > most) {
     return BadField(field, "is longer than " + std::to_string(most) + " bytes");
   }
-  constexpr std::string_view kRefused = " '`\"$\\;&<>|(){}*?!,";
+  constexpr std::string_view kRefused = " '`\"$\\;&<>|(){}*?!,#=";
   if (HasControl(word) || word.find_first_of(kRefused) != std::string_view::npos) {
-    return BadField(field, "may not have blanks, quotes or characters of the shell");
+    return BadField(field,
+                    "may not have blanks, quotes or characters of the shell or of ssh_config");
   }
   if (word.starts_with('-')) return BadField(field, "may not begin with '-'");
   return absl::OkStatus();
@@ -94,8 +98,25 @@ absl::Status CheckFile(const std::string& field, const std::string& path) {
   if (path.front() != '/' && !path.starts_with("~/")) {
     return BadField(field, "must be an absolute path, or begin with ~/");
   }
-  if (path.size() > 4096 || HasControl(path)) return BadField(field, "is not a path");
+  if (path.size() > kMaxSshFile || HasControl(path)) {
+    return BadField(field, "must be one line of at most " + std::to_string(kMaxSshFile) + " bytes");
+  }
   return absl::OkStatus();
+}
+
+bool IsOptionName(std::string_view name) {
+  return !name.empty() && name.size() <= kMaxSshOptionName &&
+         std::all_of(name.begin(), name.end(),
+                     [](char c) { return std::isalnum(static_cast<unsigned char>(c)); });
+}
+
+// The beginning of what a caller sent, in an error.
+std::string Shown(std::string_view text) {
+  std::string shown(text.substr(0, kMaxSshOptionName));
+  for (char& c : shown) {
+    if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7e) c = '?';
+  }
+  return shown;
 }
 
 absl::Status CheckOptions(const SshSpec& spec, const std::string& field) {
@@ -103,10 +124,12 @@ absl::Status CheckOptions(const SshSpec& spec, const std::string& field) {
     return BadField(field, "has more than " + std::to_string(kMaxSshOptions) + " entries");
   }
   for (const auto& [name, value] : spec.options) {
-    const bool word = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
-      return std::isalnum(static_cast<unsigned char>(c));
-    });
-    if (!word) return BadField(field, "'" + name + "' is not the name of an option of ssh");
+    if (!IsOptionName(name)) {
+      return BadField(field, "'" + Shown(name) +
+                                 "' is not the name of an option of ssh: letters "
+                                 "and digits, at most " +
+                                 std::to_string(kMaxSshOptionName));
+    }
     if (std::find(kOurs.begin(), kOurs.end(), Lower(name)) != kOurs.end()) {
       return BadField(field, name + " is set by hermesd and can't be given");
     }
@@ -124,7 +147,7 @@ absl::Status CheckSshSpec(const SshSpec& spec, const std::string& prefix) {
   if (spec.host.empty()) return BadField(prefix + ".host", "is required");
   RETURN_IF_ERROR(CheckWord(prefix + ".host", spec.host, kMaxSshHost));
   if (spec.host.find('@') != std::string::npos || spec.host.find('/') != std::string::npos) {
-    return BadField(prefix + ".host", "is a host only: the account goes into user");
+    return BadField(prefix + ".host", "is a host only: account and port have fields of their own");
   }
   RETURN_IF_ERROR(CheckWord(prefix + ".user", spec.user, kMaxSshUser));
   if (spec.port > 65535) return BadField(prefix + ".port", "must be 1 to 65535");
