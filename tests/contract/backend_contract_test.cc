@@ -29,9 +29,17 @@ using std::chrono::seconds;
 #endif
 constexpr bool kFreedMemoryIsKept = HERMES_KEEPS_FREED_MEMORY;  // by the address sanitizer
 
-// "At once", as against the minute that a command goes on for: a busy machine must not matter.
-constexpr Duration kAtOnce = seconds(20);
-constexpr int kRounds = 30;  // at most, for the best of them to show how long something takes
+constexpr int kRounds = 30;
+
+// The shortest that `round` takes, in as many rounds as it takes to be below `enough`, and at most
+// kRounds: waiting for something that never comes would show in every round, a busy machine does
+// not.
+template <typename Round>
+Duration Best(Duration enough, Round round) {
+  Duration best = Duration::max();
+  for (int i = 0; i < kRounds && best >= enough; ++i) best = std::min<Duration>(best, round());
+  return best;
+}
 
 constexpr const char* kDay = "\xe6\x97\xa5";  // U+65E5
 
@@ -119,32 +127,46 @@ TEST_P(BackendContract, V08AHundredMegabytesAreExactAndMemoryStaysBounded) {
   EXPECT_EQ(run->offset[0], size);
   EXPECT_EQ(wrong, 0u);
   if (!kFreedMemoryIsKept) EXPECT_LT(most - before, 64u << 20);
-  EXPECT_LT(run->first_byte_at - run->asked, kAtOnce) << "V09 is the strict one";
+}
+
+TEST_P(BackendContract, V08TheFirstOfManyBytesComesAtOnce) {
+  EXPECT_LT(Best(milliseconds(50),
+                 [this] {
+                   RunPtr run = Run("yes 0123456789abcde | head -c 5000000");
+                   EXPECT_EQ(run->offset[0], 5'000'000u);
+                   return run->first_byte_at - run->asked;
+                 }),
+            milliseconds(50));
 }
 
 TEST_P(BackendContract, V09FirstBytesComeAtOnce) {
-  // Waiting for more output would show in every round; a busy machine does not.
-  Duration best = seconds(1);
-  for (int i = 0; i < kRounds && best >= milliseconds(100); ++i) {
-    RunPtr run = world().Start(session(), "echo hi; sleep " + world().UniqueSeconds(60));
-    ASSERT_TRUE(world().Until([run] { return run->out == "hi\n"; }));
-    best = std::min(best, run->first_byte_at - run->asked);
-    EXPECT_FALSE(run->outcome.has_value()) << "the output waited for the end";
-    ASSERT_TRUE(world().Kill(run, Duration(0)).ok());
-  }
-  EXPECT_LT(best, milliseconds(100));
+  EXPECT_LT(Best(milliseconds(100),
+                 [this] {
+                   RunPtr run =
+                       world().Start(session(), "echo hi; sleep " + world().UniqueSeconds(60));
+                   EXPECT_TRUE(world().Until([run] { return run->out == "hi\n"; }));
+                   EXPECT_FALSE(run->outcome.has_value()) << "the output waited for the end";
+                   EXPECT_TRUE(world().Kill(run, Duration(0)).ok());
+                   return run->first_byte_at - run->asked;
+                 }),
+            milliseconds(100));
 }
 
 TEST_P(BackendContract, V10ABackgroundChildDoesNotDelayTheEnd) {
   const std::string sleep = world().UniqueSeconds(60);
-  RunPtr run = Run("sleep " + sleep + " & echo x");
-  EXPECT_EQ(run->out, "x\n");
-  ExpectExit(run, 0);
-  EXPECT_LT(run->ended_at - run->asked, kAtOnce);
+  RunPtr run;
+  EXPECT_LT(Best(seconds(1),
+                 [&] {
+                   run = Run("sleep " + sleep + " & echo x");
+                   EXPECT_EQ(run->out, "x\n");
+                   ExpectExit(run, 0);
+                   return run->ended_at - run->asked;
+                 }),
+            seconds(1));
   if (!capabilities().residual_tracking) return;
   EXPECT_TRUE(run->outcome->residual);
   EXPECT_FALSE(run->drained);
-  EXPECT_EQ(world().AwaitArgument(session(), sleep, 1), 1) << "it lives on";
+  EXPECT_GE(world().AwaitArgument(session(), sleep, 1), 1) << "it lives on";
   ASSERT_TRUE(world().Kill(run, Duration(0)).ok());
   world().WaitDrained(run);
   EXPECT_EQ(world().CountArgument(session(), sleep), 0);
@@ -152,11 +174,30 @@ TEST_P(BackendContract, V10ABackgroundChildDoesNotDelayTheEnd) {
 
 TEST_P(BackendContract, V11ADisownedSessionLeaderDoesNotDelayTheEnd) {
   const std::string sleep = world().UniqueSeconds(60);
-  RunPtr run = Run("setsid sleep " + sleep + " & disown; echo x");
-  EXPECT_EQ(run->out, "x\n");
-  EXPECT_LT(run->ended_at - run->asked, kAtOnce);
-  ASSERT_TRUE(world().Kill(run, Duration(0)).ok());
+  RunPtr run;
+  EXPECT_LT(Best(seconds(1),
+                 [&] {
+                   run = Run("setsid sleep " + sleep + " & disown; echo x");
+                   EXPECT_EQ(run->out, "x\n");
+                   EXPECT_TRUE(world().Kill(run, Duration(0)).ok());
+                   return run->ended_at - run->asked;
+                 }),
+            seconds(1));
   EXPECT_EQ(world().CountArgument(session(), sleep), 0);
+}
+
+TEST_P(BackendContract, TheEndWaitsAMomentForAChildThatHoldsTheOutput) {
+  auto took = [this](const char* script) {
+    RunPtr run = Run(script);
+    ExpectExit(run, 0);
+    if (!run->drained) world().Kill(run, Duration(0)).IgnoreError();
+    return run->ended_at - run->asked;
+  };
+  const Duration alone = Best(Duration(0), [&] { return took("true"); });
+  const Duration quiet = alone + milliseconds(5 + 20);  // the promise, and what a fork costs
+  EXPECT_LT(Best(quiet, [&] { return took("sleep 60 & true"); }), quiet);
+  const Duration busy = alone + milliseconds(50 + 50);
+  EXPECT_LT(Best(busy, [&] { return took("while sleep 0.001; do echo x; done & true"); }), busy);
 }
 
 TEST_P(BackendContract, LaterBytesOfABackgroundChildStillArrive) {
@@ -216,7 +257,6 @@ TEST_P(BackendContract, V13StdinArrivesByteForByte) {
 TEST_P(BackendContract, V14WithoutStdinThereIsEndOfFileAtOnce) {
   RunPtr run = Run("cat; echo done");
   EXPECT_EQ(run->out, "done\n");
-  EXPECT_LT(run->ended_at - run->asked, kAtOnce);
 }
 
 TEST_P(BackendContract, ARefusedWriteSaysThatStdinIsClosed) {
@@ -231,13 +271,17 @@ TEST_P(BackendContract, V15TheTimeoutEndsTheTreeOverThere) {
   spec.script = "echo s; sleep " + sleep;
   spec.run_timeout = seconds(2);
   spec.kill_grace = milliseconds(200);
-  RunPtr run = world().Run(session(), spec);
-  EXPECT_EQ(run->out, "s\n");
-  EXPECT_EQ(run->outcome->state, CommandState::kKilled) << run->Told();
-  EXPECT_EQ(run->outcome->cause, Cause::kRunTimeout);
-  EXPECT_GE(run->ended_at - run->asked, seconds(2));
-  EXPECT_LT(run->ended_at - run->asked, seconds(2) + kAtOnce);
-  EXPECT_EQ(world().CountArgument(session(), sleep), 0);
+  EXPECT_LT(Best(seconds(3),
+                 [&] {
+                   RunPtr run = world().Run(session(), spec);
+                   EXPECT_EQ(run->out, "s\n");
+                   EXPECT_EQ(run->outcome->state, CommandState::kKilled) << run->Told();
+                   EXPECT_EQ(run->outcome->cause, Cause::kRunTimeout);
+                   EXPECT_GE(run->ended_at - run->asked, seconds(2));
+                   EXPECT_EQ(world().CountArgument(session(), sleep), 0);
+                   return run->ended_at - run->asked;
+                 }),
+            seconds(3));
 }
 
 TEST_P(BackendContract, V16CancelEndsTheTreeOverThere) {
@@ -272,14 +316,18 @@ TEST_P(BackendContract, V16CancelBeforeTheStartIsKnownEndsTheTreeOverThere) {
 }
 
 TEST_P(BackendContract, V17ACommandThatIgnoresTermIsKilledAfterTheGrace) {
-  RunPtr run = world().Start(session(), "trap '' TERM; echo s; sleep 60");
-  ASSERT_TRUE(world().Until([run] { return run->out == "s\n"; }));
-  const SteadyTime asked = world().clock.Now();
-  ASSERT_TRUE(world().Kill(run, milliseconds(700)).ok());
-  world().WaitEnd(run);
-  EXPECT_EQ(run->outcome->state, CommandState::kKilled) << run->Told();
-  EXPECT_GE(run->ended_at - asked, milliseconds(700));
-  EXPECT_LT(run->ended_at - asked, kAtOnce);
+  static constexpr Duration kGrace = milliseconds(700);
+  const Duration taken = Best(kGrace + seconds(1), [this] {
+    RunPtr run = world().Start(session(), "trap '' TERM; echo s; sleep 60");
+    EXPECT_TRUE(world().Until([run] { return run->out == "s\n"; }));
+    const SteadyTime asked = world().clock.Now();
+    EXPECT_TRUE(world().Kill(run, kGrace).ok());
+    world().WaitEnd(run);
+    EXPECT_EQ(run->outcome->state, CommandState::kKilled) << run->Told();
+    return run->ended_at - asked;
+  });
+  EXPECT_GE(taken, kGrace);
+  EXPECT_LT(taken, kGrace + seconds(1));
 }
 
 TEST_P(BackendContract, V18AChildThatLeftTheSessionIsGoneToo) {
@@ -375,17 +423,17 @@ TEST_P(BackendContract, V37SecretsAreInNobodysArguments) {
 }
 
 TEST_P(BackendContract, V72ABackgroundCommandRunsInItsDirectoryAndEndsWithItsCode) {
-  Duration best = seconds(1);
-  for (int i = 0; i < kRounds && best >= milliseconds(50); ++i) {
-    CommandSpec spec;
-    spec.script = "pwd; exit 7";
-    spec.cwd = "/usr";
-    RunPtr run = world().Run(session(), spec);
-    best = std::min(best, run->started_at - run->asked);
-    EXPECT_EQ(run->out, "/usr\n");
-    ExpectExit(run, 7);
-  }
-  EXPECT_LT(best, milliseconds(50));
+  CommandSpec spec;
+  spec.script = "pwd; exit 7";
+  spec.cwd = "/usr";
+  EXPECT_LT(Best(milliseconds(50),
+                 [&] {
+                   RunPtr run = world().Run(session(), spec);
+                   EXPECT_EQ(run->out, "/usr\n");
+                   ExpectExit(run, 7);
+                   return run->started_at - run->asked;
+                 }),
+            milliseconds(50));
 }
 
 TEST_P(BackendContract, V72StdinIsWrittenWhileItRunsAndClosed) {

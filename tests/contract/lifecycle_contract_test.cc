@@ -52,7 +52,6 @@ TEST_P(BackendContract, ACommandThatHasDrainedHoldsNoStream) {
 }
 
 TEST_P(BackendContract, V20AnAbandonedCommandGoesOnAndIsTakenUpWhereReadingStopped) {
-  if (!capabilities().survives_daemon) GTEST_SKIP() << "the capability says so";
   RunPtr first = world().Start(session(), kLines);
   ASSERT_TRUE(world().Until([first] { return first->out.size() > 3000; }));
   first->channel->Abandon();
@@ -65,17 +64,23 @@ TEST_P(BackendContract, V20AnAbandonedCommandGoesOnAndIsTakenUpWhereReadingStopp
 }
 
 TEST_P(BackendContract, V22ABrokenConnectionLosesNothingAndRunsNothingTwice) {
-  if (!capabilities().survives_daemon) GTEST_SKIP() << "the capability says so";
+  const bool kept = capabilities().survives_daemon;
   const std::string file = "/tmp/hermes-contract-" + world().random.Hex(8);
   RunPtr run = world().Start(session(), "echo ran >> " + file + "; " + kLines);
-  for (size_t cut = 1; cut <= 5; ++cut) {
+  for (size_t cut = 1; cut <= (kept ? 5 : 1); ++cut) {
     ASSERT_TRUE(world().Until([&] { return run->out.size() > cut * 4000; }));
     session().sandbox->Cut();
   }
   world().WaitEnd(run);
-  EXPECT_TRUE(run->out == Lines());
   EXPECT_TRUE(run->lost.empty());
-  ExpectExit(run, 7);
+  if (kept) {
+    EXPECT_TRUE(run->out == Lines());
+    ExpectExit(run, 7);
+  } else {
+    EXPECT_TRUE(Lines().starts_with(run->out));
+    EXPECT_EQ(run->outcome->state, CommandState::kUnknown) << run->Told();
+    EXPECT_EQ(run->outcome->cause, Cause::kSandboxLost);
+  }
   EXPECT_EQ(Out("wc -l < " + file + "; rm " + file), "1\n");
 }
 
@@ -175,6 +180,26 @@ TEST_P(BackendContract, V71ARestartedDaemonTakesUpItsCommandsAtExactOffsets) {
   EXPECT_EQ(Out("echo $A"), "kept\n");
 }
 
+TEST_P(BackendContract, V71WhereNothingIsKeptARestartedDaemonIsToldSoAndNothingRunsAgain) {
+  if (capabilities().survives_daemon) GTEST_SKIP() << "the capability says so";
+  const std::string file = "/tmp/hermes-contract-" + world().random.Hex(8);
+  const std::string sleep = world().UniqueSeconds(60);
+  CommandSpec spec;
+  spec.run_id = world().random.Uuid();
+  spec.script = "echo ran >> " + file + "; echo s; sleep " + sleep;
+  RunPtr run = world().Start(session(), spec);
+  ASSERT_TRUE(world().Until([run] { return run->out == "s\n"; }));
+  world().RestartDaemon();
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(ReasonOf(world().Await(session().engine->Adopt(spec.run_id, 0, 0)).status()),
+              Reason::k_COMMAND_UNKNOWN);
+    EXPECT_EQ(ReasonOf(world().Await(session().engine->Start(spec)).status()),
+              Reason::k_COMMAND_UNKNOWN);
+  }
+  EXPECT_EQ(Out("wc -l < " + file + "; rm " + file), "1\n");
+  ExpectExit(Run("pkill -f 'sleep " + sleep + "'; true"), 0);  // where nobody else ends it
+}
+
 TEST_P(BackendContract, V71WhatACommandWroteAndHowItEndedMeanwhileIsKept) {
   if (!capabilities().survives_daemon) GTEST_SKIP() << "the capability says so";
   const std::string gate = "/tmp/hermes-contract-" + world().random.Hex(8);
@@ -196,13 +221,17 @@ TEST_P(BackendContract, V71WhatACommandWroteAndHowItEndedMeanwhileIsKept) {
 }
 
 TEST_P(BackendContract, V71AnUnknownRunIsSaidToBeUnknownAndNeverStartsLater) {
-  if (!capabilities().survives_daemon) GTEST_SKIP() << "the capability says so";
   CommandSpec spec;
   spec.run_id = world().random.Uuid();
   spec.script = "echo ran";
   absl::StatusOr<std::unique_ptr<Channel>> adopted =
       world().Await(session().engine->Adopt(spec.run_id, 0, 0));
   EXPECT_EQ(ReasonOf(adopted.status()), Reason::k_COMMAND_UNKNOWN);
+  if (!capabilities().survives_daemon) {
+    EXPECT_EQ(ReasonOf(world().Await(session().engine->Start(spec)).status()),
+              Reason::k_COMMAND_UNKNOWN);
+    return;
+  }
   RunPtr run = world().Run(session(), spec);
   EXPECT_EQ(run->out, "");
   EXPECT_NE(run->outcome->state, CommandState::kExited) << run->Told();
