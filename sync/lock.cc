@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "daemon/runtime/status.h"
+#include "sync/land_place.h"
 
 namespace hermes::sync {
 namespace {
@@ -90,16 +91,32 @@ absl::StatusOr<Fd> LockFile(const std::string& path) {
   return Unusable("it is replaced again and again");
 }
 
+// Only its owner can open the staging directory, so nobody else can keep us waiting. Where the file
+// system has no such locks, each exchange of two names still finds what another landing did.
+absl::StatusOr<Fd> LockPlace(int root) {
+  constexpr int kFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  Fd place(openat(root, std::string(kPlaceName).c_str(), kFlags));
+  if (!place.valid() || flock(place.get(), LOCK_EX | LOCK_NB) == 0) return place;
+  if (errno == EWOULDBLOCK) return Held(HolderOf(place));
+  return place;
+}
+
+void Unlock(const Fd& file) {
+  if (file.valid()) flock(file.get(), LOCK_UN);
+}
+
 }  // namespace
 
 SyncLock::SyncLock(SyncLock&& other) noexcept
     : locks_(std::exchange(other.locks_, nullptr)),
       roots_(std::move(other.roots_)),
-      file_(std::move(other.file_)) {}
+      file_(std::move(other.file_)),
+      place_(std::move(other.place_)) {}
 
 SyncLock::~SyncLock() {
   // Not by closing alone: a child between fork and exec has the descriptor as well.
-  if (file_.valid()) flock(file_.get(), LOCK_UN);
+  Unlock(place_);
+  Unlock(file_);
   file_.reset();
   if (locks_ != nullptr) locks_->Release(roots_);
 }
@@ -121,8 +138,12 @@ void SyncLocks::Release(const std::vector<RootKey>& roots) {
 absl::StatusOr<SyncLock> SyncLocks::TryAcquire(const LockRequest& request) {
   if (!Claim(request.roots)) return Held("");
   SyncLock lock(*this, request.roots);
-  if (request.file.empty()) return lock;
-  ASSIGN_OR_RETURN(lock.file_, LockFile(request.file));
+  if (!request.file.empty()) {
+    ASSIGN_OR_RETURN(lock.file_, LockFile(request.file));
+  }
+  if (request.dir >= 0) {
+    ASSIGN_OR_RETURN(lock.place_, LockPlace(request.dir));
+  }
   return lock;
 }
 

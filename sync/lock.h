@@ -1,10 +1,11 @@
 #pragma once
 
-// SyncLock: nobody else changes a root while we compare and apply. Two halves: an flock on the file
-// that other programs on this account lock as well (~/.hermes/.sync.lock; advisory, whole file,
-// exclusive), and within this process the set of roots that somebody works on. Held for the moment
-// of applying, never for a download. The file is never written, truncated or removed: who else uses
-// it may do either. Thread-safe.
+// SyncLock: nobody else changes a root while we compare and apply. Three parts: an flock on the
+// file that other programs on this account lock as well (~/.hermes/.sync.lock; advisory, whole
+// file, exclusive); one on the root's own staging directory, for daemons that share no such file;
+// and within this process the set of roots that somebody works on. Held for the moment of applying,
+// never for a download. The file is never written, truncated or removed: who else uses it may do
+// either. Thread-safe.
 
 #include <cstdint>
 #include <set>
@@ -21,9 +22,10 @@ namespace hermes::sync {
 using RootKey = std::pair<uint64_t, uint64_t>;  // device and inode of a root directory
 
 struct LockRequest {
-  // Empty: the roots lie where no other program syncs, so only this process has to be kept out.
-  std::string file;
+  std::string file;  // empty: no other program is known to sync these files
   std::vector<RootKey> roots;
+  // A root's directory, or -1. Where nothing was ever staged there is nothing to lock, or to land.
+  int dir = -1;
 };
 
 class SyncLocks;
@@ -42,6 +44,7 @@ class SyncLock {
   SyncLocks* locks_;
   std::vector<RootKey> roots_;
   Fd file_;
+  Fd place_;
 };
 
 class SyncLocks {

@@ -106,7 +106,7 @@ Task<absl::Status> MountPairs::Recover(Mount mount, std::string lock_file, UndoL
   co_return co_await deps_.workers.Run([&mount, &lock_file, &undo, this]() -> absl::Status {
     ASSIGN_OR_RETURN(const HostRoot root, HostRoot::Open(mount, deps_.fence));
     const absl::StatusOr<SyncLock> lock =
-        deps_.locks.TryAcquire({lock_file, {{root.device(), root.inode()}}});
+        deps_.locks.TryAcquire({lock_file, {{root.device(), root.inode()}}, root.fd()});
     if (ReasonOf(lock.status()) == Reason::k_SYNC_HELD) return absl::OkStatus();
     RETURN_IF_ERROR(lock.status());
     RETURN_IF_ERROR(Landing(deps_.fs, root.fd()).Recover().status());

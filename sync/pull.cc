@@ -79,7 +79,8 @@ struct LandRight {
 // SYNC_HELD, CANCELLED. Each time the lock is held, the turn is given back until the next one.
 Task<absl::StatusOr<LandRight>> TakeLandRight(SideWork work, std::string lock_file) {
   const SyncDeps& deps = work.deps;
-  const LockRequest request{std::move(lock_file), {work.side->pair->root_key()}};
+  const MountPair& pair = *work.side->pair;
+  const LockRequest request{std::move(lock_file), {pair.root_key()}, pair.root.fd()};
   const SteadyTime deadline = deps.clock.Now() + kMaxLockWait;
   for (bool told = false;; told = true) {
     if (IsWithdrawn(work.wish)) co_return Withdrawn();

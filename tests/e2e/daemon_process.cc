@@ -62,6 +62,7 @@ DaemonProcess::DaemonProcess() {
   std::string name = "/tmp/hermes-e2e-XXXXXX";
   if (::mkdtemp(name.data()) == nullptr) std::abort();
   dir_ = name;
+  home_ = dir_;
 }
 
 DaemonProcess::~DaemonProcess() {
@@ -85,7 +86,7 @@ void DaemonProcess::Start() {
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
-  std::vector<std::string> env = {"PATH=/usr/bin:/bin", "HOME=" + dir_, notify.variable()};
+  std::vector<std::string> env = {"PATH=/usr/bin:/bin", "HOME=" + home_, notify.variable()};
   std::vector<char*> envp;
   for (std::string& word : env) envp.push_back(word.data());
   envp.push_back(nullptr);

@@ -28,6 +28,9 @@ class DaemonProcess {
   // From now on it is started with --config and this after the paths, which lie in dir().
   void Configure(const std::string& toml);
 
+  // Its HOME from the next start on; by default dir().
+  void SetHome(const std::string& home) { home_ = home; }
+
   void Start();           // returns when it is READY
   void Kill(int signal);  // returns when it is gone
   int Terminate();        // SIGTERM; its exit code
@@ -47,6 +50,7 @@ class DaemonProcess {
 
  private:
   std::string dir_;
+  std::string home_;
   std::string config_;  // the file; empty: --dev
   pid_t pid_ = 0;
 };
