@@ -71,7 +71,7 @@ constexpr std::string_view kLeave =
     "[ \"$x\" ] && continue; m=; [ -e \"$r/made\" ] && m=1; "
     "rm -rf \"$r\"; [ \"$m\" ] && rmdir \"$d\" 2>/dev/null; done; exit 0";
 
-constexpr size_t kMaxWord = 256;  // bytes of a field of the answer
+constexpr size_t kMaxWord = 256;  // bytes of a field of the answer; the rest is dropped
 constexpr size_t kFields = 6;
 
 void AddProgram(const Program& program, std::string* to) {
@@ -83,7 +83,7 @@ void AddProgram(const Program& program, std::string* to) {
 std::string Clean(std::string_view text) {
   std::string clean(text.substr(0, kMaxWord));
   for (char& c : clean) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+    if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7e) c = '?';
   }
   return clean;
 }
