@@ -26,6 +26,11 @@ constexpr size_t kMaxSpentRuns = 4096;
 constexpr Duration kLoginLimit = std::chrono::seconds(15);  // the far side gives its shell ten
 constexpr Duration kDrainLimit = std::chrono::seconds(2);   // at Close, after the kill
 constexpr size_t kCookieBytes = 16;
+constexpr size_t kMaxShownNoise = 200;  // bytes
+// What to do about a place that runs neither shell; at most 256 bytes.
+constexpr char kMendAccount[] =
+    "The account there needs bash or sh in its PATH, a login shell that runs commands (no nologin, "
+    "no forced command), and start files that neither wait nor exit.";
 
 // What the engine and its commands share.
 struct Session {
@@ -216,8 +221,9 @@ Task<absl::StatusOr<SessionFacts>> PlainEngine::Open(SessionSpec spec) {
   }
   if (!opened) {
     co_return Error(Reason::k_CAPABILITY_MISSING,
-                    "the place's login shell runs neither bash nor sh for us" +
-                        (noise.empty() ? "" : "; it says: " + Printable(noise, 200)));
+                    "the place's login shell runs neither bash nor sh for us; it said" +
+                        (noise.empty() ? " nothing" : ": " + Printable(noise, kMaxShownNoise)),
+                    {{"next", kMendAccount}});
   }
   session_->place->far = opened->far;
   session_->state = std::move(opened->state);

@@ -16,6 +16,19 @@ constexpr size_t kNonceBytes = 12;
 constexpr size_t kDirectoryDigits = 8;  // of the sharing key
 // What the removal of a runner may take; then it stays there.
 constexpr Duration kLeaveLimit = std::chrono::seconds(10);
+// For who opens a session where a transport lacks something.
+constexpr char kOtherTransport[] =
+    "Mend what the error names; the other transport (--transport openssh or libssh2) may do "
+    "without it.";
+
+absl::Status WithNext(const absl::Status& status) {
+  Metadata metadata = MetadataOf(status);
+  if (ReasonOf(status) != Reason::k_CAPABILITY_MISSING) return status;
+  metadata.try_emplace(std::string(ssh::kNextKey), kOtherTransport);
+  return Error(Reason::k_CAPABILITY_MISSING,
+               std::string_view(status.message().data(), status.message().size()),
+               std::move(metadata));
+}
 
 struct Shared {
   Shared(SshHost::Deps d, SshOptions o) : deps(d), options(std::move(o)) {}
@@ -38,7 +51,7 @@ class SshSandbox : public Sandbox {
   Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string boot_line, Lane lane,
                                                            WishPtr wish) override {
     if (host_ == nullptr) return Closed();
-    return (*host_)->Open(std::move(boot_line), lane, wish != nullptr ? std::move(wish) : wish_);
+    return OpenThere(host_, std::move(boot_line), lane, wish != nullptr ? std::move(wish) : wish_);
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner(WishPtr wish) override {
     if (host_ == nullptr) return Closed();
@@ -63,6 +76,13 @@ class SshSandbox : public Sandbox {
   }
 
  private:
+  static Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenThere(
+      std::shared_ptr<SshHosts::Use> host, std::string command, Lane lane, WishPtr wish) {
+    absl::StatusOr<std::unique_ptr<Stream>> stream =
+        co_await (*host)->Open(std::move(command), lane, std::move(wish));
+    if (!stream.ok()) co_return WithNext(stream.status());
+    co_return stream;
+  }
   static Task<absl::StatusOr<std::unique_ptr<Stream>>> Connect(std::shared_ptr<Shared> shared,
                                                                std::shared_ptr<SshHosts::Use> host,
                                                                WishPtr opener, WishPtr wish) {
@@ -99,7 +119,7 @@ class SshSandbox : public Sandbox {
     SshHost::Runner& runner = (*host)->runner();
     while (runner.leaving) co_await runner.changed.Wait();
     CO_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream,
-                        co_await (*host)->Open(ssh::PlaceCommand(question), what.lane, wish));
+                        co_await OpenThere(host, ssh::PlaceCommand(question), what.lane, wish));
     runner.sought = true;
     co_return co_await ssh::AwaitRunner(shared->deps.clock, std::move(stream),
                                         {.programs = programs, .nonce = nonce, .wish = wish});
@@ -214,8 +234,9 @@ class SshBackend : public Backend {
                                                              WishPtr wish, SshTarget target,
                                                              bool libssh2) {
     SshHosts& hosts = libssh2 ? shared->libssh2 : shared->openssh;
-    CO_ASSIGN_OR_RETURN(std::shared_ptr<SshHosts::Use> host, co_await hosts.For(std::move(target)));
-    co_return std::make_unique<SshSandbox>(std::move(shared), std::move(host), std::move(wish));
+    absl::StatusOr<std::shared_ptr<SshHosts::Use>> host = co_await hosts.For(std::move(target));
+    if (!host.ok()) co_return WithNext(host.status());
+    co_return std::make_unique<SshSandbox>(std::move(shared), *std::move(host), std::move(wish));
   }
 
   static bool Configured(const SshSpec& spec) {

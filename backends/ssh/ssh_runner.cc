@@ -15,6 +15,20 @@ namespace {
 
 constexpr size_t kMaxShownNoise = 400;  // bytes of what a login shell said, in an error
 
+// What to do next, for who opened the session; at most 256 bytes.
+constexpr char kMendAccount[] =
+    "See what `ssh HOST 'echo ok'` says: ok, and nothing else, is right. The account needs a login "
+    "shell that runs commands (no nologin, no forced command), and start files that neither "
+    "wait nor exit.";
+constexpr char kMakeRoom[] =
+    "Give it room in ~/.cache, /var/tmp, /tmp, /dev/shm or $XDG_RUNTIME_DIR there, on a disk that "
+    "is not mounted noexec, or open the session without hermes-runner: --runner never.";
+constexpr char kGoWithout[] = "Open the session without hermes-runner: --runner never.";
+
+absl::Status Missing(const std::string& what, const char* next) {
+  return Error(Reason::k_CAPABILITY_MISSING, what, {{std::string(kNextKey), next}});
+}
+
 Program ProgramOf(std::span<const char> image) {
   if (image.empty()) return {};
   std::array<unsigned char, SHA256_DIGEST_LENGTH> digest;
@@ -73,11 +87,12 @@ absl::Status NoAnswer(const Conversation& talk, const std::optional<Stream::End>
   if (end && !end->signalled) what += " (it ended with " + std::to_string(end->value) + ")";
   std::string said = talk.noise + talk.unread.substr(0, kMaxShownNoise);
   for (char& c : said) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+    if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7e) c = ' ';
   }
   const size_t first = said.find_first_not_of(' ');
-  if (first != std::string::npos) what += "; it said: " + said.substr(first, kMaxShownNoise);
-  return Error(Reason::k_CAPABILITY_MISSING, what);
+  what += first == std::string::npos ? "; it said nothing"
+                                     : "; it said: " + said.substr(first, kMaxShownNoise);
+  return Missing(what, kMendAccount);
 }
 
 // The next line of stdout; an error at its end.
@@ -97,6 +112,14 @@ Task<absl::StatusOr<std::string>> NextLine(std::shared_ptr<Conversation> talk) {
   }
 }
 
+// Of the machine that the host says it is; empty: there is none.
+std::span<const char> ImageFor(const Conversation& talk) {
+  const std::string& arch = talk.place.arch;
+  if (arch == "aarch64" || arch == "arm64") return talk.programs.aarch64;
+  if (arch == "x86_64" || arch == "amd64") return talk.programs.x86_64;
+  return {};
+}
+
 void NoteNoise(Conversation& talk, const std::string& line) {
   talk.taken += line.size() + 1;
   if (talk.noise.size() < kMaxShownNoise) talk.noise += line.substr(0, kMaxShownNoise) + " ";
@@ -111,13 +134,18 @@ Task<absl::Status> AwaitAnswer(std::shared_ptr<Conversation> talk) {
     }
     NoteNoise(*talk, line);
   }
-  if (talk->place.verdict != PlaceAnswer::Verdict::kNone) co_return absl::OkStatus();
-  co_return Error(Reason::k_CAPABILITY_MISSING, talk->place.text);
+  const bool ours = talk->place.os == "Linux" && !ImageFor(*talk).empty();
+  if (talk->place.verdict == PlaceAnswer::Verdict::kNone) {
+    co_return Missing(talk->place.text, ours ? kMakeRoom : kGoWithout);
+  }
+  if (talk->place.verdict == PlaceAnswer::Verdict::kPut && !ours) {
+    co_return Missing("the host asks for a program that it was not offered", kGoWithout);
+  }
+  co_return absl::OkStatus();
 }
 
 Task<absl::Status> Put(std::shared_ptr<Conversation> talk) {
-  const bool arm = talk->place.arch == "aarch64" || talk->place.arch == "arm64";
-  const std::span<const char> image = arm ? talk->programs.aarch64 : talk->programs.x86_64;
+  const std::span<const char> image = ImageFor(*talk);
   // A host that stopped taking it, for want of room, still says so.
   const absl::Status written = co_await talk->stream->Write({image.data(), image.size()});
   for (;;) {
@@ -126,9 +154,9 @@ Task<absl::Status> Put(std::shared_ptr<Conversation> talk) {
     std::optional<bool> stored = ParsePutAnswer(*line, talk->nonce);
     if (stored == true) break;
     if (stored == false) {
-      co_return Error(Reason::k_CAPABILITY_MISSING,
-                      "hermes-runner could not be stored undamaged below " + talk->place.text +
-                          ": is the disk full?");
+      co_return Missing("hermes-runner could not be stored undamaged below " + talk->place.text +
+                            ": is the disk full?",
+                        kMakeRoom);
     }
     NoteNoise(*talk, *line);
   }
@@ -165,7 +193,9 @@ Task<absl::StatusOr<FarRunner>> AwaitRunner(Clock& clock, std::unique_ptr<Stream
     if (IsWithdrawn(wait.wish)) co_return GivenUp();
     if (expired) {
       co_return Error(Reason::k_BACKEND_UNREACHABLE,
-                      "sending hermes-runner to the host took too long");
+                      "sending hermes-runner to the host took longer than " +
+                          std::to_string(kPutLimit / std::chrono::seconds(1)) + " s",
+                      {{std::string(kNextKey), kGoWithout}});
     }
     CO_RETURN_IF_ERROR(status);
   }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "backends/backend.h"
@@ -24,6 +25,10 @@ inline constexpr Duration kPlaceLimit = std::chrono::seconds(30);
 inline constexpr Duration kPutLimit = std::chrono::seconds(60);
 // Bytes that a login shell may say before our line: beyond, CAPABILITY_MISSING.
 inline constexpr size_t kMaxNoise = 256 << 10;
+
+// Of an error's metadata: what its reader can do about it, where that is not what the catalogue
+// says of the reason.
+inline constexpr std::string_view kNextKey = "next";
 
 struct Programs {
   std::span<const char> x86_64;  // empty: none

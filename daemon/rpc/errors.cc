@@ -61,7 +61,8 @@ WireError ToWire(const absl::Status& status) {
   for (const auto& [key, value] : metadata) {
     (*error.mutable_metadata())[FitText(key, kMaxErrorValue)] = FitText(value, kMaxErrorValue);
   }
-  (*error.mutable_metadata())["next"] = std::string(info.next);
+  // Who made the error may know better what to do.
+  error.mutable_metadata()->insert({"next", std::string(info.next)});
 
   v1::ErrorStatus details;
   details.set_code(wire.code);

@@ -50,6 +50,12 @@ TEST(ErrorsTest, EveryReasonOfTheCatalogueArrivesWithItsCodeAndWhatToDoNext) {
   }
 }
 
+TEST(ErrorsTest, WhoMadeAnErrorMayKnowBetterWhatToDo) {
+  const Read read = ReadDetails(
+      ToWire(Error(Reason::k_CAPABILITY_MISSING, "no room", {{"next", "Make room there."}})));
+  EXPECT_EQ(read.info.metadata().at("next"), "Make room there.");
+}
+
 TEST(ErrorsTest, ABackendSaysWhenToRetry) {
   const auto delay_of = [](const std::string& told) {
     const Read read = ReadDetails(

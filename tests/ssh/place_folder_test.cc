@@ -14,7 +14,7 @@
 namespace hermes {
 namespace {
 
-using testing::Each;
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::StartsWith;
@@ -118,6 +118,8 @@ TEST_F(PlaceFolder, AHostWhereNothingMayRunIsSaid) {
   const absl::Status opened = TryOpen("runner");
   EXPECT_EQ(ReasonOf(opened), Reason::k_CAPABILITY_MISSING) << opened;
   EXPECT_THAT(std::string(opened.message()), HasSubstr("no directory where programs may run"));
+  EXPECT_THAT(MetadataOf(opened)["next"],
+              AllOf(HasSubstr("not mounted noexec"), HasSubstr("--runner never")));
   EXPECT_EQ(Files(), before);
   ExpectEcho(Open("plain"));
 }
@@ -259,6 +261,8 @@ TEST_F(PlaceFolder, AHostWithoutRoomIsSaid) {
   const absl::Status opened = TryOpen("runner");
   EXPECT_EQ(ReasonOf(opened), Reason::k_CAPABILITY_MISSING) << opened;
   EXPECT_THAT(std::string(opened.message()), HasSubstr("are given room"));
+  EXPECT_THAT(MetadataOf(opened)["next"],
+              AllOf(HasSubstr("Give it room"), HasSubstr("--runner never")));
   EXPECT_EQ(Files(), before);
   ExpectEcho(Open("plain"));
 }

@@ -1,38 +1,48 @@
 // The SSH backend on accounts as people have them: every login shell, noisy and broken start files,
 // accounts that may run one thing only, hosts with nothing but busybox.
 
-#include <algorithm>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "backends/ssh/ssh_place.h"
 #include "daemon/runtime/status.h"
+#include "tests/contract/far_tree.h"
 #include "tests/hosts/busybox_root.h"
 #include "tests/ssh/place_stand.h"
 
 namespace hermes {
 namespace {
 
-using testing::AnyOf;
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::StartsWith;
 
 class PlaceShells : public PlaceStand, public testing::WithParamInterface<const char*> {};
 class PlaceNoise : public PlaceStand {};
 
+// The three lines that a login shell is given.
 TEST(PlaceCommandTest, MeansTheSameInEveryLoginShell) {
-  const std::string command = ssh::PlaceCommand({.directory = "daemon",
-                                                 .nonce = "0123456789ab",
-                                                 .x86_64 = {std::string(64, 'a'), 70'000},
-                                                 .aarch64 = {std::string(64, 'b'), 70'000}});
-  constexpr std::string_view kStart = "sh -c '";
-  ASSERT_TRUE(command.starts_with(kStart));
-  const size_t end = command.find('\'', kStart.size());
-  ASSERT_NE(end, std::string::npos);
-  EXPECT_EQ(command.find_first_of("\\!\n\r"), std::string::npos);
-  // What follows the script is words of harmless characters.
-  EXPECT_EQ(command.find_first_not_of(" abcdefghijklmnopqrstuvwxyz0123456789", end + 1),
-            std::string::npos);
-  // Dropbear ends the connection of who says more than it expects.
-  EXPECT_LT(command.size(), 8u << 10);
+  ssh::PlaceQuestion question = {.directory = "daemon-0123abcd",
+                                 .nonce = "0123456789ab",
+                                 .x86_64 = {std::string(64, 'a'), 70'000},
+                                 .aarch64 = {std::string(64, 'b'), 70'000}};
+  const std::string link = ssh::PlaceCommand(question);
+  question.files = true;
+  for (const std::string& command :
+       {link, ssh::PlaceCommand(question), ssh::LeaveCommand(question.directory)}) {
+    SCOPED_TRACE(command);
+    constexpr std::string_view kStart = "sh -c '";
+    ASSERT_TRUE(command.starts_with(kStart));
+    const size_t end = command.find('\'', kStart.size());
+    ASSERT_NE(end, std::string::npos);
+    EXPECT_EQ(command.find_first_of("\\!\n\r"), std::string::npos);
+    // What follows the script is words of harmless characters.
+    EXPECT_EQ(command.find_first_not_of(" abcdefghijklmnopqrstuvwxyz0123456789-", end + 1),
+              std::string::npos);
+    // Dropbear ends the connection of who says more than it expects.
+    EXPECT_LT(command.size(), 8u << 10);
+  }
 }
 
 TEST_P(PlaceShells, BothEnginesWorkWithTheLoginShell) {
@@ -40,6 +50,29 @@ TEST_P(PlaceShells, BothEnginesWorkWithTheLoginShell) {
   MakeAccount({.shell = shell});
   Serve();
   ExpectBothWork();
+}
+
+// As a mount's files go, on a stream of their own; and the Close of the last session takes away all
+// that came.
+TEST_P(PlaceShells, FilesAreServedAndTheLastCloseLeavesNothing) {
+  MakeAccount({.shell = GetParam()});
+  Serve();
+  ExpectEcho(Open("plain"));
+  EndWorld();  // what a shell made for itself at its first start is its own
+  const std::vector<std::string> before = Files();
+  contract::TestSession& session = Open("runner");
+  {
+    contract::FarTree tree(world(), session);
+    EXPECT_EQ(tree.Apply({{.name = "a", .wanted = "one"}, {.name = "d/b", .wanted = "two"}}), "pp");
+    EXPECT_EQ(tree.In("cat a d/b"), "onetwo");
+    EXPECT_EQ(tree.Fetch({"d/b"}), (std::map<std::string, std::string>{{"d/b", "two"}}));
+  }
+  EXPECT_FALSE(RunnerPaths().empty());
+  ASSERT_TRUE(world().Await(session.engine->Close(Duration(0))).ok());
+  EXPECT_EQ(world().Await(session.sandbox->Close(true)), absl::OkStatus());
+  session.engine.reset();
+  EXPECT_TRUE(Eventually([this] { return RunnerPaths().empty(); }));
+  EXPECT_EQ(Files(), before);
 }
 
 INSTANTIATE_TEST_SUITE_P(LoginShells, PlaceShells,
@@ -50,15 +83,22 @@ INSTANTIATE_TEST_SUITE_P(LoginShells, PlaceShells,
                            return path.substr(path.rfind('/') + 1);
                          });
 
-// What both engines say of an account whose login shell does not do as it is told.
+// What both engines say of an account whose login shell does not do as it is told, and of what to
+// do about it.
 class PlaceRefusals : public PlaceStand {
  protected:
   void ExpectRefused(const std::string& said) {
-    for (const char* engine : {"runner", "plain"}) {
+    const char* const wrong[] = {"the login shell did not run our command",
+                                 "the place's login shell runs neither bash nor sh"};
+    const char* const next[] = {"See what `ssh HOST 'echo ok'` says", "needs bash or sh"};
+    for (const bool plain : {false, true}) {
+      const char* engine = plain ? "plain" : "runner";
       SCOPED_TRACE(engine);
       const absl::Status opened = TryOpen(engine);
       EXPECT_EQ(ReasonOf(opened), Reason::k_CAPABILITY_MISSING) << opened;
-      EXPECT_THAT(std::string(opened.message()), HasSubstr(said));
+      EXPECT_THAT(std::string(opened.message()), AllOf(StartsWith(wrong[plain]), HasSubstr(said)));
+      EXPECT_THAT(MetadataOf(opened)["next"],
+                  AllOf(HasSubstr(next[plain]), HasSubstr("no nologin, no forced command")));
     }
   }
 };
@@ -66,29 +106,42 @@ class PlaceRefusals : public PlaceStand {
 TEST_F(PlaceRefusals, NologinIsSaid) {
   MakeAccount({.shell = "/usr/sbin/nologin"});
   Serve();
-  ExpectRefused("This account is currently not available");
+  ExpectRefused("it said: This account is currently not available");
 }
 
 TEST_F(PlaceRefusals, AForcedCommandIsSaid) {
   Serve({"ForceCommand echo only backups here"});
-  ExpectRefused("only backups here");
+  ExpectRefused("it said: only backups here");
 }
 
 TEST_F(PlaceRefusals, ASilentForcedCommandIsSaid) {
   Serve({"ForceCommand cat >/dev/null"});
-  ExpectRefused("");
+  ExpectRefused("it said nothing");
 }
 
 TEST_F(PlaceRefusals, AnAccountForFilesOnlyIsSaid) {
   Serve({"ForceCommand internal-sftp"});
-  ExpectRefused("");
+  ExpectRefused("it said: This service allows sftp connections only.");
 }
 
 TEST_F(PlaceRefusals, StartFilesThatExitAreSaid) {
   MakeAccount();
   account().WriteHomeFile(".bashrc", "echo the start file gives up\nexit 3\n");
   Serve();
-  ExpectRefused("the start file gives up");
+  ExpectRefused("it said: the start file gives up");
+}
+
+// Nothing that is not text reaches who reads the error.
+TEST_F(PlaceRefusals, OddBytesOfAHostAreShownAsNone) {
+  MakeAccount();
+  account().WriteHomeFile(".bashrc", "printf 'odd \\033[31m \\374 \\302\\205 bytes'\nexit 3\n");
+  Serve();
+  for (const char* engine : {"runner", "plain"}) {
+    const absl::Status opened = TryOpen(engine);
+    const std::string text(opened.message());
+    EXPECT_THAT(text, AllOf(HasSubstr("it said: odd "), HasSubstr("bytes")));
+    for (const char c : text) EXPECT_TRUE(c >= 0x20 && c <= 0x7e) << engine << ": " << text;
+  }
 }
 
 TEST_F(PlaceNoise, MuchNoiseIsSkipped) {
