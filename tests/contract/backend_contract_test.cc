@@ -1,5 +1,5 @@
-// Vectors of running commands; the others are in the neighbouring files. The table of places is at
-// the end.
+// Vectors of running commands; the others are in the neighbouring files, the places that they run
+// in are in *_places.cc.
 
 #include <fcntl.h>
 #include <signal.h>

@@ -37,8 +37,9 @@ TEST(StartTest, BothProgramsSayTheirVersionAndCommit) {
   for (const char* program : {"hermesd", "hermesctl"}) {
     const Ran ran = RunProgram({.argv = {BinDir() + "/" + program, "--version"}});
     EXPECT_EQ(ran.status, 0) << ran.err;
-    EXPECT_THAT(ran.out, testing::MatchesRegex(std::string(program) +
-                                               " [0-9]+\\.[0-9]+\\.[0-9]+ \\([0-9a-f]*\\)\n"));
+    EXPECT_THAT(ran.out,
+                testing::MatchesRegex(std::string(program) +
+                                      " [0-9]+\\.[0-9]+\\.[0-9]+ \\(([0-9a-f]{12}|unknown)\\)\n"));
   }
 }
 
@@ -96,7 +97,8 @@ TEST(StartTest, ASecretIsInNoFileAndOutputIsInNoLog) {
   v1::ExecuteRequest request = Shell("s", "cat; export KEPT=1; test -n \"$SECRET\"; echo $?");
   (*request.mutable_secret_env())["SECRET"] = secret;
   request.set_stdin_data(payload + "\n");
-  EXPECT_EQ(ExecuteToEnd(daemon, request).out, payload + "\n0\n");
+  const Seen seen = ExecuteToEnd(daemon, request);
+  EXPECT_EQ(seen.out, payload + "\n0\n");
   EXPECT_EQ(daemon.Terminate(), 0);
   size_t files = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(daemon.dir())) {
@@ -106,8 +108,13 @@ TEST(StartTest, ASecretIsInNoFileAndOutputIsInNoLog) {
   }
   EXPECT_GT(files, 3u);
   const std::string log = ReadWholeFile(daemon.dir() + "/hermesd.log");
-  EXPECT_NE(log.find("ready"), std::string::npos);
-  EXPECT_EQ(log.find(payload), std::string::npos);
+  const std::string command =
+      seen.command.name().substr(std::string("sessions/s/commands/").size());
+  const std::string ids = " session=s command=" + command + " request=" + request.request_id();
+  EXPECT_THAT(log, testing::HasSubstr("command started" + ids + "\n"));
+  EXPECT_THAT(log, testing::HasSubstr("command ended: exited with 0" + ids + "\n"));
+  for (const std::string& hidden : {payload, secret, std::string("KEPT")})
+    EXPECT_EQ(log.find(hidden), std::string::npos) << hidden;
 }
 
 // A peer that is there and never answers: a stopped client, or one whose host went away behind a

@@ -111,6 +111,13 @@ TEST_F(SudoTest, PasswordCanBeGivenLaterAndForgotten) {
   EXPECT_EQ(daemon_->Execute("s", "sudo -k; sudo id -u").status, 1);
 }
 
+TEST_F(SudoTest, AProgramWithoutAShellIsNotHelpedAndDoesNotHang) {
+  daemon_->CreateSession("s", password_);
+  Ran ran = daemon_->Ctl({"exec", "s", "--argv", "--", "sudo", "-k", "id", "-u"});
+  EXPECT_EQ(ran.out, "");
+  EXPECT_EQ(ran.status, 1) << ran.err;
+}
+
 TEST_F(SudoTest, StdinStaysTheCommands) {
   daemon_->CreateSession("s", password_);
   Ran ran = daemon_->Ctl({"exec", "s", "-i", "--", "sudo -k; sudo cat; echo end"}, "line\nlast");
