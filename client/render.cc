@@ -244,6 +244,7 @@ std::string RenderInfo(const v1::InfoResponse& info, const View& view) {
                         HumanBytes(stats.output_bytes_dropped()));
   out.Add("readers", std::to_string(stats.readers()));
   out.Add("memory", HumanBytes(stats.rss_bytes()));
+  out.Add("parser confined by", OrDash(info.unpack_confinement()));
   return out.Render();
 }
 

@@ -217,7 +217,8 @@ SessionTable::Deps Daemon::TableDeps() {
                    .pairs = *pairs_,
                    .unpack_program = sync::FindUnpack(),
                    .quarantine_dir = QuarantineDir(),
-                   .undo = undo},
+                   .undo = undo,
+                   .confinement = &stats_.unpack_confinement},
           .hermes_home = Home().empty() ? "" : Home() + "/.hermes"};
 }
 

@@ -35,6 +35,7 @@ struct SyncDeps {
   std::string unpack_program;  // see FindUnpack
   std::string quarantine_dir;  // of streams that lied; empty: nothing is kept of them
   UndoLimits undo;
+  std::string* confinement = nullptr;  // told which layers confined the parser when it last ran
 };
 
 class MountSide {

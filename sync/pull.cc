@@ -3,7 +3,6 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <atomic>
 #include <set>
 #include <utility>
 
@@ -64,10 +63,12 @@ absl::Status DiskFull(const Mount& mount, std::string_view why) {
   return Error(Reason::k_DISK_FULL, why, {{"mount", mount.id}});
 }
 
-// Once in the life of a daemon.
-void LogConfinement(const unpack::Hello& hello) {
-  static std::atomic<bool> told = false;
-  if (!told.exchange(true)) LogInfo("hermes-unpack is confined by: " + DescribeConfinement(hello));
+// The log hears of it when it changes: once in the life of a daemon, as a rule.
+void TellConfinement(const unpack::Hello& hello, std::string* told) {
+  std::string layers = DescribeConfinement(hello);
+  if (told == nullptr || *told == layers) return;
+  LogInfo("hermes-unpack is confined by: " + layers);
+  *told = std::move(layers);
 }
 
 // What whoever moves files of the host has. The lock may be given back first.
@@ -273,7 +274,7 @@ Task<absl::Status> SidePull::Fetch(Stage* stage, std::vector<Action> actions, bo
   // Whoever ends this daemon may have killed its parser: nobody lied.
   if (IsWithdrawn(work_.wish)) co_return Withdrawn();
   CO_RETURN_IF_ERROR(result.status());
-  LogConfinement(result->confinement);
+  TellConfinement(result->confinement, work_.deps.confinement);
   CO_RETURN_IF_ERROR(TakeLies(*result));
   co_return TakeFiles(*result, wanted, last);
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <string>
 
 namespace hermes {
 
@@ -20,6 +21,7 @@ struct Stats {
   uint64_t output_bytes_dropped = 0;
   uint64_t readers = 0;
   uint64_t kill_survivors = 0;
+  std::string unpack_confinement;  // see InfoResponse
 };
 
 }  // namespace hermes

@@ -61,6 +61,7 @@ Task<absl::StatusOr<v1::InfoResponse>> AdminService::Info(Caller, v1::InfoReques
   response.set_uid(getuid());
   response.set_draining(context_.table.draining());
   EncodeStats(context_.table.stats(), response.mutable_stats());
+  response.set_unpack_confinement(context_.table.stats().unpack_confinement);
   EncodeSeconds(context_.loop.TakeMaxLag(), response.mutable_stats()->mutable_loop_lag_max());
   response.mutable_stats()->set_rss_bytes(ResidentBytes());
   const TableLimits& limits = context_.table.limits();

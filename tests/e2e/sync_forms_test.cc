@@ -16,6 +16,7 @@
 namespace hermes {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -56,6 +57,10 @@ class SyncFormsTest : public testing::Test {
   }
   std::string Host(const std::string& name) const { return ReadWholeFile(host() + "/" + name); }
   std::string Far(const std::string& name) const { return ReadWholeFile(far() + "/" + name); }
+
+  int Mode(const std::string& name) const {
+    return static_cast<int>(std::filesystem::status(host() + "/" + name).permissions());
+  }
 
   // "s/x1" of the newest sync.
   std::string NewestSync() const {
@@ -174,18 +179,72 @@ TEST_F(SyncFormsTest, CleanupPullsFirst) {
   EXPECT_EQ(Host("b"), "new");
 }
 
+// The sandbox's home is that of the daemon, so its ~/.hermes is another directory than the host's.
 TEST_F(SyncFormsTest, AProfileKeepsSkillsInStepAndSendsCredentialsOnly) {
-  std::filesystem::create_directories(host() + "/skills");
-  Write(host() + "/skills/s.md", "skill");
-  Write(host() + "/auth.json", "secret");
-  Create({"--mount-profile", "hermes", "--hermes-home", host(), "--credential", "auth.json",
-          "--env", "HOME=" + far()});
-  const std::string shown = Out({"session", "show", "s"});
-  EXPECT_THAT(shown, HasSubstr("mount skills:"));
-  EXPECT_THAT(shown, HasSubstr("mount cache:"));
-  EXPECT_THAT(shown, HasSubstr("auth.json:push"));
-  EXPECT_THAT(shown, HasSubstr(host() + "/.sync.lock"));
-  Hermesctl({"cleanup", "s", "--discard"});
+  for (const char* engine : {"auto", "never"}) {
+    SCOPED_TRACE(engine);
+    std::filesystem::remove_all(host());
+    std::filesystem::create_directories(host() + "/skills/deep");
+    std::filesystem::create_directories(host() + "/cache");
+    Write(host() + "/skills/s.md", "skill");
+    Write(host() + "/skills/deep/run", "#!/bin/sh\n");
+    std::filesystem::permissions(host() + "/skills/deep/run", std::filesystem::perms(0755));
+    Write(host() + "/skills/goes", "1");
+    Write(host() + "/cache/c", "cached");
+    Write(host() + "/auth.json", "secret");
+    Write(host() + "/config.yaml", "the host's own");
+    Create({"--mount-profile", "hermes", "--hermes-home", host(), "--credential", "auth.json",
+            "--runner", engine});
+    const std::string shown = Out({"session", "show", "s"});
+    EXPECT_THAT(shown, HasSubstr("mount skills:"));
+    EXPECT_THAT(shown, HasSubstr("mount cache:"));
+    EXPECT_THAT(shown, HasSubstr("auth.json:push"));
+    EXPECT_THAT(shown, HasSubstr(host() + "/.sync.lock"));
+
+    EXPECT_EQ(Out({"exec", "s", "--",
+                   "cd ~/.hermes && find . -type f ! -path '*/.hermesd*' " +
+                       std::string("-printf '%P %m\n' | sort")}),
+              "auth.json 600\ncache/c 644\nskills/deep/run 755\nskills/goes 644\n"
+              "skills/s.md 644\n");
+    EXPECT_EQ(Out({"exec", "s", "--", "cd ~/.hermes && cat auth.json skills/s.md cache/c"}),
+              "secretskillcached");
+    EXPECT_FALSE(std::filesystem::exists(daemon_.dir() + "/.hermes/config.yaml"));
+
+    Out({"exec", "s", "--",
+         "cd ~/.hermes && echo edited > skills/s.md && echo new > skills/deep/new && rm "
+         "skills/goes "
+         "&& printf '#!/bin/sh\\n' > skills/tool && chmod 700 skills/tool && echo 2 > cache/c "
+         "&& echo forged > auth.json && chmod 644 auth.json && echo forged > config.yaml"});
+    Write(host() + "/skills/mine", "of the host");
+    Out({"sync-back", "s"});
+    EXPECT_EQ(Host("skills/s.md"), "edited\n");
+    EXPECT_EQ(Host("skills/deep/new"), "new\n");
+    EXPECT_FALSE(std::filesystem::exists(host() + "/skills/goes"));
+    EXPECT_EQ(Mode("skills/tool"), 0755);
+    EXPECT_EQ(Mode("skills/s.md"), 0644);
+    EXPECT_EQ(Host("cache/c"), "2\n");
+    EXPECT_EQ(Host("auth.json"), "secret") << "credentials never come back";
+    EXPECT_EQ(Host("config.yaml"), "the host's own");
+    EXPECT_EQ(Out({"exec", "s", "--", "cat ~/.hermes/skills/mine"}), "of the host");
+
+    // Renewed on the host, a credential goes over again, and is the account's alone again.
+    Write(host() + "/auth.json", "renewed");
+    Hermesctl({"sync", "s"});
+    const std::string there = Out({"exec", "s", "--no-sync", "--",
+                                   "cat ~/.hermes/auth.json; stat -c ' %a' ~/.hermes/auth.json"});
+    EXPECT_THAT(there, HasSubstr("forged")) << "what somebody made of it over there is not buried";
+    Out({"cleanup", "s", "--discard"});
+    std::filesystem::remove_all(daemon_.dir() + "/.hermes");
+  }
+}
+
+TEST_F(SyncFormsTest, InfoShowsWhatConfinesTheParserOnceItHasRun) {
+  Create({"--mount", mount()});
+  EXPECT_THAT(Out({"info"}), HasSubstr("parser confined by:  -\n"));
+  Out({"exec", "s", "--", "printf new > " + far() + "/b"});
+  Out({"sync-back", "s"});
+  EXPECT_THAT(Out({"info"}), ContainsRegex("parser confined by: *no new privileges, not dumpable, "
+                                           "limits.*seccomp\n"));
 }
 
 struct Wrong {

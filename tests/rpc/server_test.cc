@@ -338,6 +338,18 @@ TEST_F(ServerTest, InfoAndCapabilitiesAreTold) {
   EXPECT_EQ(info.limits().max_script_bytes(), 4u << 20);
 }
 
+TEST_F(ServerTest, InfoTellsWhatConfinesTheParser) {
+  const auto told = [this] {
+    grpc::ClientContext context;
+    v1::InfoResponse info;
+    EXPECT_TRUE(admin_->Info(&context, {}, &info).ok());
+    return info.unpack_confinement();
+  };
+  EXPECT_EQ(told(), "");
+  stand_.OnLoop([this] { stand_.stats().unpack_confinement = "landlock 3, seccomp"; });
+  EXPECT_EQ(told(), "landlock 3, seccomp");
+}
+
 TEST_F(ServerTest, NoReactionTakesLong) {
   stand_.Session("s");
   std::chrono::nanoseconds best = 1h;

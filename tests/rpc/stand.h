@@ -67,6 +67,7 @@ class Stand {
   std::string socket() const { return scratch_.path("s"); }
   RpcServer& server() { return *server_; }
   SessionTable& table() { return *table_; }
+  Stats& stats() { return stats_; }  // loop
   FakePlace& place() { return place_; }
   void SetGate(bool shut) {
     OnLoop([&] { engines_.gate().Set(shut); });
