@@ -30,8 +30,8 @@ std::string StampOf(const std::vector<std::string>& files) {
 }
 
 absl::Status SlotBusy(std::string_view why) {
-  absl::Status status =
-      absl::ResourceExhaustedError("the host refuses one more channel: " + std::string(why));
+  absl::Status status = absl::ResourceExhaustedError(
+      "the host refuses one more channel (MaxSessions of its sshd): " + std::string(why));
   status.SetPayload(kSlotBusyUrl, absl::Cord());
   return status;
 }

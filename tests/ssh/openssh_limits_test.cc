@@ -1,0 +1,98 @@
+// OpenSSH's less usual ends: an RSA key, a folder of sockets that is too deep, a host that lets
+// people in and runs nothing.
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include <asio/co_spawn.hpp>
+
+#include "backends/ssh/openssh_folder.h"
+#include "backends/ssh/ssh_lane.h"
+#include "tests/fakes/fake_clock.h"
+#include "tests/ssh/openssh_stand.h"
+
+namespace hermes {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+class OpenSshLimits : public OpenSshStand {
+ protected:
+  // A folder's name so long that a socket in it has `bytes`.
+  std::string FolderFor(size_t bytes) const {
+    const size_t socket = ControlPath("", std::string(2 * kControlNameBytes, 'x')).size();
+    std::string folder = dir_.path() + "/";
+    folder.resize(bytes - socket, 'd');
+    return folder;
+  }
+};
+
+TEST_F(OpenSshLimits, AnRsaKeyLogsIn) {
+  key_ = SshKey::Make(dir_.path(), "rsa", "rsa");
+  Serve();
+  const Connection connection = MustConnect(Target());
+  EXPECT_EQ(Execute(connection, "echo in").out, "in\n");
+  EXPECT_THAT(server_->Log(), HasSubstr("RSA SHA256:"));
+}
+
+TEST_F(OpenSshLimits, AFolderThatJustFitsDoes) {
+  Serve();
+  const std::string folder = FolderFor(kMaxControlPath);
+  transport_ = MakeOpenSshTransport(loop_, clock_, random_, {.runtime_dir = folder});
+  const Connection connection = MustConnect(Target());
+  EXPECT_EQ(Execute(connection, "echo in").out, "in\n");
+}
+
+TEST_F(OpenSshLimits, AFolderThatIsTooDeepIsSaidBeforeAnySshIsStarted) {
+  Serve();
+  const std::string folder = FolderFor(kMaxControlPath + 1);
+  transport_ = MakeOpenSshTransport(loop_, clock_, random_, {.runtime_dir = folder});
+  const absl::Status refused = Connect(Target()).status();
+  EXPECT_EQ(ReasonOf(refused), Reason::k_CAPABILITY_MISSING) << refused;
+  EXPECT_THAT(std::string(refused.message()),
+              AllOf(HasSubstr(folder), HasSubstr("has too long a name"),
+                    HasSubstr("more than " + std::to_string(kMaxControlPath) + " bytes")));
+  EXPECT_FALSE(std::filesystem::exists(folder));
+  EXPECT_EQ(Clients().size(), 0u);
+}
+
+// The host is real; the time that the lane waits is not.
+TEST_F(OpenSshLimits, AHostThatRunsNothingIsGivenUpAfterItsTime) {
+  Serve({"MaxSessions 0"});
+  FakeClock lanes(loop_);
+  const auto lane =
+      std::make_shared<SshLane>(SshLane::Deps{.loop = loop_,
+                                              .clock = lanes,
+                                              .random = random_,
+                                              .transport = *transport_,
+                                              .target = Target(),
+                                              .gate = std::make_shared<SshGate>(loop_)});
+  std::optional<absl::Status> ended;
+  asio::co_spawn(loop_.executor(), SshLane::Run(lane, "echo in", nullptr),
+                 [&](std::exception_ptr, absl::StatusOr<std::unique_ptr<Stream>> stream) {
+                   ended = stream.status();
+                 });
+  const SteadyTime began = lanes.Now();
+  int refusals = 0;
+  while (!ended) {
+    // Until the host has refused once more, and the lane waits.
+    for (int tries = 0; !ended && lanes.alarms() == 0; ++tries) {
+      ASSERT_LT(tries, 6000);
+      RunTask(loop_, clock_.SleepFor(std::chrono::milliseconds(5)));
+    }
+    if (!ended) ++refusals;
+    lanes.AdvanceToNext();
+  }
+  EXPECT_EQ(ReasonOf(*ended), Reason::k_BACKEND_UNREACHABLE) << *ended;
+  EXPECT_THAT(std::string(ended->message()),
+              AllOf(HasSubstr("refuses one more channel"), HasSubstr("MaxSessions")));
+  EXPECT_GE(lanes.Now() - began, kSlotPatience);
+  EXPECT_LE(lanes.Now() - began, kSlotPatience + kSlotProbe);
+  EXPECT_GT(refusals, 10) << "it asked now and then";
+  lane->Stop();
+}
+
+}  // namespace
+}  // namespace hermes
