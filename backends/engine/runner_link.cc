@@ -301,13 +301,15 @@ void RunnerLink::OnDown(const absl::Status& why) {
 
 // ---- heartbeat and leases
 
+// Not a moment after the silence has become too long, whenever its last word came.
 void RunnerLink::ArmTick() {
   Duration next = kPingInterval;
   for (const SessionPtr& session : sessions_) {
     if (session->open && session->lease > Duration::zero())
       next = std::min(next, session->lease / 3);
   }
-  tick_ = deps_.clock.At(deps_.clock.Now() + next, [this] { Tick(); });
+  const SteadyTime too_long = connection_->heard() + kSilenceLimit;
+  tick_ = deps_.clock.At(std::min(deps_.clock.Now() + next, too_long), [this] { Tick(); });
 }
 
 void RunnerLink::Tick() {

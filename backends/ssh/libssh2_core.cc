@@ -42,7 +42,8 @@ Libssh2Core::Libssh2Core(Loop& loop, Clock& clock, std::shared_ptr<Libssh2Link> 
       clock_(clock),
       link_(std::move(link)),
       session_(std::move(session)),
-      last_sign_(clock.Now()) {}
+      last_sign_(clock.Now()),
+      looked_(last_sign_) {}
 
 void Libssh2Core::Start() {
   link_->WhenSent([self = weak_from_this()] {
@@ -327,22 +328,25 @@ void Libssh2Core::SetAlarm() {
 }
 
 // A confirmation by the host's kernel counts as a sign of life too: on a slow link the answer to a
-// ping stands in line behind what we send.
+// ping stands in line behind what we send. Nobody tells its moment: it may be as old as the last
+// look.
 void Libssh2Core::CheckAlive() {
   if (!alive()) return;
   last_sign_ = std::max(last_sign_, link_->last_received());
   const uint64_t confirmed = link_->Confirmed();
-  const bool backlog = link_->accepted() - confirmed > kBacklog;
-  if (std::exchange(confirmed_, confirmed) != confirmed && backlog) last_sign_ = clock_.Now();
-  const Duration silent = clock_.Now() - last_sign_;
-  if (silent >= kAliveMisses * kAliveInterval) {
+  const bool moving =
+      std::exchange(confirmed_, confirmed) != confirmed && link_->accepted() - confirmed > kBacklog;
+  if (moving) last_sign_ = std::max(last_sign_, looked_);
+  looked_ = clock_.Now();
+  const Duration silent = looked_ - last_sign_;
+  if (silent >= kAliveLimit) {
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(silent).count();
     return Break(Broken("the host has not answered for " + std::to_string(seconds) + " s"));
   }
   const bool asking = std::any_of(channels_.begin(), channels_.end(), [](const Channel& channel) {
     return channel->phase < Phase::kRunning;
   });
-  if (silent >= kAliveInterval && !asking) {
+  if (silent >= kAliveInterval && !moving && !asking) {
     auto ping = std::make_shared<Libssh2Channel>(loop_);
     ping->ping = true;
     channels_.push_back(std::move(ping));

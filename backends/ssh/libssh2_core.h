@@ -132,6 +132,7 @@ class Libssh2Core : public std::enable_shared_from_this<Libssh2Core> {
   absl::Status why_;
   uint64_t confirmed_ = 0;
   SteadyTime last_sign_;  // of life
+  SteadyTime looked_;     // for one
   std::unique_ptr<Clock::Alarm> alarm_;
 };
 

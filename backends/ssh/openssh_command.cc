@@ -81,7 +81,8 @@ void AddOurs(Strings& words) {
   AddOption(words, "ConnectTimeout", Seconds(kConnectLimit));
   AddOption(words, "ConnectionAttempts", "1");
   AddOption(words, "ServerAliveInterval", Seconds(kAliveInterval));
-  AddOption(words, "ServerAliveCountMax", std::to_string(kAliveMisses));
+  // ssh asks so often and gives up an interval after the last question.
+  AddOption(words, "ServerAliveCountMax", std::to_string(kAliveMisses - 1));
   AddOption(words, "LogLevel", "ERROR");
   AddOption(words, "SessionType", "none");
   AddOption(words, "RemoteCommand", "none");

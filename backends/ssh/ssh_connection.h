@@ -24,9 +24,10 @@ namespace hermes {
 inline constexpr Duration kLoginLimit = std::chrono::seconds(30);
 // The part of it until the peer's first word.
 inline constexpr Duration kConnectLimit = std::chrono::seconds(10);
-// A peer that says nothing for this long, though asked, is dead.
+// A peer that has said nothing for so many intervals, though asked after each, is dead.
 inline constexpr Duration kAliveInterval = std::chrono::seconds(5);
 inline constexpr int kAliveMisses = 3;
+inline constexpr Duration kAliveLimit = kAliveMisses * kAliveInterval;
 
 // A pinned key may be of a type that the host prefers less than others. Each try shows one key, and
 // is a connection of its own to the host.

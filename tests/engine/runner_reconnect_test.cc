@@ -158,6 +158,24 @@ TEST_F(RunnerLinkTest, ASilentRunnerIsGivenUpAfterFifteenSeconds) {
   EXPECT_EQ(sandbox_->attempts, 2);
 }
 
+// Each answer is a while on its way, so the last one comes between two looks.
+TEST_F(RunnerLinkTest, ARunnerFarAwayIsGivenUpFifteenSecondsAfterItsLastWord) {
+  constexpr Duration kRtt = std::chrono::milliseconds(300);
+  OpenSession();
+  for (int i = 0; i < 3; ++i) {
+    clock_.Advance(kPingInterval - (i == 0 ? Duration(0) : kRtt));
+    const uint64_t ping = FirstU64(peer().Expect(Type::kPing));
+    clock_.Advance(kRtt);
+    peer().SendFrame(Type::kPong, 0, ping);
+  }
+  clock_.Advance(kSilenceLimit - std::chrono::milliseconds(1));
+  EXPECT_FALSE(peer().closed());
+  EXPECT_EQ(sandbox_->attempts, 1);
+  clock_.Advance(std::chrono::milliseconds(1));
+  EXPECT_TRUE(sandbox_->peers.front()->closed());
+  EXPECT_EQ(sandbox_->attempts, 2);
+}
+
 TEST_F(RunnerLinkTest, AnAnsweringRunnerIsKept) {
   OpenSession();
   for (int i = 0; i < 20; ++i) {
