@@ -83,17 +83,6 @@ absl::Status Failed(int error, std::string_view what) {
   return ErrnoStatus(error, what);
 }
 
-int WriteAll(int file, std::string_view bytes, uint64_t offset) {
-  while (!bytes.empty()) {
-    const ssize_t put = pwrite(file, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return put < 0 ? errno : EIO;
-    bytes.remove_prefix(static_cast<size_t>(put));
-    offset += static_cast<uint64_t>(put);
-  }
-  return 0;
-}
-
 // nullopt: it cannot be read whole.
 std::optional<std::string> ReadAll(int file) {
   struct stat seen;
@@ -130,9 +119,10 @@ Fd OpenLocked(const std::string& path, int flags) {
 
 }  // namespace
 
-absl::StatusOr<Base> Base::Open(const std::string& directory, std::string_view key) {
+absl::StatusOr<Base> Base::Open(Fs& fs, const std::string& directory, std::string_view key) {
   if (mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) return Failed(errno, directory);
   Base base;
+  base.fs_ = &fs;
   base.directory_ = directory;
   base.name_ = directory + "/" + Hex(DigestOf(key)).substr(0, 32) + ".base";
   base.key_ = key;
@@ -241,18 +231,22 @@ absl::Status Base::Rewrite(const std::string& records, bool durable) {
   unlink(fresh.c_str());  // of a life that was cut short; the lock on name_ keeps others away
   Fd file = OpenLocked(fresh, O_CREAT | O_EXCL);
   const Fd directory(open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  int error = file.valid() && directory.valid() ? WriteAll(file.get(), records, 0) : errno;
-  if (error == 0 && durable && fsync(file.get()) != 0) error = errno;
-  if (error == 0 && rename(fresh.c_str(), name_.c_str()) != 0) error = errno;
-  if (error != 0) {
+  const auto at = [&directory](const std::string& path) {
+    return Fs::At{directory.get(), path.substr(path.rfind('/') + 1)};
+  };
+  int rc = file.valid() && directory.valid() ? fs_->Write(file.get(), 0, records) : -errno;
+  if (rc == 0 && durable) rc = fs_->Sync(file.get());
+  if (rc == 0) rc = fs_->Rename(at(fresh), at(name_), Fs::Move::kReplace);
+  if (rc != 0) {
     unlink(fresh.c_str());
-    return Failed(error, fresh);
+    return Failed(-rc, fresh);
   }
   file_ = std::move(file);
   size_ = records.size();
   torn_ = false;
   compact_at_ = std::max(kMinCompactBytes, kCompactRatio * size_);
-  if (durable && fsync(directory.get()) != 0) return Failed(errno, directory_);
+  if (durable) rc = fs_->Sync(directory.get());
+  if (rc != 0) return Failed(-rc, directory_);
   return absl::OkStatus();
 }
 
@@ -268,6 +262,7 @@ void Base::Compact() {
 absl::Status Base::Begin(std::string_view epoch) {
   CHECK(!epoch.empty());
   Base before = std::move(*this);
+  fs_ = before.fs_;
   directory_ = before.directory_;
   name_ = before.name_;
   key_ = before.key_;
@@ -299,8 +294,7 @@ absl::Status Base::Append(const std::string& record) {
   // A record that was cut short would be damage if more followed it.
   if (torn_ && ftruncate(file_.get(), static_cast<off_t>(size_)) != 0) return Failed(errno, name_);
   torn_ = true;
-  if (const int error = WriteAll(file_.get(), record, size_); error != 0)
-    return Failed(error, name_);
+  if (const int rc = fs_->Write(file_.get(), size_, record); rc != 0) return Failed(-rc, name_);
   torn_ = false;
   size_ += record.size();
   return absl::OkStatus();

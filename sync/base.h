@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "daemon/runtime/fd.h"
 #include "sync/content.h"
+#include "sync/fs.h"
 #include "sync/host_tree.h"
 #include "sync/manifest.h"
 #include "sync/rel_path.h"
@@ -39,10 +40,11 @@ struct BaseChange {
 
 class Base {
  public:
+  // `fs` is asked for what is written, and outlives the base; its handles are descriptors.
   // `directory` is made if only its last part is missing; `key` says which two roots are meant (any
   // text: the place's identity, both roots). SYNC_HELD: somebody else has this base open.
   // DISK_FULL, or a plain status: its file cannot be made.
-  static absl::StatusOr<Base> Open(const std::string& directory, std::string_view key);
+  static absl::StatusOr<Base> Open(Fs& fs, const std::string& directory, std::string_view key);
 
   // The token that the far side must show for this base to mean anything; empty: there is no base.
   const std::string& epoch() const { return epoch_; }
@@ -75,6 +77,7 @@ class Base {
   absl::Status Record(uint8_t kind, const std::vector<BaseChange>& changes);
   absl::Status Append(const std::string& record);
 
+  Fs* fs_ = nullptr;
   std::string directory_;
   std::string name_;
   std::string key_;

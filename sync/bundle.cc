@@ -49,7 +49,7 @@ class Bundle::Receiver {
         workers_(workers),
         spec_(std::move(spec)),
         request_(RequestOf(spec_)),
-        stage_(spec_.stage_fd),
+        stage_(*spec_.fs, spec_.stage, spec_.first_slot),
         checker_(request_, stage_),
         quarantine_(spec_.quarantine_fd, spec_.max_quarantine_bytes),
         in_(loop.context()),
@@ -110,7 +110,11 @@ class Bundle::Receiver {
   void Kill() {
     if (!killed_) child_->SignalGroup(SIGKILL);
     killed_ = true;
-    stopped_ = true;
+    Stop();
+  }
+
+  void Stop() {
+    if (!std::exchange(stopped_, true) && spec_.on_stopped) spec_.on_stopped();
   }
 
   Task<void> SendRequest() {
@@ -142,7 +146,7 @@ class Bundle::Receiver {
       }
       if (spec_.on_progress) spec_.on_progress(checker_.files(), checker_.bytes());
     }
-    stopped_ = true;  // whatever the reason: what still comes is of no use
+    Stop();  // whatever the reason: what still comes is of no use
   }
 
   // On a worker: it removes files.
@@ -161,8 +165,13 @@ class Bundle::Receiver {
       stage_.RemovePartial();
       if (spec_.salvage && failed) return Failure();
     } else if (absl::Status failure = Failure(); !failure.ok()) {
-      stage_.RemoveAll();
-      return failure;
+      const bool cut = sink_failure_.ok() && !stood_still_ && !stream_failure_.ok();
+      if (!cut || !spec_.keep_whole) {
+        stage_.RemoveAll();
+        return failure;
+      }
+      stage_.RemovePartial();
+      result.broke = std::move(failure);
     }
     result.staged = stage_.staged();
     return result;

@@ -18,6 +18,7 @@
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/task.h"
 #include "daemon/runtime/workers.h"
+#include "sync/fs.h"
 #include "sync/rel_path.h"
 #include "sync/stage_files.h"
 #include "sync/unpack/wire.h"
@@ -36,7 +37,9 @@ inline constexpr Duration kMaxBundleIdle = std::chrono::seconds(360);
 struct BundleSpec {
   std::string program;             // hermes-unpack, see FindUnpack
   std::vector<WantedFile> wanted;  // no path twice
-  int stage_fd = -1;               // an empty directory; outlives the call
+  Fs* fs = nullptr;                // of the stage: must be given; outlives the call
+  int stage = -1;                  // a directory of it, as long
+  uint32_t first_slot = 0;         // names in the stage begin here: nothing has this one or more
   // The beginning of a stream that lied is kept under this name in this directory (-1: nowhere).
   int quarantine_fd = -1;
   std::string quarantine_name = {};
@@ -45,12 +48,18 @@ struct BundleSpec {
   uint32_t max_members = 20'000;             // more: a lie
   Duration max_idle = kMaxBundleIdle;
   bool salvage = false;  // of a stream that lies, keep the members that are in order
+  // Of a stream that broke on its way, keep the members that had come whole: see `broke`.
+  bool keep_whole = false;
   // Files and bytes staged so far; on the loop, must not end the transfer from within.
   std::function<void(uint32_t files, uint64_t bytes)> on_progress = nullptr;
+  // No more of the stream is wanted, be it at its end or before; on the loop, must not end the
+  // transfer from within.
+  std::function<void()> on_stopped = nullptr;
 };
 
 struct BundleResult {
-  std::vector<StagedFile> staged;  // in the stage directory as StagedName(index)
+  std::vector<StagedFile> staged;  // in the stage directory as StagedName(index, first_slot)
+  absl::Status broke;              // not OK: the stream did, before all that is missing could come
   std::vector<unpack::Odd> oddities;
   std::vector<uint32_t> missing;  // wanted, and not in the stream: gone meanwhile
   // Not empty: the place lied. Then nothing is staged but what salvage keeps. Where every lie

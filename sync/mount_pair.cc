@@ -88,7 +88,7 @@ Task<absl::StatusOr<std::shared_ptr<MountPair>>> MountPairs::FindOrMake(Mount mo
       key + "\n" + std::to_string(root.device()) + " " + std::to_string(root.inode());
   const bool watched = MayWatch();
   co_return co_await deps_.workers.Run([&, this]() -> absl::StatusOr<std::shared_ptr<MountPair>> {
-    ASSIGN_OR_RETURN(Base base, Base::Open(deps_.base_dir, whole));
+    ASSIGN_OR_RETURN(Base base, Base::Open(deps_.fs, deps_.base_dir, whole));
     return std::make_shared<MountPair>(deps_.loop, deps_.clock, mount, std::move(root),
                                        std::move(base), watched);
   });

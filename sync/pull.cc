@@ -9,12 +9,11 @@
 #include "daemon/runtime/log.h"
 #include "daemon/runtime/status.h"
 #include "sync/land_place.h"
+#include "sync/land_right.h"
 #include "sync/undo.h"
 
 namespace hermes::sync {
 namespace {
-
-constexpr uint64_t kFirstLockPauseMs = 20;  // and as much again at random
 
 absl::Status Withdrawn() { return absl::CancelledError("nobody waits for this sync any more"); }
 
@@ -69,35 +68,6 @@ void TellConfinement(const unpack::Hello& hello, std::string* told) {
   if (told == nullptr || *told == layers) return;
   LogInfo("hermes-unpack is confined by: " + layers);
   *told = std::move(layers);
-}
-
-// What whoever moves files of the host has. The lock may be given back first.
-struct LandRight {
-  MountPair::Turn turn;
-  std::optional<SyncLock> lock;
-};
-
-// SYNC_HELD, CANCELLED. Each time the lock is held, the turn is given back until the next one.
-Task<absl::StatusOr<LandRight>> TakeLandRight(SideWork work, std::string lock_file) {
-  const SyncDeps& deps = work.deps;
-  const MountPair& pair = *work.side->pair;
-  const LockRequest request{std::move(lock_file), {pair.root_key()}, pair.root.fd()};
-  const SteadyTime deadline = deps.clock.Now() + kMaxLockWait;
-  for (bool told = false;; told = true) {
-    if (IsWithdrawn(work.wish)) co_return Withdrawn();
-    {
-      MountPair::Turn turn = co_await MountPair::TakeTurn(work.side->pair);
-      if (IsWithdrawn(work.wish)) co_return Withdrawn();
-      absl::StatusOr<SyncLock> lock =
-          co_await deps.workers.Run([&deps, &request] { return deps.locks.TryAcquire(request); });
-      if (lock.ok()) co_return LandRight{std::move(turn), *std::move(lock)};
-      if (ReasonOf(lock.status()) != Reason::k_SYNC_HELD || deps.clock.Now() >= deadline)
-        co_return lock.status();
-    }
-    if (!told) work.meter->Phase("waiting");
-    co_await deps.clock.SleepFor(
-        std::chrono::milliseconds(kFirstLockPauseMs + deps.random.Below(kFirstLockPauseMs)));
-  }
 }
 
 void TellReverted(const SideWork& work, const LandResult& result) {
@@ -160,6 +130,18 @@ Task<absl::Status> SidePull::LookOnce() {
 }
 
 Task<absl::Status> SidePull::Finish() {
+  absl::Status status = co_await TryAll();
+  // What did not land is removed, file by file: not on the loop.
+  if (stage_.has_value()) {
+    co_await work_.deps.workers.Run([this] {
+      stage_.reset();
+      return true;
+    });
+  }
+  co_return status;
+}
+
+Task<absl::Status> SidePull::TryAll() {
   for (int attempt = 1;; ++attempt) {
     if (attempt > 1) looked_ = co_await LookOnce();
     const bool last = attempt == kSyncAttempts;
@@ -184,7 +166,6 @@ std::vector<Action> SidePull::Plan() const {
 }
 
 Task<absl::Status> SidePull::Try(bool last) {
-  fetched_.clear();
   lacking_.clear();
   notes_.clear();
   if (!exists_) co_return absl::OkStatus();  // nothing is there, so nothing is lost or changed
@@ -204,47 +185,63 @@ Task<absl::Status> SidePull::Try(bool last) {
     }
     co_return absl::OkStatus();
   }
-  std::optional<Stage> stage;
-  absl::Status status;
+  co_await KeepFetched(actions);
   if (std::any_of(actions.begin(), actions.end(), Moves))
-    status = co_await Receive(&stage, std::move(actions), last);
-  if (status.ok()) status = co_await Land(&stage, last);
-  // What did not land is removed, file by file: not on the loop.
-  if (stage.has_value()) {
-    co_await work_.deps.workers.Run([&stage] {
-      stage.reset();
-      return true;
-    });
+    CO_RETURN_IF_ERROR(co_await Receive(std::move(actions), last));
+  co_return co_await Land(last);
+}
+
+// Of what came in an earlier attempt, what is still the version that is wanted.
+Task<void> SidePull::KeepFetched(std::vector<Action> actions) {
+  if (!stage_.has_value()) fetched_.clear();
+  std::map<RelPath, Fetched> others;
+  fetched_.swap(others);
+  for (const Action& action : actions) {
+    const auto known = others.find(action.path);
+    if (known == others.end() || !action.FetchesRemote()) continue;
+    Content& content = known->second.content;
+    if (content.digest != action.remote->digest) continue;
+    content.executable = action.remote->executable;  // the bytes had to come, this is of the look
+    far_.files.at(action.path) = content;            // whose size is known
+    fetched_.insert(others.extract(known));
   }
-  co_return status;
+  if (others.empty()) co_return;
+  co_await work_.deps.workers.Run([this, &others] {
+    for (const auto& [path, old] : others) work_.deps.fs.Unlink({stage_->files(), old.slot});
+    return true;
+  });
 }
 
-Task<absl::Status> SidePull::Receive(std::optional<Stage>* stage, std::vector<Action> actions,
-                                     bool last) {
+Task<absl::Status> SidePull::Receive(std::vector<Action> actions, bool last) {
+  std::erase_if(actions, [this](const Action& action) {
+    return !action.FetchesRemote() || fetched_.contains(action.path);
+  });
   uint64_t bytes = 0;
-  for (const Action& action : actions)
-    bytes = Sum(bytes, action.FetchesRemote() ? action.remote->size : 0);
-  absl::StatusOr<Stage> made =
-      co_await work_.deps.workers.Run([this, bytes]() -> absl::StatusOr<Stage> {
-        return Landing(work_.deps.fs, pair_->root.fd()).NewStage(options_.land_id, bytes);
-      });
-  CO_RETURN_IF_ERROR(made.status());
-  stage->emplace(*std::move(made));
-  co_return co_await Fetch(&**stage, std::move(actions), last);
+  for (const Action& action : actions) bytes = Sum(bytes, action.remote->size);
+  if (!stage_.has_value()) {
+    absl::StatusOr<Stage> made =
+        co_await work_.deps.workers.Run([this, bytes]() -> absl::StatusOr<Stage> {
+          return Landing(work_.deps.fs, pair_->root.fd()).NewStage(options_.land_id, bytes);
+        });
+    CO_RETURN_IF_ERROR(made.status());
+    stage_.emplace(*std::move(made));
+  }
+  if (actions.empty()) co_return absl::OkStatus();
+  co_return co_await Fetch(std::move(actions), last);
 }
 
-Task<absl::Status> SidePull::Fetch(Stage* stage, std::vector<Action> actions, bool last) {
+// Of exactly these.
+Task<absl::Status> SidePull::Fetch(std::vector<Action> actions, bool last) {
   std::vector<WantedFile> wanted;
   std::vector<RelPath> names;
   uint64_t bytes = 0;
   for (const Action& action : actions) {
-    if (!action.FetchesRemote()) continue;
     // Not the size that was told: a file may have grown since, and level B tells none.
     wanted.push_back({action.path, work_.side->mount.max_file_bytes});
     names.push_back(action.path);
     bytes = Sum(bytes, action.remote->size);
   }
-  if (names.empty()) co_return absl::OkStatus();
+  if (IsWithdrawn(work_.wish)) co_return Withdrawn();
   work_.meter->Phase("fetching");
   const SyncProgress before = work_.meter->progress();
   work_.meter->Expect(wanted.size(), bytes);
@@ -253,10 +250,15 @@ Task<absl::Status> SidePull::Fetch(Stage* stage, std::vector<Action> actions, bo
           ? -1
           : open(work_.deps.quarantine_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   BundleSpec spec{.program = work_.deps.unpack_program, .wanted = wanted};
-  spec.stage_fd = stage->files();
+  spec.fs = &work_.deps.fs;
+  spec.stage = stage_->files();
+  spec.first_slot = next_slot_;
+  spec.keep_whole = true;
   spec.quarantine_fd = quarantine.get();
   spec.quarantine_name = options_.land_id;
   spec.max_total_bytes = work_.side->mount.max_bytes;
+  for (const auto& [path, known] : fetched_)
+    spec.max_total_bytes -= std::min(spec.max_total_bytes, known.content.size);
   spec.max_members = static_cast<uint32_t>(std::max<uint64_t>(work_.side->mount.max_files, 1));
   spec.salvage = options_.salvage;
   spec.on_progress = [this, before](uint32_t files, uint64_t staged) {
@@ -264,11 +266,17 @@ Task<absl::Status> SidePull::Fetch(Stage* stage, std::vector<Action> actions, bo
     work_.meter->Done(before.files_done + files - now.files_done,
                       before.bytes_done + staged - now.bytes_done);
   };
+  // Whoever sends what nobody reads any more would never be told so by what it sends.
+  RemoteRoot root = work_.Root();
+  root.wish = std::make_shared<Wish>();
+  const auto let_go = [wish = root.wish] { wish->Withdraw(); };
+  const Wish::Ear ear(work_.wish, let_go);
+  spec.on_stopped = let_go;
   CO_ASSIGN_OR_RETURN(
       const std::unique_ptr<Bundle> bundle,
       Bundle::Start(work_.deps.loop, work_.deps.clock, work_.deps.workers, std::move(spec)));
   absl::Status stream = co_await work_.side->far->Fetch(
-      work_.Root(), {std::move(names), bytes},
+      std::move(root), {std::move(names), bytes},
       [this, to = bundle.get()](std::string_view piece) { return Take(to, piece); });
   const absl::StatusOr<BundleResult> result = co_await bundle->Finish(std::move(stream));
   // Whoever ends this daemon may have killed its parser: nobody lied.
@@ -276,7 +284,9 @@ Task<absl::Status> SidePull::Fetch(Stage* stage, std::vector<Action> actions, bo
   CO_RETURN_IF_ERROR(result.status());
   TellConfinement(result->confinement, work_.deps.confinement);
   CO_RETURN_IF_ERROR(TakeLies(*result));
-  co_return TakeFiles(*result, wanted, last);
+  const absl::Status taken = TakeFiles(*result, wanted, last);
+  next_slot_ += static_cast<uint32_t>(wanted.size());
+  co_return taken;
 }
 
 Task<absl::Status> SidePull::Take(Bundle* bundle, std::string_view bytes) {
@@ -341,9 +351,10 @@ absl::Status SidePull::TakeFiles(const BundleResult& result, const std::vector<W
       notes_[path] = "it changed while it was fetched";
     }
     known = file.content;
-    fetched_.insert_or_assign(path, Fetched{file.content, StagedName(file.index)});
+    fetched_.insert_or_assign(path, Fetched{file.content, StagedName(file.index, next_slot_)});
     work_.report->counts.bytes += file.content.size;
   }
+  if (!result.broke.ok()) return result.broke;  // what is missing may still come
   for (const unpack::Odd& odd : result.oddities) {
     if (odd.index >= wanted.size()) continue;
     const RelPath& path = wanted[odd.index].path;
@@ -360,7 +371,7 @@ absl::Status SidePull::TakeFiles(const BundleResult& result, const std::vector<W
   return stable || last || options_.salvage ? absl::OkStatus() : Again();
 }
 
-Task<absl::Status> SidePull::Land(std::optional<Stage>* stage, bool last) {
+Task<absl::Status> SidePull::Land(bool last) {
   CO_ASSIGN_OR_RETURN(LandRight right, co_await TakeLandRight(work_, options_.lock_file));
   CO_RETURN_IF_ERROR(co_await RefreshHost(work_, Effort::kChanges));
   if (pair_->base.epoch() != base_epoch_ || !pair_->base.sent().empty()) co_return Again();
@@ -377,14 +388,13 @@ Task<absl::Status> SidePull::Land(std::optional<Stage>* stage, bool last) {
   if (IsWithdrawn(work_.wish)) co_return Withdrawn();
   work_.meter->Phase("landing");
   TellOddities();
-  Batch batch = Sort(actions, stage->has_value());
-  const bool lands = stage->has_value() && (batch.copies || !batch.changes.empty());
+  Batch batch = Sort(actions);
+  const bool lands = stage_.has_value() && (batch.copies || !batch.changes.empty());
   if (!lands) {
     right.lock.reset();
     co_return co_await Remember(std::move(batch.agreed));
   }
-  CO_ASSIGN_OR_RETURN(const LandReport report,
-                      co_await LandStaged(stage, std::move(batch.changes)));
+  CO_ASSIGN_OR_RETURN(const LandReport report, co_await LandStaged(std::move(batch.changes)));
   right.lock.reset();
   for (size_t i = 0; i < report.results.size(); ++i) {
     TellLanded(*batch.landing[i], report.results[i]);
@@ -399,13 +409,13 @@ Task<absl::Status> SidePull::Land(std::optional<Stage>* stage, bool last) {
 }
 
 // All that the lock is needed for.
-Task<absl::StatusOr<LandReport>> SidePull::LandStaged(std::optional<Stage>* stage,
-                                                      std::vector<Change> changes) {
+Task<absl::StatusOr<LandReport>> SidePull::LandStaged(std::vector<Change> changes) {
   absl::StatusOr<LandReport> report = co_await work_.deps.workers.Run([&, this] {
     const int64_t now_s = SecondsNow(work_.deps.clock);
     const int root = pair_->root.fd();
     absl::StatusOr<LandReport> landed =
-        Landing(work_.deps.fs, root).Land(*std::move(*stage), std::move(changes), now_s);
+        Landing(work_.deps.fs, root)
+            .Land(*std::exchange(stage_, std::nullopt), std::move(changes), now_s);
     if (!landed.ok() || landed->disk_full) return landed;
     UndoStore(work_.deps.fs, root).Tidy(work_.deps.undo, now_s);
     return landed;
@@ -420,7 +430,7 @@ bool SidePull::Overtaken(const Action& action) const {
 }
 
 // Tells what does not move, too. Its pointers are into `actions`.
-SidePull::Batch SidePull::Sort(const std::vector<Action>& actions, bool staged) {
+SidePull::Batch SidePull::Sort(const std::vector<Action>& actions) {
   Batch batch;
   for (const Action& action : actions) {
     CountLeft(action);
@@ -429,8 +439,8 @@ SidePull::Batch SidePull::Sort(const std::vector<Action>& actions, bool staged) 
       continue;
     }
     const auto fetched = fetched_.find(action.path);
-    const bool lacks =
-        Moves(action) && (!staged || (action.FetchesRemote() && fetched == fetched_.end()));
+    const bool lacks = Moves(action) && (!stage_.has_value() ||
+                                         (action.FetchesRemote() && fetched == fetched_.end()));
     if (lacks || Overtaken(action)) {
       TellLacking(action);
       continue;

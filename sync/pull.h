@@ -20,8 +20,6 @@
 
 namespace hermes::sync {
 
-inline constexpr Duration kMaxLockWait = std::chrono::seconds(60);  // then SYNC_HELD
-
 struct PullOptions {
   std::string land_id;       // unique below the host root
   std::string conflict_tag;  // see PullInput
@@ -45,7 +43,7 @@ class SidePull {
 
  private:
   struct Fetched {
-    Content content;
+    Content content;   // of the bytes that came
     std::string slot;  // its name in the stage
   };
   struct Lack {
@@ -60,19 +58,20 @@ class SidePull {
   };
 
   Task<absl::Status> LookOnce();
+  Task<absl::Status> TryAll();
   Task<absl::Status> Try(bool last);
   std::vector<Action> Plan() const;
   absl::Status CheckLimits(const std::vector<Action>& actions) const;
-  Task<absl::Status> Receive(std::optional<Stage>* stage, std::vector<Action> actions, bool last);
-  Task<absl::Status> Fetch(Stage* stage, std::vector<Action> actions, bool last);
+  Task<void> KeepFetched(std::vector<Action> actions);
+  Task<absl::Status> Receive(std::vector<Action> actions, bool last);
+  Task<absl::Status> Fetch(std::vector<Action> actions, bool last);
   Task<absl::Status> Take(Bundle* bundle, std::string_view bytes);
   absl::Status TakeLies(const BundleResult& result);
   absl::Status TakeFiles(const BundleResult& result, const std::vector<WantedFile>& wanted,
                          bool last);
-  Task<absl::Status> Land(std::optional<Stage>* stage, bool last);
-  Batch Sort(const std::vector<Action>& actions, bool staged);
-  Task<absl::StatusOr<LandReport>> LandStaged(std::optional<Stage>* stage,
-                                              std::vector<Change> changes);
+  Task<absl::Status> Land(bool last);
+  Batch Sort(const std::vector<Action>& actions);
+  Task<absl::StatusOr<LandReport>> LandStaged(std::vector<Change> changes);
   Task<absl::Status> Remember(std::vector<BaseChange> agreed);
   bool Overtaken(const Action& action) const;
   void TellOddities();
@@ -93,6 +92,9 @@ class SidePull {
   bool base_holds_ = false;  // the far end is the one that the base is of
   bool exists_ = false;
   Manifest far_;
+  // Over all attempts: what came whole is not asked for again.
+  std::optional<Stage> stage_;
+  uint32_t next_slot_ = 0;
   std::map<RelPath, Fetched> fetched_;
   std::map<RelPath, Lack> lacking_;       // wanted and not fetched, and why
   std::map<RelPath, std::string> notes_;  // on what was fetched

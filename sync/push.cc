@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "daemon/runtime/log.h"
 #include "daemon/runtime/status.h"
 #include "sync/host_blobs.h"
 
@@ -258,10 +259,14 @@ Task<absl::Status> RefreshHost(SideWork work, Effort effort) {
   // The first look of all reads what no base knows; a whole audit so soon has nothing to find.
   if (pair.bytes_at == SteadyTime{}) pair.bytes_at = now;
   if (now - pair.bytes_at >= kBytesAge) effort = Effort::kBytes;
-  if (effort == Effort::kChanges && pair.tree.Unchanged()) co_return absl::OkStatus();
+  const bool quiet = pair.tree.Unchanged();
+  if (effort == Effort::kChanges && quiet) co_return absl::OkStatus();
+  const uint64_t generation = pair.tree.generation();
   work.meter->Phase("scanning");
   CO_RETURN_IF_ERROR(
       co_await work.deps.workers.Run([&pair, effort] { return pair.tree.Refresh(effort); }));
+  if (quiet && pair.tree.generation() != generation)
+    LogInfo("mount '" + work.side->mount.id + "' had changed on the host without a notice of it");
   if (effort >= Effort::kStats) pair.stats_at = now;
   if (effort == Effort::kBytes) pair.bytes_at = now;
   co_return absl::OkStatus();

@@ -1,9 +1,9 @@
 #pragma once
 
-// StageFiles: writes what a bundle brings into the stage directory, as files named by their index
+// StageFiles: writes what a bundle brings into the stage directory, as files named by numbers
 // (never by a name that came from afar), and hashes the bytes as it writes them. The directory is
-// the owner's, empty, and on the file system where the files will land. Nothing is made durable
-// here. Blocking; used by one worker at a time.
+// the owner's, has no file of these numbers, and is on the file system where the files will land.
+// Nothing is made durable here. Blocking; used by one worker at a time.
 
 #include <cstdint>
 #include <optional>
@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "daemon/runtime/fd.h"
 #include "sync/content.h"
+#include "sync/fs.h"
 #include "sync/record_checker.h"
 
 namespace hermes::sync {
@@ -23,12 +23,13 @@ struct StagedFile {
   Content content;     // of the bytes that were written
 };
 
-std::string StagedName(uint32_t index);
+// Of the file at `index` where those of its bundle begin at this number.
+std::string StagedName(uint32_t index, uint32_t first = 0);
 
 class StageFiles : public BundleSink {
  public:
-  // `stage_fd` outlives this.
-  explicit StageFiles(int stage_fd) : stage_fd_(stage_fd) {}
+  // `stage` is a directory of `fs`; both outlive this.
+  StageFiles(Fs& fs, int stage, uint32_t first) : fs_(fs), stage_(stage), first_(first) {}
 
   // DISK_FULL, or SYNC_FAILED with the system's words.
   absl::Status Begin(const unpack::File& file) override;
@@ -43,8 +44,13 @@ class StageFiles : public BundleSink {
   void RemoveAll();
 
  private:
-  const int stage_fd_;
-  Fd file_;
+  Fs::At At(uint32_t index) const { return {stage_, StagedName(index, first_)}; }
+
+  Fs& fs_;
+  const int stage_;
+  const uint32_t first_;
+  Handle file_;
+  uint64_t written_ = 0;
   StagedFile current_;
   std::optional<Hasher> hasher_;
   std::vector<StagedFile> staged_;

@@ -54,10 +54,11 @@ std::string TarJoin::Feed(std::string_view bytes) {
   const size_t zeros = std::min(bytes.find_first_not_of('\0'), bytes.size());
   zeros_ += zeros;
   bytes.remove_prefix(zeros);
-  if (bytes.empty()) return out;
-  // Somebody sends more than one archive: the reader shall see it. Two blocks are enough of an end.
+  if (bytes.empty() && zeros_ <= kMaxJoinedTail) return out;
+  // Somebody sends more than one archive, or no end: the reader shall see it.
   passing_ = true;
-  out.append(std::min(zeros_, 2 * kBlockBytes + zeros_ % kBlockBytes), '\0');
+  const uint64_t enough = 2 * kBlockBytes + zeros_ % kBlockBytes;  // of an end: two blocks
+  out.append(zeros_ > kMaxJoinedTail ? zeros_ : std::min(zeros_, enough), '\0');
   return out.append(bytes);
 }
 

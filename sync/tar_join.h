@@ -4,11 +4,16 @@
 // leaving out the ends between them. It understands no more than where the next header is. The
 // streams are hostile: whoever reads what comes out must be ready for anything. Pure.
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
 namespace hermes::sync {
+
+// Zeros left out behind the end of one stream: tools fill up a record. All of what is longer goes
+// on, so that the reader sees it and gives it up, as nobody else would ever end it.
+inline constexpr size_t kMaxJoinedTail = 1 << 20;
 
 class TarJoin {
  public:

@@ -15,8 +15,11 @@ static_assert(kMaxFarSilence < sync::kMaxBundleIdle);
 
 constexpr size_t kPieceBytes = 64 << 10;
 
-absl::Status Silent() {
-  return Error(Reason::k_BACKEND_UNREACHABLE, "the far side of the mount has gone silent");
+// It was given up after that long a wait.
+absl::Status Silent(Duration waited) {
+  return Error(Reason::k_BACKEND_UNREACHABLE, waited < kMaxFarSilence
+                                                  ? "the far side of the mount is too slow"
+                                                  : "the far side of the mount has gone silent");
 }
 
 absl::Status Withdrawn() { return absl::CancelledError("nobody waits for this sync any more"); }
@@ -35,10 +38,12 @@ Task<void> FarTalk::Write(std::string_view bytes) {
 Task<void> FarTalk::Flush() {
   if (gathered_.empty() || !written_.ok()) co_return;
   bool expired = false;
-  const SteadyTime limit = clock_.Now() + kMaxFarSilence;
+  const SteadyTime begin = clock_.Now();
+  const Duration left = pace_->left();
   written_ = co_await WithDeadline(
-      clock_, limit, stream_->Write(gathered_), [this] { stream_->Abort(); }, &expired);
-  if (expired) written_ = Silent();
+      clock_, begin + left, stream_->Write(gathered_), [this] { stream_->Abort(); }, &expired);
+  pace_->Count(clock_.Now() - begin, gathered_.size());
+  if (expired) written_ = Silent(left);
   if (IsWithdrawn(wish_)) written_ = Withdrawn();
   gathered_.clear();
 }
@@ -60,11 +65,13 @@ Task<absl::Status> FarTalk::Read(sync::FarAnswer* answer, sync::RemoteTree::Take
   while (!answer->done()) {
     if (IsWithdrawn(wish_)) co_return Withdrawn();
     bool expired = false;
-    const SteadyTime limit = clock_.Now() + kMaxFarSilence;
+    const SteadyTime begin = clock_.Now();
+    const Duration left = pace_->left();
     absl::StatusOr<size_t> bytes = co_await WithDeadline(
-        clock_, limit, stream_->ReadStdout(buffer), [this] { stream_->Abort(); }, &expired);
-    if (expired) co_return Silent();
+        clock_, begin + left, stream_->ReadStdout(buffer), [this] { stream_->Abort(); }, &expired);
+    if (expired) co_return Silent(left);
     if (!bytes.ok()) co_return bytes.status();
+    pace_->Count(clock_.Now() - begin, *bytes);
     if (*bytes == 0) break;
     std::string_view fetched;
     CO_RETURN_IF_ERROR(answer->Feed(std::string_view(buffer.data(), *bytes), &fetched));

@@ -48,6 +48,7 @@ Task<SentFile> SendFile(FarTalk* talk, sync::BlobSource* source, size_t index, u
 }
 
 Task<absl::Status> FetchPart(FarTalk* talk, sync::FarAnswer* answer, Fetching* fetching) {
+  talk->SharePace(&fetching->pace);
   CO_RETURN_IF_ERROR(co_await talk->Ask(
       answer, [fetching](std::string_view bytes) { return Forward(fetching, bytes); }));
   if (fetching->join.EndStream()) co_return absl::OkStatus();

@@ -22,6 +22,7 @@ Task<SentFile> SendFile(FarTalk* talk, sync::BlobSource* source, size_t index, u
 // One fetch: what comes over one or several streams goes on as one archive.
 struct Fetching {
   sync::TarJoin join;
+  FarPace pace;
   sync::RemoteTree::TakeBytes take;
 };
 // Asks for one part of it. BACKEND_UNREACHABLE: its archive was cut short. All outlive the call.

@@ -59,7 +59,7 @@ class RunnerTree : public sync::RemoteTree {
     CO_ASSIGN_OR_RETURN(
         std::unique_ptr<FarTalk> talk,
         co_await Begin(root, FetchRequest(answer.mark(), root, wanted.names), LaneFor(wanted)));
-    Fetching fetching{.join = {}, .take = take};
+    Fetching fetching{.take = take};
     CO_RETURN_IF_ERROR(co_await FetchPart(talk.get(), &answer, &fetching));
     co_return co_await take(sync::TarEnd());
   }

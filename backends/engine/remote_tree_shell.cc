@@ -77,7 +77,7 @@ class ShellTree : public sync::RemoteTree {
   }
 
   Task<absl::Status> Fetch(RemoteRoot root, Wanted wanted, TakeBytes take) override {
-    Fetching fetching{.join = {}, .take = take};
+    Fetching fetching{.take = take};
     const Lane lane = LaneFor(wanted);
     for (std::span<const RelPath> rest = wanted.names; !rest.empty();) {
       const size_t count = sync::ShellFetchCount(rest);

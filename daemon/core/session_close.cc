@@ -35,6 +35,8 @@ Task<absl::Status> Session::Close(CloseRequest request, CloseProgress progress) 
   if (closing_ && request.discard && !std::exchange(info_.discard, true)) {
     changed_.NotifyAll();
     SaveLater();
+    // Nobody waits for what is pulled any more.
+    if (sync_ != nullptr) co_await sync_->Quiesce();
   }
   while (closing_) co_await changed_.Wait();
   if (!live()) co_return absl::OkStatus();
@@ -176,7 +178,9 @@ Task<absl::Status> Session::PullBeforeRelease(CloseRequest close, ProgressPtr pr
   StartSync request{.session_id = info_.id, .kind = SyncKind::kPull, .uid = close.uid};
   absl::StatusOr<SessionSync::Accepted> accepted = co_await sync_->Accept(request);
   if (!accepted.ok()) co_return accepted.status();
-  co_await sync_->Run(accepted->job, std::move(request), absl::OkStatus());
+  // Who discards withdraws what runs; here it would not run yet.
+  absl::Status wanted = info_.discard ? absl::CancelledError("discarded") : absl::OkStatus();
+  co_await sync_->Run(accepted->job, std::move(request), std::move(wanted));
   const SyncInfo& pull = accepted->job->info();
   co_await NoteSync(pull);
   Tell(progress, pull);

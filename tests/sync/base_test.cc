@@ -17,6 +17,7 @@
 #include "daemon/runtime/random.h"
 #include "daemon/runtime/status.h"
 #include "sync/crc32c.h"
+#include "sync/real_fs.h"
 #include "tests/fakes/temp_dir.h"
 
 namespace hermes::sync {
@@ -37,7 +38,7 @@ StatKey Key(uint64_t number) {
 class BaseTest : public ::testing::Test {
  protected:
   Base Open(std::string_view key = "place, /host, /remote") {
-    absl::StatusOr<Base> base = Base::Open(directory_, key);
+    absl::StatusOr<Base> base = Base::Open(fs_, directory_, key);
     EXPECT_TRUE(base.ok()) << base.status();
     return *std::move(base);
   }
@@ -75,6 +76,7 @@ class BaseTest : public ::testing::Test {
 
   TempDir dir_;
   std::string directory_ = dir_.path() + "/bases";
+  RealFs fs_;
 };
 
 TEST_F(BaseTest, ChecksumIsCastagnolis) {
@@ -151,12 +153,12 @@ TEST_F(BaseTest, OnlyItsAccountMayReadIt) {
 
 TEST_F(BaseTest, IsHeldByOneAtATime) {
   Base base = Open();
-  EXPECT_EQ(ReasonOf(Base::Open(directory_, "place, /host, /remote").status()),
+  EXPECT_EQ(ReasonOf(Base::Open(fs_, directory_, "place, /host, /remote").status()),
             Reason::k_SYNC_HELD);
   ASSERT_TRUE(base.Begin("t").ok());
-  EXPECT_EQ(ReasonOf(Base::Open(directory_, "place, /host, /remote").status()),
+  EXPECT_EQ(ReasonOf(Base::Open(fs_, directory_, "place, /host, /remote").status()),
             Reason::k_SYNC_HELD);
-  EXPECT_TRUE(Base::Open(directory_, "another").ok());
+  EXPECT_TRUE(Base::Open(fs_, directory_, "another").ok());
 }
 
 TEST_F(BaseTest, RefusesALinkInItsPlace) {
@@ -164,7 +166,7 @@ TEST_F(BaseTest, RefusesALinkInItsPlace) {
   const std::string name = FileName();
   fs::rename(name, dir_.path() + "/elsewhere");
   fs::create_symlink(dir_.path() + "/elsewhere", name);
-  EXPECT_FALSE(Base::Open(directory_, "place, /host, /remote").ok());
+  EXPECT_FALSE(Base::Open(fs_, directory_, "place, /host, /remote").ok());
 }
 
 TEST_F(BaseTest, ACutAtAnyByteLeavesAStateThatWas) {

@@ -48,7 +48,8 @@ BundleStand::BundleStand() {
 
 BundleSpec BundleStand::SpecFor(const std::vector<std::string>& names) const {
   BundleSpec spec{.program = FindUnpack(),
-                  .stage_fd = stage_.get(),
+                  .fs = &fs_,
+                  .stage = stage_.get(),
                   .quarantine_fd = quarantine_.get(),
                   .quarantine_name = "stream",
                   .max_total_bytes = kCorpusMaxTotal,

@@ -15,6 +15,7 @@
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/workers.h"
 #include "sync/bundle.h"
+#include "sync/real_fs.h"
 #include "tests/fakes/temp_dir.h"
 
 namespace hermes::sync {
@@ -61,6 +62,7 @@ class BundleStand {
   Loop loop_;
   SystemClock clock_{loop_};
   ThreadWorkers workers_{loop_, 2};
+  mutable RealFs fs_;
   Fd stage_;
   Fd quarantine_;
   std::optional<ScriptedSource> source_;

@@ -127,8 +127,16 @@ Task<absl::Status> DirTree::Fetch(RemoteRoot root, Wanted wanted, TakeBytes take
   wish = root.wish;
   if (hooks.before) CO_RETURN_IF_ERROR(hooks.before("fetch"));
   if (hooks.within_fetch) co_await hooks.within_fetch();
-  if (hooks.stream) co_return co_await take(*hooks.stream);
+  if (hooks.stream && wanted.names.size() < hooks.stream_names) co_return co_await take(TarEnd());
+  if (hooks.stream) {
+    absl::Status taken = co_await take(*hooks.stream);
+    if (taken.ok() && hooks.behind_stream) co_await hooks.behind_stream(root.wish);
+    co_return taken;
+  }
+  asked.push_back(wanted.names.size());
   for (const RelPath& name : wanted.names) {
+    if (hooks.cut_after && fetched.size() == *hooks.cut_after)
+      co_return Error(Reason::k_BACKEND_UNREACHABLE, "cut");
     fetched.push_back(name.str());
     const std::string path = root_ + "/" + name.str();
     const MaybeContent content = ContentAt(path);

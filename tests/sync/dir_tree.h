@@ -26,9 +26,13 @@ class DirTree : public RemoteTree {
     std::function<absl::Status(std::string_view verb)> before = nullptr;
     // In the middle of a fetch, before its stream is given.
     std::function<Task<void>()> within_fetch = nullptr;
-    std::function<Task<void>()> within_apply = nullptr;   // before anything is placed
-    std::optional<std::string> stream = {};               // what a fetch gives
-    std::function<void(RemoteLook*)> look = nullptr;      // changes what a look says
+    std::function<Task<void>()> within_apply = nullptr;  // before anything is placed
+    std::optional<std::string> stream = {};              // what a fetch gives
+    size_t stream_names = 0;  // a fetch of fewer gives an empty archive instead
+    std::function<Task<void>(WishPtr)> behind_stream = nullptr;  // and then this, for that wish
+    std::function<void(RemoteLook*)> look = nullptr;             // changes what a look says
+    // Behind so many files of a fetch the connection breaks.
+    std::optional<size_t> cut_after = {};
     std::function<absl::Status()> after_apply = nullptr;  // what the asker hears
     bool follows = false;                                 // offers a run that a command may follow
   };
@@ -39,6 +43,7 @@ class DirTree : public RemoteTree {
   int applies = 0;
   std::vector<std::string> sent;     // names of all applies
   std::vector<std::string> fetched;  // names of all fetches
+  std::vector<size_t> asked;         // files of each fetch
   WishPtr wish;                      // of the last call
   uint64_t sent_bytes = 0;
 

@@ -70,8 +70,10 @@ class HostilePullTest : public SyncStand {
                                                  .max_file_bytes = kCorpusMaxFile});
   }
 
-  // The place claims these files, with bytes as they will come where that is known.
+  // The place claims these files, with bytes as they will come where that is known. It sends its
+  // stream when it is asked for all of them; it has no more when it is asked for the rest.
   void Claim(const std::vector<std::string>& names, const Files& bytes) {
+    far().hooks.stream_names = names.size();
     far().hooks.look = [names, bytes](RemoteLook* look) {
       look->same = false;
       look->manifest.files = {{*RelPath::Parse("kept"), {DigestOf("kept"), 4}},

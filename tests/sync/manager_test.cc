@@ -275,17 +275,37 @@ TEST_F(ManagerTest, APushDuringTheDownloadIsNotUndoneByIt) {
 
 TEST_F(ManagerTest, AFileOfTheFarEndThatMovesIsTakenAsItArrived) {
   Agree({{"log", "1"}});
-  WriteFar("log", "12");
+  std::string log = "12";
   int times = 0;
+  far().hooks.before = [&](std::string_view verb) {  // each look finds another one than came before
+    if (verb == "look") WriteFar("log", log += "l");
+    return absl::OkStatus();
+  };
   far().hooks.within_fetch = [&] {
-    WriteFar("log", "12" + std::string(static_cast<size_t>(++times), '3'));
+    ++times;
+    WriteFar("log", log += "f");
     return Nothing();
   };
   MustPull();
   EXPECT_EQ(times, 3);
-  EXPECT_EQ(HostFiles().at("log"), "12333");
+  EXPECT_EQ(HostFiles().at("log"), "12lflflf");
   EXPECT_EQ(heard_.Of("log").fate, Fate::kDone);
   EXPECT_EQ(heard_.Of("log").note, "it changed while it was fetched");
+}
+
+TEST_F(ManagerTest, AFileThatMovedOnceIsTakenAsTheNextLookFindsIt) {
+  Agree({{"log", "1"}});
+  WriteFar("log", "12");
+  int times = 0;
+  far().hooks.within_fetch = [&] {
+    ++times;
+    WriteFar("log", "123");
+    return Nothing();
+  };
+  MustPull();
+  EXPECT_EQ(times, 1) << "what came is what is there";
+  EXPECT_EQ(HostFiles().at("log"), "123");
+  EXPECT_EQ(heard_.Of("log").note, "");
 }
 
 TEST_F(ManagerTest, AFileWhoseSpecialBitsAreDroppedIsFetchedOnce) {

@@ -52,6 +52,18 @@ TEST(TarJoinTest, KnowsSizesBeyondOctalOnes) {
   EXPECT_FALSE(join.EndStream());
 }
 
+TEST(TarJoinTest, HidesNoTailThatIsTooLong) {
+  const size_t most = kMaxJoinedTail / 512;
+  for (size_t piece : {511, 512, 100000}) {
+    TarJoin join;
+    EXPECT_EQ(FeedAll(join, Member("a", "1") + Zeros(most), piece), Member("a", "1"));
+    std::string out = FeedAll(join, Zeros(3), piece);
+    EXPECT_EQ(out.size(), Zeros(most + 3).size());
+    EXPECT_EQ(FeedAll(join, Zeros(5000), piece).size(), Zeros(5000).size());
+    EXPECT_TRUE(join.EndStream());
+  }
+}
+
 TEST(TarJoinTest, HidesNoSecondArchive) {
   const std::string text = Member("a", "1") + Zeros(4) + Member("b", "2") + Zeros(2);
   for (size_t piece : {1, 512, 100000}) {

@@ -10,6 +10,7 @@
 #include <sstream>
 #include <thread>
 
+#include "daemon/runtime/event.h"
 #include "daemon/runtime/task_group.h"
 #include "tests/sync/fault_fs.h"
 #include "tests/sync/process.h"
@@ -396,6 +397,20 @@ TEST_F(TurnTest, TheFarEndHearsOfAWishThatIsWithdrawn) {
   EXPECT_TRUE(absl::IsCancelled(Pull({.wish = wish}).status()));
   EXPECT_EQ(far().applies + far().looks, 3);  // the first push's, and one each
   EXPECT_FALSE(manager().Clean());
+}
+
+// What nobody reads any more ends, also where what comes gives no occasion to say so.
+TEST_F(TurnTest, AFarEndThatHasLiedIsLetGoBeforeItSaysMore) {
+  Agree({{"a", "1"}});
+  WriteFar("a", "2");
+  far().hooks.stream = std::string(1024, 'x');  // no archive
+  far().hooks.behind_stream = [this](WishPtr wish) -> Task<void> {
+    Event heard(loop_);
+    const Wish::Ear ear(wish, [&heard] { heard.NotifyAll(); });
+    while (!IsWithdrawn(wish)) co_await heard.Wait();
+  };
+  EXPECT_EQ(ReasonOf(Pull().status()), Reason::k_SYNC_FAILED);
+  EXPECT_EQ(HostFiles().at("a"), "1");
 }
 
 TEST_F(TurnTest, AWishThatIsWithdrawnBeforeAPushSendsNothing) {
