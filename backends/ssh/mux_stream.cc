@@ -65,6 +65,8 @@ struct State {
   Descriptor in;
   Source out;
   Source err;
+  bool replied = false;  // to the request, or it broke
+  std::unique_ptr<Clock::Alarm> patience;
   std::optional<int> exit_code;
   bool control_ended = false;
   bool aborted = false;
@@ -163,6 +165,26 @@ absl::Status Request(State& state, const std::string& command) {
   return absl::OkStatus();
 }
 
+void ArmPatience(const std::shared_ptr<State>& state, Clock& clock);
+
+// The reply may take as long as the host and its network do, but not longer than ssh lives.
+Task<void> AskMeanwhile(std::shared_ptr<State> state, Clock& clock) {
+  const absl::Status at_work = co_await state->master->Check();
+  if (state->replied) co_return;
+  if (at_work.ok()) {
+    ArmPatience(state, clock);
+  } else {
+    state->control->Close();
+  }
+}
+
+void ArmPatience(const std::shared_ptr<State>& state, Clock& clock) {
+  auto ask = [weak = std::weak_ptr(state), &clock] {
+    if (auto self = weak.lock()) Detach(self->loop, AskMeanwhile(self, clock));
+  };
+  state->patience = clock.At(clock.Now() + kReplyPatience, std::move(ask));
+}
+
 Task<absl::Status> AwaitReply(std::shared_ptr<State> state) {
   while (true) {
     CO_ASSIGN_OR_RETURN(const mux::Message message, co_await MuxSocket::Next(state->control));
@@ -207,7 +229,12 @@ Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenMuxStream(Loop& loop, Clock& c
   if (opened.ok()) {
     state->control = *std::move(control);
     opened = Request(*state, command);
-    if (opened.ok()) opened = co_await AwaitReply(state);
+    if (opened.ok()) {
+      ArmPatience(state, clock);
+      opened = co_await AwaitReply(state);
+      state->replied = true;
+      state->patience.reset();
+    }
     if (opened.ok()) {
       Detach(loop, Listen(state));
       co_return std::make_unique<MuxStream>(std::move(state));

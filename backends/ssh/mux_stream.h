@@ -30,6 +30,10 @@ class MuxMaster {
 // Of a command: the request goes out in one piece. Longer: BAD_FIELD.
 inline constexpr size_t kMaxMuxCommand = 48 << 10;
 
+// A request without a reply for this long: ssh is asked whether it is at work, again and again. One
+// that is stopped takes requests for ever; what its Check finds ends the wait.
+inline constexpr Duration kReplyPatience = std::chrono::seconds(3);
+
 // What became of a request: OK for kOpened, IsSlotBusy for a refused channel.
 absl::Status StatusOfReply(const mux::Message& reply);
 

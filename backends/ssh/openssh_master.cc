@@ -21,7 +21,7 @@ namespace hermes {
 namespace {
 
 constexpr Duration kSocketPause = std::chrono::milliseconds(20);  // where nothing can be watched
-// ssh answers its control socket at once unless it is stopped or stuck; then it counts as broken.
+// ssh answers its control socket at once unless it is stopped or stuck; then it is killed.
 constexpr Duration kAnswerLimit = std::chrono::seconds(10);
 // From SIGTERM, or from the end of its control connections, to SIGKILL.
 constexpr Duration kEndLimit = std::chrono::seconds(2);
@@ -156,6 +156,7 @@ Task<absl::Status> OpenSshMaster::CheckNow(Self self) {
   co_await WithDeadline(self->clock_, self->clock_.Now() + kAnswerLimit, AwaitAnswer(self, id),
                         [self] {
                           self->quiet_ = true;
+                          self->child_->SignalGroup(SIGKILL);
                           self->Changed();
                         });
   if (self->answered_ >= id) co_return absl::OkStatus();

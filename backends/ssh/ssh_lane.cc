@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -106,6 +107,17 @@ class SshLane::SlotStream : public Stream {
   std::unique_ptr<Stream> inner_;
 };
 
+// A channel that the host was asked for. The wait for it can be left, the question not taken back:
+// its answer still takes the slot, and gives it back.
+struct SshLane::Opening {
+  Opening(Loop& loop, std::shared_ptr<SshConnection> over)
+      : connection(std::move(over)), changed(loop) {}
+  const std::shared_ptr<SshConnection> connection;
+  std::optional<absl::StatusOr<std::unique_ptr<Stream>>> stream;
+  bool unwanted = false;
+  Event changed;
+};
+
 SshLane::SshLane(Deps deps)
     : deps_(std::move(deps)),
       changed_(deps_.loop),
@@ -128,6 +140,7 @@ SshLane::Ptr SshLane::Next() {
     --deps.spares;
     next_ = std::make_shared<SshLane>(std::move(deps));
     next_->single_ = true;
+    next_->place_ = place_;
   }
   return next_;
 }
@@ -153,8 +166,10 @@ Task<absl::StatusOr<std::unique_ptr<Stream>>> SshLane::Run(Ptr self, std::string
       self->Release();
       continue;
     }
-    std::shared_ptr<SshConnection> connection = self->connection_;
-    absl::StatusOr<std::unique_ptr<Stream>> stream = co_await connection->Run(command);
+    auto opening = std::make_shared<Opening>(self->deps_.loop, self->connection_);
+    Spawn(self->deps_.loop, Open(self, command, opening));
+    if (!co_await AwaitOpen(opening, wish)) co_return GivenUp();
+    absl::StatusOr<std::unique_ptr<Stream>> stream = *std::exchange(opening->stream, std::nullopt);
     if (stream.ok() && !self->stopped_) {
       co_return std::make_unique<SlotStream>(self, *std::move(stream));
     }
@@ -171,7 +186,7 @@ Task<absl::StatusOr<std::unique_ptr<Stream>>> SshLane::Run(Ptr self, std::string
         co_await AwaitSlot(self, retry.Next(), wish);
         continue;
       }
-    } else if (again && !fresh && !connection->alive()) {
+    } else if (again && !fresh && !opening->connection->alive()) {
       again = false;  // it had died before, unnoticed: nothing of ours was started over it
       continue;
     }
@@ -180,6 +195,26 @@ Task<absl::StatusOr<std::unique_ptr<Stream>>> SshLane::Run(Ptr self, std::string
     if (!may_wait || !IsSlotBusy(stream.status())) co_return stream.status();
     co_return Error(Reason::k_BACKEND_UNREACHABLE, std::string(stream.status().message()));
   }
+}
+
+Task<void> SshLane::Open(Ptr self, std::string command, std::shared_ptr<Opening> opening) {
+  auto stream = co_await opening->connection->Run(std::move(command));
+  if (!opening->unwanted) {
+    opening->stream = std::move(stream);
+    opening->changed.NotifyAll();
+  } else if (stream.ok()) {
+    SlotStream(std::move(self), *std::move(stream));  // ends here
+  } else {
+    self->Release();
+  }
+}
+
+// False: the wish was withdrawn before.
+Task<bool> SshLane::AwaitOpen(std::shared_ptr<Opening> opening, WishPtr wish) {
+  const Wish::Ear ear(wish, [opening] { opening->changed.NotifyAll(); });
+  while (!opening->stream && !IsWithdrawn(wish)) co_await opening->changed.Wait();
+  opening->unwanted = !opening->stream;
+  co_return !opening->unwanted;
 }
 
 // False: the next lane of the chain is to be asked.
@@ -321,8 +356,12 @@ Task<absl::Status> SshLane::LogIn(Ptr self, WishPtr login) {
   if (!co_await Enter(deps.gate, deps.logins_at_once, deps.clock, login)) co_return GivenUp();
   self->credentials_ = StampOf(deps.credential_files);
   self->known_hosts_ = StampOf(deps.known_hosts_files);
-  absl::StatusOr<std::unique_ptr<SshConnection>> connection =
-      co_await self->deps_.transport.Connect(self->deps_.target, login);
+  absl::StatusOr<std::unique_ptr<SshConnection>> connection;
+  if (absl::Status there = co_await CheckPlace(self); there.ok()) {
+    connection = co_await deps.transport.Connect(deps.target, login);
+  } else {
+    connection = std::move(there);
+  }
   SteadyTime& until = deps.gate->penalty_until;
   until = std::max(until, deps.clock.Now()) + PenaltyOf(connection.status(), deps.target.spec);
   Leave(*deps.gate);
@@ -334,6 +373,25 @@ Task<absl::Status> SshLane::LogIn(Ptr self, WishPtr login) {
   self->login_pause_.Reset();
   self->auth_pause_.Reset();
   co_return absl::OkStatus();
+}
+
+void SshLane::StayAt(const SshResolved& place) {
+  place_ = place;
+  if (next_ != nullptr) next_->StayAt(place);
+}
+
+Task<absl::Status> SshLane::CheckPlace(Ptr self) {
+  if (!self->place_) co_return absl::OkStatus();
+  CO_ASSIGN_OR_RETURN(const SshResolved now,
+                      co_await self->deps_.transport.Resolve(self->deps_.target));
+  const auto where = [](const SshResolved& of) {
+    return std::tie(of.host, of.user, of.port, of.first_hop);
+  };
+  if (where(now) == where(*self->place_)) co_return absl::OkStatus();
+  co_return Error(Reason::k_BACKEND_UNREACHABLE,
+                  "ssh_config now leads elsewhere for " + self->deps_.target.spec.host +
+                      ", whose connection to " + self->place_->user + "@" + self->place_->host +
+                      " others share: sessions that are there can't follow, open new ones");
 }
 
 // Nobody has tried these yet.

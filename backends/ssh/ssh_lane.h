@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -100,18 +101,26 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
   bool HasRoom() const;
   bool up() const { return connection_ != nullptr && connection_->alive(); }
 
+  // Several names have come to `place`, whose users share this lane. From now on it logs in nowhere
+  // else: the configuration may change for the name that it logs in by, and not for the others.
+  void StayAt(const SshResolved& place);
+
   // Drops the connection; calls under way and later ones end with RECONNECTING.
   void Stop();
 
  private:
   class SlotStream;
+  struct Opening;
   static Task<absl::StatusOr<bool>> TakeSlot(Ptr self, uint64_t ticket, WishPtr wish,
                                              bool may_wait);
   static Task<void> AwaitSlot(Ptr self, Duration most, WishPtr wish);
+  static Task<void> Open(Ptr self, std::string command, std::shared_ptr<Opening> opening);
+  static Task<bool> AwaitOpen(std::shared_ptr<Opening> opening, WishPtr wish);
   static Task<absl::Status> EnsureUp(Ptr self, WishPtr wish);
   static Task<absl::Status> AwaitLogin(Ptr self, WishPtr wish);
   static Task<void> Login(Ptr self, WishPtr login);
   static Task<absl::Status> LogIn(Ptr self, WishPtr login);
+  static Task<absl::Status> CheckPlace(Ptr self);
   static Task<void> EndGently(Ptr self, std::shared_ptr<Stream> stream);
   uint32_t Most() const { return single_ ? 1 : limit_; }
   // False while nobody is logged in: one lane of a chain tries that, not all.
@@ -139,11 +148,12 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
   Backoff login_pause_;
   Backoff auth_pause_;
 
-  bool single_ = false;  // one stream at a time, by the last login
-  Ptr next_;             // in the chain; null until it is needed
-  uint32_t open_ = 0;    // streams that live or are being opened
-  uint32_t limit_;       // what the host is believed to allow at once
-  uint64_t ended_ = 0;   // streams
+  std::optional<SshResolved> place_;  // where it stays
+  bool single_ = false;               // one stream at a time, by the last login
+  Ptr next_;                          // in the chain; null until it is needed
+  uint32_t open_ = 0;                 // streams that live or are being opened
+  uint32_t limit_;                    // what the host is believed to allow at once
+  uint64_t ended_ = 0;                // streams
   uint64_t next_ticket_ = 0;
   std::deque<uint64_t> queue_;  // who waits for a slot, in order
   std::unique_ptr<Clock::Alarm> idle_;

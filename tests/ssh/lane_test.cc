@@ -1,6 +1,7 @@
 // A lane whose callers give up, whose credentials are refused and corrected: over a transport that
 // does what the test says, in time that the test moves.
 
+#include <algorithm>
 #include <fstream>
 #include <memory>
 #include <optional>
@@ -19,76 +20,10 @@
 #include "daemon/runtime/status.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/fakes/temp_dir.h"
+#include "tests/ssh/far_transport.h"
 
 namespace hermes {
 namespace {
-
-// The host: how many programs it runs at once, and what it says to a login.
-struct Far {
-  explicit Far(Loop& loop) : changed(loop) {}
-  Event changed;
-  uint32_t slots = 1000;
-  uint32_t running = 0;
-  int started = 0;
-  bool answers = true;  // to logins; else they hang until they are given up
-  absl::Status verdict = absl::OkStatus();
-  int logins = 0;  // begun
-  int given_up = 0;
-};
-
-class HeldStream : public Stream {
- public:
-  explicit HeldStream(Far& far) : far_(far) {
-    ++far_.running;
-    ++far_.started;
-  }
-  ~HeldStream() override { --far_.running; }
-  Task<absl::StatusOr<size_t>> ReadStdout(std::span<char>) override { co_return 0; }
-  Task<absl::StatusOr<size_t>> ReadStderr(std::span<char>) override { co_return 0; }
-  Task<absl::Status> Write(std::string_view) override { co_return absl::OkStatus(); }
-  void CloseStdin() override {}
-  void Abort() override {}
-  Task<std::optional<End>> WaitEnd() override { co_return std::nullopt; }
-
- private:
-  Far& far_;
-};
-
-class FarConnection : public SshConnection {
- public:
-  explicit FarConnection(Far& far) : far_(far) {}
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> Run(std::string) override {
-    if (far_.running >= far_.slots) co_return SlotBusy("full");
-    co_return std::make_unique<HeldStream>(far_);
-  }
-  bool alive() const override { return true; }
-  absl::Status why() const override { return absl::OkStatus(); }
-
- private:
-  Far& far_;
-};
-
-class FarTransport : public SshTransport {
- public:
-  explicit FarTransport(Far& far) : far_(far) {}
-  std::string_view name() const override { return "far"; }
-  absl::Status Available() const override { return absl::OkStatus(); }
-  Task<absl::StatusOr<SshResolved>> Resolve(SshTarget) override { co_return SshResolved{}; }
-  Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget, WishPtr wish) override {
-    ++far_.logins;
-    const Wish::Ear ear(wish, [this] { far_.changed.NotifyAll(); });
-    while (!far_.answers && !wish->withdrawn()) co_await far_.changed.Wait();
-    if (wish->withdrawn()) {
-      ++far_.given_up;
-      co_return Error(Reason::k_BACKEND_UNREACHABLE, "given up");
-    }
-    if (!far_.verdict.ok()) co_return far_.verdict;
-    co_return std::make_unique<FarConnection>(far_);
-  }
-
- private:
-  Far& far_;
-};
 
 using Result = std::optional<absl::StatusOr<std::unique_ptr<Stream>>>;
 
@@ -163,6 +98,26 @@ TEST_F(LaneTest, WhoGivesUpLeavesTheQueueAndDelaysNobody) {
   clock_.Advance(kSlotRetryMost);
   EXPECT_TRUE(Error(last).ok()) << Error(last);
   EXPECT_EQ(far_.started, 2);
+}
+
+TEST_F(LaneTest, WhoGivesUpDoesNotWaitForTheHostsAnswerWhichStillTakesTheSlot) {
+  far_.opens = false;
+  auto wish = std::make_shared<Wish>();
+  auto gone = Ask(wish), kept = Ask();
+  wish->Withdraw();
+  clock_.Advance(Duration(0));
+  EXPECT_EQ(ReasonOf(Error(gone)), Reason::k_RECONNECTING) << Error(gone);
+  EXPECT_FALSE(kept->has_value());
+  far_.opens = true;
+  far_.changed.NotifyAll();
+  clock_.Advance(Duration(0));
+  EXPECT_TRUE(Error(kept).ok()) << Error(kept);
+  EXPECT_EQ(far_.started, 2);
+  EXPECT_EQ(far_.running, 1u) << "nobody wants the program that came of it";
+  far_.slots = 1;
+  EXPECT_TRUE(IsSlotBusy(Error(Ask(nullptr, false))));
+  kept->reset();
+  EXPECT_TRUE(Error(Ask(nullptr, false)).ok()) << "the slot that was given up is still taken";
 }
 
 TEST_F(LaneTest, WhoMayNotWaitIsToldAtOnceThatEverySlotIsTaken) {
@@ -258,6 +213,54 @@ TEST_F(LaneTest, StopEndsALogin) {
   clock_.Advance(Duration(0));
   EXPECT_FALSE(Error(one).ok());
   EXPECT_EQ(far_.given_up, 1);
+}
+
+// Each pause is between what Backoff allows and twice the one before, up to the most; who asks
+// meanwhile waits.
+TEST_F(LaneTest, AHostThatCannotBeReachedIsTriedAfterPausesThatGrow) {
+  far_.verdict = hermes::Error(Reason::k_BACKEND_UNREACHABLE, "no");
+  static constexpr Duration kStep = std::chrono::milliseconds(5);
+  std::vector<Duration> pauses;
+  EXPECT_EQ(ReasonOf(Error(Ask())), Reason::k_BACKEND_UNREACHABLE);
+  for (Duration most = kLoginPauseFirst; most < 4 * kLoginPauseMost; most *= 2) {
+    const int before = far_.logins;
+    const SteadyTime failed = clock_.Now();
+    auto asked = Ask(), another = Ask();
+    EXPECT_FALSE(asked->has_value()) << "tried again at once";
+    while (far_.logins == before) clock_.Advance(kStep);
+    EXPECT_EQ(ReasonOf(Error(asked)), Reason::k_BACKEND_UNREACHABLE);
+    EXPECT_EQ(ReasonOf(Error(another)), Reason::k_BACKEND_UNREACHABLE);
+    EXPECT_EQ(far_.logins, before + 1) << "they share what comes of one login";
+    pauses.push_back(clock_.Now() - failed);
+    EXPECT_GE(pauses.back(), std::min(most, kLoginPauseMost) / 2);
+    EXPECT_LE(pauses.back(), std::min(most, kLoginPauseMost) + kStep);
+  }
+  // Of pauses of seconds, all within this of the most: one in millions.
+  const auto is_jittered = [](Duration pause) { return pause < kLoginPauseMost - 10 * kStep; };
+  EXPECT_TRUE(std::any_of(pauses.end() - 3, pauses.end(), is_jittered));
+  far_.verdict = absl::OkStatus();
+  auto asked = Ask();
+  clock_.Advance(kLoginPauseMost);
+  EXPECT_TRUE(Error(asked).ok()) << Error(asked);
+}
+
+TEST_F(LaneTest, OnlyOneLoginToAHostIsUnderWayOverAllItsLanes) {
+  far_.answers = false;
+  std::vector<SshLane::Ptr> lanes;
+  std::vector<std::shared_ptr<Result>> asked;
+  constexpr int kLanes = 5;
+  for (int i = 0; i < kLanes; ++i) {
+    lane_ = lanes.emplace_back(MakeLane());
+    asked.push_back(Ask());
+  }
+  for (int i = 1; i <= kLanes; ++i) {
+    EXPECT_EQ(far_.logins, i);
+    far_.LetOneIn();
+    clock_.Advance(Duration(0));
+  }
+  for (const auto& one : asked) EXPECT_TRUE(Error(one).ok()) << Error(one);
+  EXPECT_EQ(far_.most_at_once, 1);
+  for (const auto& lane : lanes) lane->Stop();
 }
 
 TEST_F(LaneTest, RefusedCredentialsAreNotTriedAgainSoon) {

@@ -9,13 +9,16 @@
 #include <csignal>
 #include <cstring>
 #include <functional>
+#include <optional>
 #include <thread>
 
 #include <gtest/gtest.h>
+#include <asio/co_spawn.hpp>
 
 #include "backends/ssh/ssh_connection.h"
 #include "daemon/runtime/fd.h"
 #include "daemon/runtime/status.h"
+#include "tests/fakes/fake_clock.h"
 #include "tests/fakes/temp_dir.h"
 #include "tests/runtime/run.h"
 
@@ -201,6 +204,28 @@ TEST_F(MuxStreamTest, AnEndBeforeTheReplySaysHowTheConnectionBroke) {
   master_->status = Error(Reason::k_BACKEND_UNREACHABLE, "ssh said why");
   auto stream = Open([](Asked& asked) { asked.connection.reset(); });
   EXPECT_EQ(stream.status(), master_->status);
+}
+
+// The far side may take its time, ssh may not.
+TEST_F(MuxStreamTest, AReplyIsWaitedForAsLongAsSshIsAtWork) {
+  FakeClock clock(loop_);
+  std::optional<absl::Status> opened;
+  asio::co_spawn(loop_.executor(), OpenMuxStream(loop_, clock, master_, path(), "true"),
+                 [&](std::exception_ptr, absl::StatusOr<std::unique_ptr<Stream>> stream) {
+                   opened = stream.status();
+                 });
+  for (int asked = 0; asked < 5; ++asked) {
+    clock.Advance(kReplyPatience - std::chrono::milliseconds(1));
+    EXPECT_EQ(master_->checks, asked);
+    clock.Advance(std::chrono::milliseconds(1));
+    EXPECT_EQ(master_->checks, asked + 1);
+  }
+  EXPECT_FALSE(opened.has_value());
+  master_->status = Error(Reason::k_BACKEND_UNREACHABLE, "stopped");
+  clock.Advance(kReplyPatience);
+  ASSERT_TRUE(opened.has_value());
+  EXPECT_EQ(*opened, master_->status);
+  EXPECT_EQ(clock.alarms(), 0u);
 }
 
 TEST_F(MuxStreamTest, NonsenseAndOtherVersionsAreErrors) {
