@@ -54,6 +54,12 @@ std::string FirstHop(std::string_view jumps) {
   return std::string(hop) + ":" + std::string(port);
 }
 
+// %n is the name that was typed, and so is %k without a HostKeyAlias. One that "%%" only looks like
+// costs a connection.
+bool UsesTypedName(std::string_view value) {
+  return value.find("%n") != std::string_view::npos || value.find("%k") != std::string_view::npos;
+}
+
 void Append(const std::vector<std::string>& files, std::vector<std::string>* to) {
   for (const std::string& file : files) to->push_back(ExpandHome(file));
 }
@@ -64,16 +70,24 @@ absl::StatusOr<OpenSshResolved> ParseResolved(const SshTarget& target, std::stri
   OpenSshResolved resolved;
   resolved.output = output;
   // Everything that matters to a connection: ssh's view of it, what `ssh -G` does not know, who we
-  // are. Where its control socket lies does not.
+  // are. Where its control socket lies does not, nor the name that was typed, unless something is
+  // still to be made of it.
   std::string matters = "openssh\n" + std::to_string(geteuid()) + "\n" + target.spec.host_key +
                         "\n" + target.learned_known_hosts + "\n";
   std::string agent = "SSH_AUTH_SOCK";
+  std::string typed;
+  bool typed_matters = false;
   while (!output.empty()) {
     const size_t end = output.find('\n');
     const std::string_view line = output.substr(0, end);
     output.remove_prefix(end == std::string_view::npos ? output.size() : end + 1);
     const auto [name, value] = Split(line);
     if (name.starts_with("control")) continue;
+    if (name == "host") {
+      typed = value;
+      continue;
+    }
+    if (UsesTypedName(value)) typed_matters = true;
     matters.append(line).append("\n");
     if (name == "hostname") resolved.facts.host = value;
     if (name == "user") resolved.facts.user = value;
@@ -99,6 +113,7 @@ absl::StatusOr<OpenSshResolved> ParseResolved(const SshTarget& target, std::stri
   if (agent == "SSH_AUTH_SOCK") agent = socket == nullptr ? "" : socket;
   Append({agent}, &resolved.facts.credential_files);
   Append({target.learned_known_hosts}, &resolved.facts.known_hosts_files);
+  if (typed_matters) matters += "host " + typed + "\n";
   resolved.facts.sharing_key = Digest(matters);
   return resolved;
 }

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <sstream>
 
+#include "backends/ssh/ssh_host.h"
 #include "daemon/runtime/fd.h"
 #include "tests/hosts/delay_proxy.h"
 #include "tests/ssh/openssh_stand.h"
@@ -285,6 +286,31 @@ TEST_F(OpenSshLoginTest, TheSharingKeyIsAboutWhatMatters) {
   other = target;
   other.spec.host_key = "accept-new";
   EXPECT_NE(key(other), first);
+}
+
+TEST_F(OpenSshLoginTest, AliasesOfOneAccountShareAConnection) {
+  Serve();
+  const SshTarget plain =
+      Target("Host one two other\n  HostName 127.0.0.1\nHost other\n  HostKeyAlias x\nHost *\n");
+  SshGates gates(loop_);
+  SshHosts hosts({loop_, clock_, random_}, *transport_, gates);
+  std::vector<std::shared_ptr<SshHosts::Use>> uses;
+  for (const char* alias : {"one", "two", "other"}) {
+    SshTarget target = plain;
+    target.spec.host = alias;
+    auto use = RunTask(loop_, hosts.For(target));
+    ASSERT_TRUE(use.ok()) << use.status();
+    uses.push_back(*use);
+  }
+  EXPECT_EQ((*uses[0])->resolved().sharing_key, (*uses[1])->resolved().sharing_key);
+  EXPECT_NE((*uses[0])->resolved().sharing_key, (*uses[2])->resolved().sharing_key)
+      << "its key is looked up by another name";
+  for (int i : {0, 1}) {
+    auto stream = RunTask(loop_, (*uses[i])->Open("echo x", Lane::kCommand, nullptr));
+    ASSERT_TRUE(stream.ok()) << stream.status();
+    EXPECT_EQ(RunTask(loop_, Finish(loop_, stream->get(), "")).out, "x\n");
+  }
+  EXPECT_EQ(Clients().size(), 1u);
 }
 
 TEST_F(OpenSshLoginTest, AMissingOrOldProgramIsSaid) {

@@ -131,6 +131,19 @@ TEST(OpenSshWordsTest, ReadsWhatSshResolved) {
   EXPECT_EQ(ReasonOf(ParseResolved({}, "nonsense").status()), Reason::k_BACKEND_UNREACHABLE);
 }
 
+TEST(OpenSshWordsTest, AliasesOfOneAccountShareUnlessTheNameItselfIsUsed) {
+  const auto key = [](const std::string& typed, const std::string& rest) {
+    return ParseResolved({}, "host " + typed + "\nhostname h\nuser u\n" + rest)->facts.sharing_key;
+  };
+  EXPECT_EQ(key("a", ""), key("b", ""));
+  EXPECT_NE(key("a", ""), key("a", "hostkeyalias x\n"));
+  for (const std::string rest :
+       {"proxycommand nc %n 22\n", "knownhostscommand /bin/k %k\n", "identityfile ~/.ssh/%n\n"}) {
+    EXPECT_NE(key("a", rest), key("b", rest)) << rest;
+    EXPECT_EQ(key("a", rest), key("a", rest)) << rest;
+  }
+}
+
 TEST(OpenSshWordsTest, PutsAesFirstAmongWhatIsAcceptedWhereTheCpuHasIt) {
   const std::string usual = "chacha20-poly1305@openssh.com,aes128-ctr,aes128-gcm@openssh.com";
   EXPECT_EQ(FastestFirst(usual, true),
