@@ -73,7 +73,7 @@ std::string HostText(const HostAddress& address) {
 }
 
 Metadata KeyMetadata(const std::string& shown) {
-  return {{"key_type", KeyTypeOf(shown)}, {"fingerprint", KeyFingerprint(shown)}};
+  return {{std::string(kShownKeyType), KeyTypeOf(shown)}, {"fingerprint", KeyFingerprint(shown)}};
 }
 
 absl::Status Unknown(const HostAddress& address, const std::string& shown) {
@@ -122,9 +122,9 @@ absl::Status CheckPinned(const std::string& pinned, const HostAddress& address,
   const std::string fingerprint = KeyFingerprint(shown);
   if (fingerprint == pinned) return absl::OkStatus();
   return Error(Reason::k_HOST_KEY_CHANGED,
-               "the key of " + HostText(address) + " is not the one that was given: it showed " +
+               "the key of " + HostText(address) + " is not the pinned one: it showed " +
                    KeyTypeOf(shown) + " " + fingerprint + ", host_key is " + pinned +
-                   ". A host has one key per type: the one of this type is meant",
+                   ". Verify it with the host's operator before you change the pin",
                KeyMetadata(shown));
 }
 
@@ -155,18 +155,24 @@ absl::StatusOr<std::vector<KnownHostKey>> ReadKnownHosts(const SshTarget& target
 }
 
 std::vector<std::string> PreferredHostKeys(const std::vector<KnownHostKey>& known,
-                                           const std::vector<std::string>& supported) {
-  auto is_known = [&known](std::string_view method) {
-    const std::string_view type = method.starts_with("rsa-sha2-") ? "ssh-rsa" : method;
-    return std::any_of(known.begin(), known.end(), [type](const KnownHostKey& key) {
-      return !key.revoked && key.type == type;
+                                           const std::vector<std::string>& supported,
+                                           const std::vector<std::string>& refused) {
+  auto type_of = [](std::string_view method) {
+    return method.starts_with("rsa-sha2-") ? "ssh-rsa" : method;
+  };
+  auto is_known = [&](std::string_view method) {
+    return std::any_of(known.begin(), known.end(), [&](const KnownHostKey& key) {
+      return !key.revoked && key.type == type_of(method);
     });
+  };
+  auto is_refused = [&](std::string_view method) {
+    return std::find(refused.begin(), refused.end(), type_of(method)) != refused.end();
   };
   std::vector<std::string> order;
   for (bool wanted : {true, false}) {
     for (std::string_view method : kOurOrder) {
       const bool can = std::find(supported.begin(), supported.end(), method) != supported.end();
-      if (can && is_known(method) == wanted) order.emplace_back(method);
+      if (can && !is_refused(method) && is_known(method) == wanted) order.emplace_back(method);
     }
   }
   return order;

@@ -4,6 +4,7 @@
 // functions that touch files block: they run on Workers. No state.
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -33,9 +34,13 @@ absl::StatusOr<std::vector<KnownHostKey>> ReadKnownHosts(const SshTarget& target
                                                          const std::string& home);
 
 // What to ask the host for: types with a known key first, so that a host with several keys shows
-// one that can be checked; then the rest in our order of preference.
+// one that can be checked; then the rest in our order of preference. Never a `refused` type.
 std::vector<std::string> PreferredHostKeys(const std::vector<KnownHostKey>& known,
-                                           const std::vector<std::string>& supported);
+                                           const std::vector<std::string>& supported,
+                                           const std::vector<std::string>& refused);
+
+// In the metadata of a refused key: its type.
+inline constexpr std::string_view kShownKeyType = "key_type";
 
 // OK: this is the host. `*learn` is set when accept-new takes the key on the condition that
 // LearnHostKey succeeds. Else HOST_KEY_UNKNOWN or HOST_KEY_CHANGED, with what to do.

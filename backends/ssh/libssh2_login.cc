@@ -88,7 +88,11 @@ class Login {
     CO_RETURN_IF_ERROR(co_await Connect(*std::move(endpoints)));
     SetAlarms();
     session_ = std::make_unique<Libssh2Session>(link_);
-    session_->PreferHostKeys(PreferredHostKeys(*known, session_->SupportedHostKeys()));
+    const std::vector<std::string> types =
+        PreferredHostKeys(*known, session_->SupportedHostKeys(), spec_.refused_key_types);
+    if (types.empty())
+      co_return Unreachable(spec_.address, "no type of host key is left to ask for");
+    session_->PreferHostKeys(types);
     CO_RETURN_IF_ERROR(co_await Handshake());
     CO_RETURN_IF_ERROR(co_await CheckHost(*std::move(known)));
     CO_RETURN_IF_ERROR(co_await Authenticate());
@@ -221,8 +225,18 @@ class Login {
 
 Task<absl::StatusOr<Libssh2LoggedIn>> Libssh2Login(Loop& loop, Clock& clock, Workers& workers,
                                                    Libssh2LoginSpec spec) {
-  auto login = std::make_unique<Login>(loop, clock, workers, std::move(spec));
-  co_return co_await login->Run();
+  absl::Status first;
+  for (int tries = 1;; ++tries) {
+    auto login = std::make_unique<Login>(loop, clock, workers, spec);
+    absl::StatusOr<Libssh2LoggedIn> in = co_await login->Run();
+    if (in.ok()) co_return in;
+    if (first.ok()) first = in.status();
+    if (tries == kPinTries || !IsPinned(spec.target.spec) || IsWithdrawn(spec.wish) ||
+        ReasonOf(in.status()) != Reason::k_HOST_KEY_CHANGED) {
+      co_return first;
+    }
+    spec.refused_key_types.push_back(MetadataOf(in.status())[std::string(kShownKeyType)]);
+  }
 }
 
 }  // namespace hermes

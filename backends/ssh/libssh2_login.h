@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "backends/ssh/libssh2_host_key.h"
@@ -26,6 +27,8 @@ struct Libssh2LoginSpec {
   std::string home;          // of our account; empty: none, so no files of the user's
   std::string agent_socket;  // empty: no agent
   WishPtr wish = {};         // withdrawn: the login ends
+  // Of keys that a pinned host showed and that were not the pinned one.
+  std::vector<std::string> refused_key_types = {};
 };
 
 struct Libssh2LoggedIn {
@@ -33,7 +36,8 @@ struct Libssh2LoggedIn {
   std::unique_ptr<Libssh2Session> session;
 };
 
-// Fails like SshTransport::Connect.
+// Fails like SshTransport::Connect. A pinned host is asked for its other keys, up to kPinTries in
+// all, and the first that it showed is what the error is about.
 Task<absl::StatusOr<Libssh2LoggedIn>> Libssh2Login(Loop& loop, Clock& clock, Workers& workers,
                                                    Libssh2LoginSpec spec);
 

@@ -7,6 +7,7 @@
 
 #include "backends/ssh/libssh2_host_key.h"
 #include "backends/ssh/libssh2_wire.h"
+#include "tests/fakes/eventually.h"
 #include "tests/ssh/libssh2_fixture.h"
 
 namespace hermes {
@@ -152,6 +153,37 @@ TEST_F(Libssh2HostKeyTest, APinnedKeyIsComparedAndShown) {
   absl::Status status = ConnectError(target);
   EXPECT_EQ(ReasonOf(status), Reason::k_HOST_KEY_CHANGED);
   EXPECT_NE(status.message().find(FingerprintOf(server_->host_keys()[0])), std::string::npos);
+}
+
+// Whichever of its keys the host would rather show. This library's RSA is of SHA-1, which a host of
+// today must be told to allow.
+TEST_F(Libssh2HostKeyTest, AnyKeyOfAHostMayBeThePinnedOne) {
+  OpenSshOptions options = Serving();
+  options.host_key_types = {"ed25519", "ecdsa", "rsa"};
+  options.lines = {"HostKeyAlgorithms +ssh-rsa", "LogLevel VERBOSE"};
+  Start(options);
+  Know("");
+  ASSERT_EQ(server_->host_keys().size(), 3u);
+  SshTarget target = Target();
+  for (const std::string& line : server_->host_keys()) {
+    target.spec.host_key = FingerprintOf(line);
+    EXPECT_NE(MustConnect(target), nullptr) << line;
+  }
+  const auto asked = [this] {
+    const std::string log = server_->Log();
+    int times = 0;
+    for (const std::string& line : SplitLines(log))
+      times += line.find("Connection from ") != std::string::npos ? 1 : 0;
+    return times;
+  };
+  const int before = asked();
+  target.spec.host_key = FingerprintOf(OtherKey("ecdsa"));
+  const absl::Status status = ConnectError(target);
+  EXPECT_EQ(ReasonOf(status), Reason::k_HOST_KEY_CHANGED) << status;
+  EXPECT_NE(status.message().find(FingerprintOf(server_->host_keys()[0])), std::string::npos)
+      << status << ": it is about another than the one that the host prefers";
+  EXPECT_TRUE(Eventually([&] { return asked() >= before + kPinTries; })) << server_->Log();
+  EXPECT_EQ(asked(), before + kPinTries);
 }
 
 TEST_F(Libssh2HostKeyTest, AKnownHostsThatCannotBeReadIsAnError) {
