@@ -196,6 +196,10 @@ void Command::OnOutput(Output&) {
 
 void Command::CheckEnd() {
   if (!shell_gone_) return;
+  if (tree_empty_) {
+    out_.TakeRest();
+    err_.TakeRest();
+  }
   if (!ended_) {
     bool dry = (out_.eof() || out_.end() >= out_due_) && (err_.eof() || err_.end() >= err_due_);
     int64_t until_us = std::min(last_output_us_ + kQuietUs, shell_gone_us_ + kLongestWaitUs);

@@ -15,6 +15,7 @@ constexpr size_t kReadPerTurn = 1 << 20;  // then the others have their turn
 constexpr size_t kSpoolPiece = 64 << 10;
 constexpr size_t kFullPipe = 64 << 10;     // a pipe that gave so much at once is a busy one
 constexpr int kBusyPipeBytes = 512 << 10;  // and is made so large, where the kernel allows it
+constexpr size_t kMostPipe = 1 << 20;      // the most that a command may make of its pipe
 }  // namespace
 
 Output::Output(Loop& loop, Owner& owner, uint32_t command, frames::Type type)
@@ -22,7 +23,7 @@ Output::Output(Loop& loop, Owner& owner, uint32_t command, frames::Type type)
       command_(command),
       type_(type),
       source_(loop, *this),
-      ring_(frames::kOutputWindow) {}
+      ring_(frames::kOutputWindow, kMostPipe) {}
 
 Output::~Output() {
   if (sink_ != nullptr) sink_->Detach(*this);
@@ -50,6 +51,12 @@ size_t Output::Pending() {
   int waiting = 0;
   if (eof_ || ioctl(source_.fd(), FIONREAD, &waiting) != 0) return 0;
   return static_cast<size_t>(waiting);
+}
+
+void Output::TakeRest() {
+  if (std::exchange(rest_, true) || eof_) return;
+  ring_.OpenReserve();
+  Read();
 }
 
 // The readers return false when there is nothing more to read now.

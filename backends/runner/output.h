@@ -3,7 +3,9 @@
 // One output stream of a command: from its pipe (or terminal) into the ring, and, while no daemon
 // is there and the ring is full, on into a spool file; from the ring to the link. Bytes stay until
 // the daemon acknowledged them, at most frames::kOutputWindow of them in the ring: at that limit
-// the pipe is not read, so the command blocks. Owned by its Command.
+// the pipe is not read, so the command blocks. What is left in the pipe when nobody can write any
+// more is taken beyond the limit: a daemon that acknowledges nothing must hear of the end, too.
+// Owned by its Command.
 
 #include <stdint.h>
 
@@ -43,6 +45,7 @@ class Output : Source::Handler {
   void Open(Fd fd);  // starts reading
   void Read();       // takes what is there now
   size_t Pending();  // bytes that wait in the pipe
+  void TakeRest();   // nobody writes any more
 
   // `sink` null: no daemon is there, so a full ring goes on into a spool in `spool_directory`.
   void SetSink(OutputSink* sink, const std::string* spool_directory);
@@ -84,6 +87,7 @@ class Output : Source::Handler {
   bool sending_ = false;
   bool eof_ = true;
   bool busy_ = false;  // its pipe was made larger
+  bool rest_ = false;  // TakeRest was called
   uint64_t sent_ = 0;
 };
 

@@ -11,14 +11,16 @@ namespace hermes::runner {
 
 class Ring {
  public:
-  explicit Ring(size_t capacity) : capacity_(capacity) {}
+  // `reserve` more bytes fit once OpenReserve was called.
+  Ring(size_t limit, size_t reserve) : capacity_(limit + reserve), limit_(limit) {}
   ~Ring();
   Ring(const Ring&) = delete;
 
   uint64_t first() const { return first_; }
   uint64_t end() const { return end_; }
   size_t used() const { return static_cast<size_t>(end_ - first_); }
-  size_t room() const { return capacity_ - used(); }
+  size_t room() const { return limit_ - used(); }
+  void OpenReserve() { limit_ = capacity_; }
 
   // The free space as one or two pieces, at most `limit` bytes; 0 pieces when full or out of
   // memory. Commit says how much of it was filled.
@@ -34,7 +36,8 @@ class Ring {
  private:
   int Pieces(uint64_t from, size_t bytes, iovec pieces[2]) const;
 
-  size_t capacity_;
+  const size_t capacity_;
+  size_t limit_;
   char* memory_ = nullptr;
   uint64_t first_ = 0;
   uint64_t end_ = 0;

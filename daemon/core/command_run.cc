@@ -26,6 +26,13 @@ constexpr Duration kTurn = std::chrono::milliseconds(4);
 
 LogContext ContextOf(const CommandInfo& info) { return {info.session_id, info.id, info.run_id}; }
 
+std::string Told(const Outcome& outcome) {
+  if (outcome.state == CommandState::kUnknown) return "unknown";
+  if (outcome.state == CommandState::kNeverStarted) return "never started";
+  const std::string how = outcome.state == CommandState::kKilled ? "killed" : "exited";
+  return how + (outcome.signalled ? " by signal " : " with ") + std::to_string(outcome.value);
+}
+
 }  // namespace
 
 CommandRun::CommandRun(Deps deps, CommandInfo info, std::unique_ptr<OutputLog> log)
@@ -50,6 +57,7 @@ Task<void> CommandRun::Pump(std::unique_ptr<Channel> channel) {
       if (!info_.start_time)
         info_.start_time = restored_ ? info_.create_time : deps_.clock.NowWall();
       start_again_ = nullptr;
+      LogDebug("command started", ContextOf(info_));
       changed().NotifyAll();
     } else if (auto* data = std::get_if<DataEvent>(&*event)) {
       co_await TakeData(std::move(*data));
@@ -76,7 +84,7 @@ Task<void> CommandRun::TakeData(DataEvent data) {
   while (!rest.empty()) {
     std::string_view piece = rest.substr(0, kMaxAppend);
     if (info_.output.overflow != Overflow::kDropMiddle) {
-      co_await TakeWithinLimit(data.stream, data.offset, piece);
+      TakeWithinLimit(data.stream, data.offset, piece);
     } else {
       TakeOrDrop(data.stream, data.offset, piece);
       co_await WaitForReader(data.stream, piece.size());
@@ -85,7 +93,20 @@ Task<void> CommandRun::TakeData(DataEvent data) {
     data.offset += piece.size();
   }
   if (std::exchange(dropped_, false) && !OnDisk()) co_await SaveDropped();
-  channel_->Ack(log_->on_disk(OutputStream::kStdout), log_->on_disk(OutputStream::kStderr));
+  if (info_.output.overflow == Overflow::kKill && Refused()) co_await KillAtLimit();
+  Ack();
+}
+
+// What was refused is acknowledged only of a command that is to end: it need not wait any more, and
+// neither need its end wait for room over there.
+void CommandRun::Ack() {
+  uint64_t safe[kOutputStreams];
+  for (size_t i = 0; i < kOutputStreams; ++i) {
+    const OutputStream stream = static_cast<OutputStream>(i);
+    safe[i] = log_->on_disk(stream);
+    if (given_up_ && safe[i] == log_->end(stream)) safe[i] = std::max(safe[i], refused_to_[i]);
+  }
+  channel_->Ack(safe[0], safe[1]);
 }
 
 Task<void> CommandRun::WaitForReader(OutputStream stream, uint64_t bytes) {
@@ -145,24 +166,64 @@ void CommandRun::TakeOrDrop(OutputStream stream, uint64_t offset, std::string_vi
 
 // BLOCK_PROCESS and KILL: the log takes what fits. What does not fit is never acknowledged, so
 // under BLOCK_PROCESS the far side's window fills and the command waits; room never grows again, so
-// these bytes need not be held here.
-Task<void> CommandRun::TakeWithinLimit(OutputStream stream, uint64_t offset,
-                                       std::string_view data) {
-  uint64_t end = log_->end(stream);
-  if (offset > end || offset + data.size() <= end)
-    co_return;  // follows what did not fit, or is here
-  uint64_t fresh = offset + data.size() - end;
-  uint64_t fits = std::min(fresh, log_->room(stream));
-  std::string_view wanted = data.substr(0, data.size() - (fresh - fits));
-  if (fits < fresh) refused_to_[static_cast<size_t>(stream)] = offset + data.size();
-  while (!log_->Append(stream, offset, wanted).ok() && !abandoned_) {
-    co_await deps_.clock.SleepFor(kRetryPause);  // disk full: hold the command until there is room
+// these bytes need not be held here. While the disk is full they are, for it may have room again.
+void CommandRun::TakeWithinLimit(OutputStream stream, uint64_t offset, std::string_view data) {
+  if (held_.empty() && TakeWhatFits(stream, offset, data)) return;
+  if (given_up_ || info_.output.overflow == Overflow::kKill) {
+    RefuseTo(stream, offset + data.size());
+    return;
   }
-  if (fits < fresh && info_.output.overflow == Overflow::kKill && !limit_kill_sent_) {
-    limit_kill_sent_ = true;
-    LogInfo("killed at its output limit", ContextOf(info_));
-    (void)co_await channel_->Kill(info_.kill_grace, Cause::kOutputLimit);
+  if (held_.empty()) LogWarning("the command waits: no room for its output", ContextOf(info_));
+  held_.push_back({stream, offset, std::string(data)});
+  if (retry_ == nullptr)
+    retry_ = deps_.clock.At(deps_.clock.Now() + kRetryPause, [this] { RetryHeld(); });
+}
+
+// False: the disk is full. Nothing behind what was refused is taken.
+bool CommandRun::TakeWhatFits(OutputStream stream, uint64_t offset, std::string_view data) {
+  const uint64_t end = log_->end(stream);
+  const uint64_t to = offset + data.size();
+  if (offset <= end && to > end) {
+    const uint64_t most = end - offset + log_->room(stream);
+    if (!log_->Append(stream, offset, data.substr(0, most)).ok()) return false;
   }
+  RefuseTo(stream, to);
+  return true;
+}
+
+void CommandRun::RefuseTo(OutputStream stream, uint64_t to) {
+  uint64_t& refused = refused_to_[static_cast<size_t>(stream)];
+  if (to > log_->end(stream)) refused = std::max(refused, to);
+}
+
+bool CommandRun::Refused() const { return refused_to_[0] > 0 || refused_to_[1] > 0; }
+
+Task<void> CommandRun::KillAtLimit() {
+  if (std::exchange(given_up_, true)) co_return;
+  LogInfo("killed at its output limit", ContextOf(info_));
+  (void)co_await channel_->Kill(info_.kill_grace, Cause::kOutputLimit);
+}
+
+void CommandRun::RetryHeld() {
+  retry_.reset();
+  while (!held_.empty() && TakeWhatFits(held_[0].stream, held_[0].offset, held_[0].data)) {
+    held_.pop_front();
+  }
+  if (!held_.empty()) {
+    retry_ = deps_.clock.At(deps_.clock.Now() + kRetryPause, [this] { RetryHeld(); });
+    return;
+  }
+  Ack();
+  changed().NotifyAll();
+}
+
+void CommandRun::RefuseHeld() {
+  retry_.reset();
+  for (const Held& held : std::exchange(held_, {})) {
+    RefuseTo(held.stream, held.offset + held.data.size());
+  }
+  for (size_t i = 0; i < kOutputStreams; ++i)
+    log_->Skip(static_cast<OutputStream>(i), refused_to_[i]);
 }
 
 CommandInfo CommandRun::Ended(Outcome outcome) const {
@@ -179,8 +240,12 @@ CommandInfo CommandRun::Ended(Outcome outcome) const {
 
 Task<void> CommandRun::TakeEnd(Outcome outcome) {
   if (ended()) co_return;  // told again after a restart: the first one stands
-  for (size_t i = 0; i < kOutputStreams; ++i)
-    log_->Skip(static_cast<OutputStream>(i), refused_to_[i]);
+  // Only an end that nobody asked for waits until the disk takes what came before it.
+  while (outcome.state == CommandState::kExited && !held_.empty() && !given_up_ && !abandoned_) {
+    co_await changed().Wait();
+  }
+  if (abandoned_) co_return;
+  RefuseHeld();
   if (start_again_ != nullptr && outcome.launch_stage == LaunchStage::kAfter &&
       outcome.cause == Cause::kLaunchFailed) {
     absl::StatusOr<std::unique_ptr<Channel>> again = co_await std::exchange(start_again_, {})();
@@ -200,6 +265,7 @@ Task<void> CommandRun::TakeDrained() {
     co_return;
   }
   bool was_residual = info_.residual;
+  RefuseHeld();
   log_->Finish();
   if (was_residual) {
     CommandInfo shown = info_;
@@ -227,6 +293,8 @@ Task<bool> CommandRun::Commit(CommandInfo shown) {
   row.forgotten = shown.outcome.has_value() && !shown.residual;
   row.output = log_->Save();
   if (!co_await Stored(std::move(row))) co_return false;
+  if (shown.outcome && !ended())
+    LogDebug("command ended: " + Told(*shown.outcome), ContextOf(shown));
   info_ = std::move(shown);
   changed().NotifyAll();
   co_return true;
@@ -266,6 +334,7 @@ Task<void> CommandRun::WaitStarted() {
 
 Task<void> CommandRun::EndWith(Outcome outcome) {
   std::shared_ptr<CommandRun> self = shared_from_this();
+  RefuseHeld();
   CommandInfo shown = ended() ? info_ : Ended(std::move(outcome));
   shown.residual = false;
   co_await Commit(std::move(shown));
@@ -323,7 +392,10 @@ Task<absl::StatusOr<TreeReport>> CommandRun::Kill(Duration grace, Cause cause) {
   const Channel* killed = nullptr;
   while (report.ok() && killed != channel_.get()) {  // it may have been started again meanwhile
     killed = channel_.get();
+    given_up_ = true;
+    changed().NotifyAll();
     report = co_await channel_->Kill(grace, cause);
+    Ack();
     if (report.ok()) deps_.stats.kill_survivors += report->survivors;
     while (report.ok() && killed == channel_.get() && !ended() && start_error_.ok() && !abandoned_)
       co_await changed().Wait();
@@ -345,6 +417,7 @@ Task<void> CommandRun::WaitEnded(SteadyTime deadline) {
 
 void CommandRun::Abandon() {
   abandoned_ = true;
+  retry_.reset();
   read_.NotifyAll();
   if (preparation_ != nullptr) preparation_->Withdraw();
   if (channel_ != nullptr) channel_->Abandon();

@@ -6,6 +6,7 @@
 // (rpc); loop thread only.
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -117,7 +118,14 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   Task<void> TakeData(DataEvent data);
   Task<void> WaitForReader(OutputStream stream, uint64_t bytes);
   void TakeOrDrop(OutputStream stream, uint64_t offset, std::string_view data);
-  Task<void> TakeWithinLimit(OutputStream stream, uint64_t offset, std::string_view data);
+  void TakeWithinLimit(OutputStream stream, uint64_t offset, std::string_view data);
+  bool TakeWhatFits(OutputStream stream, uint64_t offset, std::string_view data);
+  void RefuseTo(OutputStream stream, uint64_t to);
+  bool Refused() const;
+  Task<void> KillAtLimit();
+  void RetryHeld();
+  void RefuseHeld();
+  void Ack();
   Task<void> SaveDropped();
   Task<void> TakeEnd(Outcome outcome);
   Task<void> TakeDrained();
@@ -138,12 +146,21 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   WishPtr preparation_;
   StartAgain start_again_;
   absl::Status came_to_nothing_;
-  bool limit_kill_sent_ = false;
   bool dropped_ = false;  // something of this log that the far side does not know is safe to drop
   bool restored_ = false;
   bool abandoned_ = false;
   std::optional<SteadyTime> away_since_;
   uint64_t refused_to_[kOutputStreams] = {0, 0};  // end of what did not fit, shown as a gap
+  bool given_up_ = false;  // somebody wants it killed: nothing is held for room any more
+  // Came while the disk was full, under BLOCK_PROCESS. Not acknowledged, so at most the far side's
+  // windows: then the command waits.
+  struct Held {
+    OutputStream stream = OutputStream::kStdout;
+    uint64_t offset = 0;
+    std::string data;
+  };
+  std::deque<Held> held_;
+  std::unique_ptr<Clock::Alarm> retry_;
   int readers_ = 0;
 
   // How far a stream's output is ahead of the reader that has most of it, see WaitForReader.

@@ -65,33 +65,25 @@ class FakeChannel : public Channel {
     co_return absl::OkStatus();
   }
   uint64_t stdin_accepted() const override { return command_->stdin_bytes.size(); }
-  absl::Status Signal(int, int) override { return absl::OkStatus(); }
-  absl::Status Resize(uint16_t, uint16_t) override { return absl::OkStatus(); }
+  absl::Status Signal(int signal, int scope) override {
+    command_->signals.emplace_back(signal, scope);
+    return absl::OkStatus();
+  }
+  absl::Status Resize(uint16_t cols, uint16_t rows) override {
+    command_->resizes.emplace_back(cols, rows);
+    return absl::OkStatus();
+  }
 
   Task<absl::StatusOr<TreeReport>> Kill(Duration, Cause cause) override {
     while (!place_.reachable && !abandoned_) co_await clock_.SleepFor(std::chrono::seconds(1));
     if (abandoned_) co_return absl::CancelledError("abandoned");
-    SteadyTime now = clock_.Now();
-    TreeReport report{.method = KillMethod::kSupervisor, .verified = true};
-    if (std::exchange(command_->child, false)) {
-      report.signalled = 1;
-      changed_.NotifyAll();
-    }
-    if (!command_->Ended(now)) {
-      report.signalled = 1;
-      std::erase_if(command_->writes, [now](const auto& write) { return write.when > now; });
-      command_->ends = now;
-      command_->outcome =
-          Outcome{.state = CommandState::kKilled, .cause = cause, .signalled = true, .value = 15};
-      command_->outcome.tree = report;
-      changed_.NotifyAll();
-    }
-    co_return report;
+    co_return KillNow(cause);
   }
 
   void Ack(uint64_t out, uint64_t err) override {
     command_->acked[0] = std::max(command_->acked[0], out);
     command_->acked[1] = std::max(command_->acked[1], err);
+    if (Windowed()) changed_.NotifyAll();
   }
   void Forget() override {
     command_->forgotten = true;
@@ -100,16 +92,60 @@ class FakeChannel : public Channel {
   }
 
  private:
+  TreeReport KillNow(Cause cause) {
+    const SteadyTime now = clock_.Now();
+    TreeReport report{.method = KillMethod::kSupervisor, .verified = true};
+    if (std::exchange(command_->child, false)) {
+      report.signalled = 1;
+      changed_.NotifyAll();
+    }
+    if (Waits() || !command_->Ended(now)) {
+      report.signalled = 1;
+      command_->writes = {{now, OutputStream::kStdout, Written(OutputStream::kStdout)},
+                          {now, OutputStream::kStderr, Written(OutputStream::kStderr)}};
+      command_->killed = true;
+      command_->ends = now;
+      command_->outcome =
+          Outcome{.state = CommandState::kKilled, .cause = cause, .signalled = true, .value = 15};
+      command_->outcome.tree = report;
+      changed_.NotifyAll();
+    }
+    return report;
+  }
+
+  bool Windowed() const { return place_.output_window != FakePlace::kNoWindow; }
+
+  // What it could write: one that was killed has nothing left to write.
+  std::string Written(OutputStream stream) const {
+    std::string produced = command_->Produced(stream, clock_.Now());
+    const uint64_t acked = command_->acked[static_cast<size_t>(stream)];
+    if (!command_->killed && produced.size() > acked &&
+        produced.size() - acked > place_.output_window)
+      produced.resize(acked + place_.output_window);
+    return produced;
+  }
+  bool Waits() const {
+    if (!Windowed()) return false;
+    for (OutputStream stream : {OutputStream::kStdout, OutputStream::kStderr}) {
+      if (Written(stream).size() < command_->Produced(stream, clock_.Now()).size()) return true;
+    }
+    return false;
+  }
+
   std::optional<ChannelEvent> Next() {
     const bool started = command_->outcome.launch_stage == LaunchStage::kNone;
     if (!std::exchange(told_start_, true) && started) return StartedEvent{.pid = 42};
     SteadyTime now = clock_.Now();
+    if (command_->times_out && *command_->times_out <= now) {
+      command_->times_out.reset();
+      KillNow(Cause::kRunTimeout);
+    }
     for (int i = 0; i < 2; ++i) {
       OutputStream stream = static_cast<OutputStream>(i);
       if (at_[i] < command_->acked[i]) {
         return LostEvent{stream, std::exchange(at_[i], command_->acked[i]), command_->acked[i]};
       }
-      std::string produced = command_->Produced(stream, now);
+      std::string produced = Written(stream);
       if (produced.size() <= at_[i]) continue;
       bool small = random_.Below(100) < static_cast<uint64_t>(place_.faults.small_chunks_percent);
       DataEvent data{stream, at_[i],
@@ -117,7 +153,7 @@ class FakeChannel : public Channel {
       at_[i] += data.data.size();
       return data;
     }
-    if (!command_->Ended(now)) return std::nullopt;
+    if (Waits() || !command_->Ended(now)) return std::nullopt;
     if (!std::exchange(told_end_, true)) return EndedEvent{command_->outcome};
     if (command_->child) return std::nullopt;
     return DrainedEvent{};
@@ -286,6 +322,7 @@ std::string FakeCommand::Produced(OutputStream stream, SteadyTime now) const {
 std::optional<SteadyTime> FakeCommand::NextChange(SteadyTime now) const {
   std::optional<SteadyTime> next;
   if (ends && *ends > now) next = ends;
+  if (times_out && (!next || *times_out < *next)) next = times_out;
   for (const Write& write : writes) {
     if (write.when > now && (!next || write.when < *next)) next = write.when;
   }
@@ -331,6 +368,7 @@ std::shared_ptr<FakeCommand> FakePlace::Plan(const CommandSpec& spec, SteadyTime
     if (verb == "sleep") now += std::chrono::milliseconds(std::stoll(rest));
     if (verb == "exit" || verb == "sig") command->outcome.value = std::stoi(rest);
     if (verb == "sig") command->outcome.signalled = true;
+    if (verb == "timeout") command->times_out = now + std::chrono::milliseconds(std::stoll(rest));
     if (verb == "cd") command->new_cwd = rest;
     if (verb == "child") command->child = command->outcome.residual = true;
     if (verb == "out" || verb == "err") command->writes.push_back({now, stream, rest});

@@ -10,12 +10,16 @@
 //   offset) sleep MS              lets time pass   exit N | sig N    ends       hang   goes on
 //   until killed cd DIR                commits a new working directory at the end
 //   child              leaves a child behind that holds its output open until it is killed
+//   timeout MS         is killed over there so long after its start, if it has not ended
 
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backends/backend.h"
@@ -46,6 +50,10 @@ struct FakeCommand {
   uint64_t acked[kOutputStreams] = {0, 0};
   std::string stdin_bytes;
   bool stdin_eof = false;
+  std::vector<std::pair<int, int>> signals;            // and their scopes
+  std::vector<std::pair<uint16_t, uint16_t>> resizes;  // columns and rows
+  std::optional<SteadyTime> times_out;
+  bool killed = false;
   bool forgotten = false;
 
   std::string Produced(OutputStream stream, SteadyTime now) const;
@@ -66,6 +74,9 @@ class FakePlace {
 
   std::string incarnation = "place-1";
   bool reachable = true;
+  // Most output bytes of a stream that are not acknowledged: at the limit the command waits.
+  static constexpr uint64_t kNoWindow = std::numeric_limits<uint64_t>::max();
+  uint64_t output_window = kNoWindow;
   bool silent = false;  // an attempt to open it ends only when nobody wants it any more
   Faults faults;
 

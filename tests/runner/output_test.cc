@@ -49,6 +49,30 @@ TEST_F(OutputTest, StopsAtTheWindowUntilItIsAcknowledged) {
   EXPECT_EQ(client->results[command].err, "end\n");
 }
 
+// Nothing is acknowledged, as by a daemon that keeps no more.
+TEST_F(OutputTest, AKillEndsACommandThatWaitsAtTheWindow) {
+  client->acknowledges = false;
+  uint32_t command = client->Start(Shell("seq 0 99999999"));
+  auto reached = [](const Result& r) { return r.out.size() >= frames::kOutputWindow; };
+  ASSERT_TRUE(client->Until(command, reached));
+  client->Kill(command, 100);
+  ASSERT_TRUE(client->UntilExit(command));
+  const Result& result = client->results[command];
+  EXPECT_EQ(result.exit->out, result.out.size()) << "told before its bytes";
+  EXPECT_EQ(result.exit->residual, 0);
+  EXPECT_TRUE(result.out == Pattern(result.out.size()));
+}
+
+TEST_F(OutputTest, ACommandThatEndsByItselfWithAFullWindowIsTold) {
+  client->acknowledges = false;
+  constexpr uint64_t kBytes = frames::kOutputWindow + 50'000;
+  uint32_t command =
+      client->Start(Shell("seq 0 99999999 | head -c " + std::to_string(kBytes) + "; exit 5"));
+  ASSERT_TRUE(client->UntilExit(command));
+  EXPECT_EQ(client->results[command].exit->value, 5);
+  EXPECT_TRUE(client->results[command].out == Pattern(kBytes));
+}
+
 TEST_F(OutputTest, ReplaysFromAnOffsetAfterTheLinkIsLost) {
   client->acknowledges = false;
   uint32_t command = client->Start(Shell("seq 1 100000; exec sleep 1000"));
