@@ -166,6 +166,30 @@ TEST_F(SessionTest, ReaperClosesIdleSessionsButNoneThatRunsOrIsRead) {
   EXPECT_EQ((*daemon_->table.Find("read"))->info().state, SessionState::kReady);
 }
 
+TEST_F(SessionTest, ALeaseThatHasEndedReapsNoSessionThatRunsOrIsRead) {
+  CreateSession request;
+  request.backend = "fake";
+  request.lease = minutes(1);
+  for (const char* id : {"unused", "busy", "read"}) {
+    request.id = id;
+    ASSERT_TRUE(daemon_->Await(daemon_->table.Create(request)).ok());
+  }
+  auto running = daemon_->Start("busy", "sleep 600000;out x");
+  auto ended = daemon_->Start("read", "out x");
+  daemon_->RunUntil([&] { return ended->run->drained(); });
+  auto reader = daemon_->Follow(ended->run, {}, minutes(10));
+  daemon_->Pass(minutes(5));
+  EXPECT_EQ(StateOf("unused"), SessionState::kClosed);
+  EXPECT_EQ(StateOf("busy"), SessionState::kReady);
+  EXPECT_EQ(StateOf("read"), SessionState::kReady);
+  daemon_->RunUntil([&] { return running->run->drained() && reader->result.has_value(); });
+  EXPECT_EQ(running->run->info().state, CommandState::kExited);
+  reader.reset();
+  daemon_->Pass(minutes(2));
+  EXPECT_EQ(StateOf("busy"), SessionState::kClosed) << "its lease has long ended";
+  EXPECT_EQ(StateOf("read"), SessionState::kClosed);
+}
+
 TEST_F(SessionTest, LeaseEndsTheSessionUnlessRenewedAndRenewingNeverShortens) {
   CreateSession request;
   request.backend = "fake";

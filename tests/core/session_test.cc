@@ -245,6 +245,28 @@ TEST_F(SessionTest, CancelOfAStartThatFailsSaysWhyAndNothingStarts) {
   EXPECT_EQ(host_.place.starts.count("id-1"), 0u);
 }
 
+TEST_F(SessionTest, ASessionIsShownDegradedWhileItsPlaceIsAwayAndItsCommandGoesOn) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  const auto session = *daemon_->table.Find("s");
+  auto started = daemon_->Start("s", "sleep 60000;out x", "id-1");
+  const auto shown = [&](SessionState state) {
+    return daemon_->table.List({.state = state}, "", 10).size() == 1;
+  };
+  EXPECT_TRUE(shown(SessionState::kReady));
+  const uint64_t seen = daemon_->table.last_seq();
+  host_.place.tell_reachable.at("s")(false);
+  EXPECT_TRUE(shown(SessionState::kDegraded));
+  EXPECT_TRUE(daemon_->table.NextChange(seen).has_value()) << "watchers are not told";
+  EXPECT_EQ(session->phase(), "connecting") << "what a new command would wait for";
+  EXPECT_EQ(session->info().state, SessionState::kReady) << "stored, as if it were for good";
+  EXPECT_TRUE(started->run->away_since().has_value());
+  host_.place.tell_reachable.at("s")(true);
+  EXPECT_TRUE(shown(SessionState::kReady));
+  EXPECT_FALSE(started->run->away_since().has_value());
+  daemon_->RunUntil([&] { return started->run->ended(); });
+  EXPECT_EQ(started->run->info().state, CommandState::kExited);
+}
+
 TEST_F(SessionTest, CwdAndGenerationMoveWithTheEnd) {
   ASSERT_TRUE(daemon_->Create("s").ok());
   RunToEnd("cd /usr;exit 0");

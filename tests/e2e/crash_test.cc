@@ -26,6 +26,7 @@ constexpr int kClients = 4;
 // A runner that dies again and again is started later and later. So its deaths are spread: a few
 // for each daemon, and some daemons at a time.
 constexpr int kDeathsPerDaemon = 5;
+constexpr int kMostRounds = 3 * kDeathsPerDaemon;  // in some there is no runner at that moment
 constexpr int kDaemonsAtATime = 5;
 
 size_t Lines(const std::string& path) {
@@ -55,7 +56,8 @@ class BusyDaemon {
     daemon_.CreateSession("s");
   }
 
-  // Runs jobs with all clients, does `harm` at some moment, and gives what became of the jobs.
+  // Runs jobs with all clients, does `harm` at some moment, asks again for what was acknowledged in
+  // the round before, and gives what became of the jobs.
   std::vector<Job> Round(const std::function<void(DaemonProcess&)>& harm) {
     std::vector<Job> jobs;
     for (int i = 0; i < kClients; ++i) jobs.push_back(NewJob());
@@ -65,7 +67,9 @@ class BusyDaemon {
     }
     SomeMoment();
     harm(daemon_);
+    for (const Job& job : acknowledged_) CheckSameAgain(job);
     for (std::thread& client : clients) client.join();
+    acknowledged_ = jobs;
     return jobs;
   }
 
@@ -89,10 +93,24 @@ class BusyDaemon {
     while (std::chrono::steady_clock::now() < until) std::this_thread::yield();
   }
 
+  // What a client was told stays true, whoever dies later.
+  void CheckSameAgain(const Job& job) const {
+    const size_t starts = Lines(job.mark);
+    const Seen again = ExecuteToEnd(daemon_, job.request);
+    EXPECT_EQ(again.finished, 1) << again.status.error_message();
+    EXPECT_EQ(again.command.SerializeAsString(), job.seen.command.SerializeAsString())
+        << again.command.ShortDebugString() << "\nwas told before as\n"
+        << job.seen.command.ShortDebugString();
+    EXPECT_TRUE(again.out == job.seen.out)
+        << again.out.size() << " bytes for " << job.seen.out.size();
+    EXPECT_EQ(Lines(job.mark), starts) << "run again";
+  }
+
   std::mt19937 random_{std::random_device{}()};
   const std::string cookie_ = NewUuid();
   int made_ = 0;
   DaemonProcess daemon_;
+  std::vector<Job> acknowledged_;
 };
 
 void CheckAfterDaemonDeath(const Job& job) {
@@ -115,10 +133,23 @@ void CheckAfterRunnerDeath(const Job& job) {
   ASSERT_EQ(job.seen.finished, 1) << job.seen.status.error_message();
   const std::string whole = Expected(job.lines);
   ASSERT_EQ(job.seen.out, whole.substr(0, job.seen.out.size()));
-  if (job.seen.command.state() == v1::Command::EXITED) {
-    ASSERT_EQ(starts, 1u);
-    ASSERT_EQ(job.seen.command.exit().code(), job.code);
-    ASSERT_EQ(job.seen.out.size(), whole.size());
+  const v1::Command& command = job.seen.command;
+  switch (command.state()) {
+    case v1::Command::EXITED:
+      ASSERT_EQ(starts, 1u);
+      ASSERT_EQ(command.exit().code(), job.code);
+      ASSERT_EQ(job.seen.out.size(), whole.size());
+      return;
+    case v1::Command::UNKNOWN:
+      ASSERT_EQ(command.exit().cause(), v1::Exit::RUNNER_DIED);
+      ASSERT_EQ(command.exit().how_case(), v1::Exit::HOW_NOT_SET) << "an invented end";
+      return;
+    case v1::Command::KILLED:
+      ASSERT_TRUE(command.exit().tree().verified()) << command.ShortDebugString();
+      ASSERT_EQ(command.exit().tree().survivors(), 0u);
+      return;
+    default:
+      FAIL() << command.ShortDebugString();
   }
 }
 
@@ -127,8 +158,10 @@ void KillDaemon(DaemonProcess& daemon) {
   daemon.Start();
 }
 
-void KillRunner(DaemonProcess& daemon) {
-  if (pid_t runner = daemon.RunnerPid(); runner != 0) ::kill(runner, SIGKILL);
+// False: there was none at this moment.
+bool KillRunner(const DaemonProcess& daemon) {
+  const pid_t runner = daemon.RunnerPid();
+  return runner != 0 && ::kill(runner, SIGKILL) == 0;
 }
 
 TEST(CrashTest, DaemonKilledAtRandomMomentsRunsNothingTwiceAndLosesNothing) {
@@ -141,25 +174,32 @@ TEST(CrashTest, DaemonKilledAtRandomMomentsRunsNothingTwiceAndLosesNothing) {
   EXPECT_TRUE(ProcessesWithCookie(busy.cookie()).empty());
 }
 
-void KillRunnersOfOneDaemon() {
+// Returns how many died.
+int KillRunnersOfOneDaemon() {
   BusyDaemon busy;
-  for (int round = 0; round < kDeathsPerDaemon; ++round) {
+  int deaths = 0;
+  for (int round = 0; deaths < kDeathsPerDaemon && round < kMostRounds; ++round) {
     SCOPED_TRACE("round " + std::to_string(round));
-    for (const Job& job : busy.Round(KillRunner)) CheckAfterRunnerDeath(job);
-    if (testing::Test::HasFailure()) return;
+    const auto kill_one = [&deaths](const DaemonProcess& daemon) { deaths += KillRunner(daemon); };
+    for (const Job& job : busy.Round(kill_one)) CheckAfterRunnerDeath(job);
+    if (testing::Test::HasFailure()) return deaths;
   }
   EXPECT_TRUE(WaitUntilNoneHas(busy.cookie()));
+  return deaths;
 }
 
 TEST(CrashTest, RunnerKilledAtRandomMomentsInventsNothingAndLeavesNoOrphan) {
   std::atomic<int> left = kRunnerDeaths / kDeathsPerDaemon;
+  std::atomic<int> deaths = 0;
   std::vector<std::thread> daemons;
   for (int i = 0; i < kDaemonsAtATime; ++i) {
-    daemons.emplace_back([&left] {
-      while (left.fetch_sub(1) > 0 && !testing::Test::HasFailure()) KillRunnersOfOneDaemon();
+    daemons.emplace_back([&left, &deaths] {
+      while (left.fetch_sub(1) > 0 && !testing::Test::HasFailure())
+        deaths += KillRunnersOfOneDaemon();
     });
   }
   for (std::thread& daemon : daemons) daemon.join();
+  EXPECT_EQ(deaths, kRunnerDeaths);
 }
 
 }  // namespace

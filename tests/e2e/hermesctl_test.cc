@@ -1,6 +1,7 @@
 // The forms of hermesctl that scripts rely on, against a real daemon, runner and shell.
 
 #include <signal.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -203,6 +204,26 @@ TEST_F(CtlTest, ACommandOnATerminalEndsWithItsCode) {
               Child::Streams::kTerminal);
   child.Write("6\n");
   EXPECT_EQ(child.Wait(), 6);
+}
+
+TEST_F(CtlTest, AResizeOfTheTerminalReachesTheOneOverThere) {
+  const std::string until_it_came =
+      "for i in $(seq 2000); do test \"$(stty size)\" = '37 111' && echo ca\"\"me && break; "
+      "sleep 0.01; done";
+  const winsize before{.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
+  const winsize after{.ws_row = 37, .ws_col = 111, .ws_xpixel = 0, .ws_ypixel = 0};
+  const std::vector<std::vector<std::string>> ways = {
+      {"shell", "box"}, {"exec", "box", "--tty", "--", "stty size; " + until_it_came}};
+  for (const std::vector<std::string>& way : ways) {
+    SCOPED_TRACE(way[0]);
+    Child child(Words(way), Child::Streams::kTerminal, {"TERM=xterm"});
+    ASSERT_EQ(ioctl(child.terminal(), TIOCSWINSZ, &before), 0);
+    if (way[0] == "shell") child.Write("stty size; " + until_it_came + "; exit\n");
+    ASSERT_TRUE(child.WaitForStdout("24 80")) << child.out() << child.err();
+    ASSERT_EQ(ioctl(child.terminal(), TIOCSWINSZ, &after), 0);
+    EXPECT_TRUE(child.WaitForStdout("came")) << child.out();
+    EXPECT_EQ(child.Wait(), 0);
+  }
 }
 
 TEST_F(CtlTest, AnInterruptEndsTheCommandOverThere) {

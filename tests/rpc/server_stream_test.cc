@@ -207,32 +207,63 @@ TEST_F(StreamTest, InteractCarriesStdinResizeAndSignals) {
   grpc::ClientContext context;
   auto stream = exec_->Interact(&context);
   v1::InteractRequest message;
-  *message.mutable_start() = Script("s", "out ready;sleep 300;exit 4");
-  message.mutable_start()->set_request_id("00112233-4455-6677-8899-aabbccddeeff");
+  *message.mutable_start() = Script("s", "out ready;hang");
+  message.mutable_start()->mutable_pty();
   ASSERT_TRUE(stream->Write(message));
   message.mutable_stdin()->set_data("hello");
   ASSERT_TRUE(stream->Write(message));
   message.set_signal(10);
   ASSERT_TRUE(stream->Write(message));
+  message.mutable_resize()->set_cols(111);
+  message.mutable_resize()->set_rows(37);
+  ASSERT_TRUE(stream->Write(message));
   message.mutable_stdin()->set_offset(5);
   message.mutable_stdin()->set_eof(true);
   ASSERT_TRUE(stream->Write(message));
   EXPECT_TRUE(stream->WritesDone());
-  Heard heard;
-  v1::CommandEvent event;
-  bool saw_stdin = false;
-  while (stream->Read(&event)) {
+  FakeCommand got;  // messages are taken in order: after the last one all are there
+  ASSERT_TRUE(Eventually([&] {
     stand_.OnLoop([&] {
-      for (const auto& [id, command] : stand_.place().commands) {
-        saw_stdin = saw_stdin || (command->stdin_bytes == "hello" && command->stdin_eof);
-      }
+      if (!stand_.place().commands.empty()) got = *stand_.place().commands.begin()->second;
     });
-    Hear(std::move(event), &heard);
-  }
+    return got.stdin_eof;
+  }));
+  EXPECT_EQ(got.stdin_bytes, "hello");
+  EXPECT_EQ(got.signals, (std::vector<std::pair<int, int>>{{10, 0}}));
+  EXPECT_EQ(got.resizes, (std::vector<std::pair<uint16_t, uint16_t>>{{111, 37}}));
+  v1::CommandEvent event;
+  ASSERT_TRUE(stream->Read(&event));
+  v1::CancelCommandRequest cancel;
+  cancel.set_name(event.started().name());
+  grpc::ClientContext cancelling;
+  v1::Command command;
+  ASSERT_TRUE(exec_->CancelCommand(&cancelling, cancel, &command).ok());
+  Heard heard;
+  while (stream->Read(&event)) Hear(std::move(event), &heard);
   EXPECT_TRUE(stream->Finish().ok());
-  EXPECT_TRUE(heard.finished());
-  EXPECT_EQ(heard.command().exit().code(), 4);
+  ASSERT_TRUE(heard.finished());
+  EXPECT_EQ(heard.command().state(), v1::Command::KILLED);
   EXPECT_EQ(heard.out, "ready");
+}
+
+TEST_F(StreamTest, ASignalIsSentToWhomItIsFor) {
+  stand_.Session("s");
+  v1::Command command;
+  grpc::ClientContext start;
+  ASSERT_TRUE(exec_->StartCommand(&start, Script("s", "hang"), &command).ok());
+  v1::SignalRequest request;
+  request.set_name(command.name());
+  for (auto scope : {v1::SignalRequest::SCOPE_UNSPECIFIED, v1::SignalRequest::TREE,
+                     v1::SignalRequest::LEADER, v1::SignalRequest::FOREGROUND}) {
+    request.set_signal(20 + scope);
+    request.set_scope(scope);
+    grpc::ClientContext context;
+    v1::SignalResponse response;
+    EXPECT_TRUE(exec_->Signal(&context, request, &response).ok());
+  }
+  std::vector<std::pair<int, int>> got;
+  stand_.OnLoop([&] { got = stand_.place().commands.begin()->second->signals; });
+  EXPECT_EQ(got, (std::vector<std::pair<int, int>>{{20, 0}, {21, 0}, {22, 1}, {23, 2}}));
 }
 
 TEST_F(StreamTest, ABadMessageEndsAnInteractiveCallWithItsError) {

@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tests/rpc/stand.h"
@@ -130,7 +131,9 @@ TEST_F(ServerTest, AnOversizeMessageIsRefusedAndTheConnectionLives) {
   stand_.Session("s");
   v1::ExecuteRequest request = Script("s", "exit 0");
   request.set_stdin_data(std::string(9 << 20, 'x'));
-  EXPECT_EQ(Execute(*exec_, request).status.error_code(), grpc::RESOURCE_EXHAUSTED);
+  const grpc::Status refused = Execute(*exec_, request).status;
+  EXPECT_EQ(refused.error_code(), grpc::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(ReasonOf(refused), "") << "gRPC refuses it, and error.proto says so";
   request.set_stdin_data(std::string(7 << 20, 'x'));
   EXPECT_TRUE(Execute(*exec_, request).finished());
 }
@@ -326,6 +329,76 @@ TEST_F(ServerTest, OutputIsReadByRangeEndsAndPattern) {
   read.set_channel(v1::TTY);
   grpc::ClientContext context;
   EXPECT_EQ(MetadataOf(exec_->ReadOutput(&context, read, &response), "field"), "channel");
+}
+
+// Of 400,000 bytes the first and the last 64 KiB are kept.
+TEST_F(ServerTest, OutputThatWasTrimmedIsReadWithItsGapsInEveryForm) {
+  constexpr uint64_t kHead = 64 << 10, kTail = 400'000 - (64 << 10), kEnd = 400'000;
+  stand_.Session("s");
+  v1::ExecuteRequest request = Script("s", "outn 400000");
+  request.set_request_id(kId);
+  request.mutable_output()->set_limit_bytes(128 << 10);
+  v1::ReadOutputRequest read;
+  read.set_name(Execute(*exec_, request).command().name());
+  v1::ReadOutputResponse response;
+  const auto call = [&] {
+    response.Clear();
+    grpc::ClientContext context;
+    const grpc::Status status = exec_->ReadOutput(&context, read, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(response.total_bytes(), kEnd);
+    for (const v1::Output& part : response.parts()) {
+      uint64_t at = part.offset();
+      EXPECT_TRUE(at + part.data().size() <= kHead || at >= kTail) << "bytes that are not kept";
+      for (char c : part.data()) ASSERT_EQ(c, PatternByte(kId, OutputStream::kStdout, at++));
+    }
+  };
+  const auto expect_gap = [&](uint64_t from) {
+    ASSERT_EQ(response.gaps_size(), 1);
+    EXPECT_EQ(response.gaps(0).from_offset(), from);
+    EXPECT_EQ(response.gaps(0).to_offset(), kTail);
+    EXPECT_EQ(response.gaps(0).reason(), "trimmed");
+    EXPECT_EQ(response.gaps(0).channel(), v1::STDOUT);
+  };
+  const auto part = [&](int i) {
+    return std::pair(response.parts(i).offset(), response.parts(i).data().size());
+  };
+
+  read.set_offset(kHead - 1000);
+  read.set_limit(3000);
+  call();
+  expect_gap(kHead);
+  ASSERT_EQ(response.parts_size(), 2);
+  EXPECT_EQ(part(0), std::pair(kHead - 1000, size_t{1000}));
+  EXPECT_EQ(part(1), std::pair(kTail, size_t{2000}));
+  EXPECT_EQ(response.next_offset(), kTail + 2000);
+  EXPECT_TRUE(response.more());
+  read.set_offset(kHead + 500);  // within it
+  call();
+  expect_gap(kHead + 500);
+  EXPECT_EQ(part(0), std::pair(kTail, size_t{3000}));
+
+  read.clear_offset();
+  read.clear_limit();
+  read.set_head_bytes(kHead + 100);
+  read.set_tail_bytes(kHead - 100);
+  call();
+  expect_gap(kHead);
+  ASSERT_EQ(response.parts_size(), 3);
+  EXPECT_EQ(part(1), std::pair(kTail, size_t{100}));
+  EXPECT_EQ(part(2), std::pair(kTail + 100, size_t{kHead - 100}));
+  read.set_head_bytes(0);
+  read.set_tail_bytes(kHead + 100);  // more than is left behind the gap
+  call();
+  expect_gap(kHead);
+  EXPECT_EQ(part(0), std::pair(kHead - 100, size_t{100}));
+
+  read.clear_tail_bytes();
+  read.set_re2("(?s).");
+  call();
+  expect_gap(kHead);
+  EXPECT_LT(response.parts(0).offset(), kHead);
+  EXPECT_GE(response.parts(response.parts_size() - 1).offset(), kTail);
 }
 
 TEST_F(ServerTest, InfoAndCapabilitiesAreTold) {
