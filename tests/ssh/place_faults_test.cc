@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <string>
+#include <utility>
 
 #include <openssl/evp.h>
 
@@ -21,6 +22,8 @@ using std::chrono::seconds;
 
 constexpr size_t kBig = 64 << 20;
 constexpr int kCuts = 10;
+// For a machine that is busy, and less than what another question to a dead peer would take.
+constexpr Duration kSlack = seconds(2);
 
 // SHA-256 of bytes as they come.
 class Digest {
@@ -84,6 +87,13 @@ class PlaceFaults : public PlaceStand, public testing::WithParamInterface<const 
     EXPECT_TRUE(run->lost.empty());
   }
 
+  // What a plain engine says of a command whose stream has broken.
+  void ExpectUnknown(const RunPtr& run) {
+    EXPECT_EQ(run->outcome->state, CommandState::kUnknown) << run->Told();
+    EXPECT_EQ(run->outcome->cause, Cause::kSandboxLost) << run->Told();
+    EXPECT_EQ(run->out, "up\n");
+  }
+
   // Connections that ended while somebody wanted to log in.
   int RefusedLogins() const {
     int refused = 0;
@@ -93,19 +103,27 @@ class PlaceFaults : public PlaceStand, public testing::WithParamInterface<const 
     return refused;
   }
 
+  // All at once: none goes on before every one of them has said that it is there.
   void RunHundreds(int max_sessions) {
     Serve({"MaxSessions " + std::to_string(max_sessions)});
     TestSession& session = Open("runner");
-    for (const int count : {50, 300}) {
+    MakeGate();
+    const size_t clients = std::string(GetParam()) == "OpenSsh" ? 1 : 0;
+    for (const size_t count : {50, 300}) {
       std::vector<std::string> scripts;
-      for (int i = 0; i < count; ++i) {
-        scripts.push_back("sleep 0.3; echo " + std::to_string(i) + "; exit " +
-                          std::to_string(i % 9));
+      for (size_t i = 0; i < count; ++i) {
+        scripts.push_back(std::string("echo there; ") + kWaitAtGate + "; echo " +
+                          std::to_string(i) + "; exit " + std::to_string(i % 9));
       }
-      const auto all = RunTogether(session, scripts);
+      bool open = false;
+      const auto all = RunTogether(session, scripts, {.heard = [&](size_t heard) {
+                                     if (heard < count || std::exchange(open, true)) return;
+                                     EXPECT_EQ(Clients().size(), clients) << "one per command?";
+                                     LetThrough(count);
+                                   }});
       for (size_t i = 0; i < all.size(); ++i) {
         EXPECT_TRUE(all[i]->status.ok()) << i << all[i]->status;
-        EXPECT_EQ(all[i]->out, std::to_string(i) + "\n");
+        EXPECT_EQ(all[i]->out, "there\n" + std::to_string(i) + "\n");
         EXPECT_EQ(all[i]->outcome.state, CommandState::kExited);
         EXPECT_EQ(all[i]->outcome.value, static_cast<int>(i % 9));
       }
@@ -170,23 +188,34 @@ TEST_P(PlaceFaults, AHostThatRebootsLosesItsCommandsAndServesAgain) {
   EXPECT_NE(session.changed_to, session.facts.incarnation);
 }
 
-TEST_P(PlaceFaults, ASilentNetworkIsWaitedOut) {
+// Each engine notices in time; what only the runner keeps goes on.
+TEST_P(PlaceFaults, ASilentNetworkIsNoticedInTimeAndWaitedOut) {
   Serve();
   DelayProxy& proxy = PutProxy();
   TestSession& session = Open("runner");
+  TestSession& plain = Open("plain");
   // Ends while nothing comes through.
   RunPtr run = world().Start(session, std::string("echo first; sleep 5; echo second; exit 5"));
-  ASSERT_TRUE(world().Until([&] { return run->out == "first\n"; }));
+  RunPtr lost = world().Start(plain, std::string("echo up; sleep 1000"));
+  ASSERT_TRUE(world().Until([&] { return run->out == "first\n" && lost->out == "up\n"; }));
   const int before = proxy.connections();
+  ASSERT_EQ(session.sandbox->open_streams(), 1u);
   proxy.Stop();
-  (void)world().Until([] { return false; }, kAliveMisses * kAliveInterval + seconds(5));
+  const auto noticed = [&] { return lost->outcome && session.sandbox->open_streams() == 0; };
+  EXPECT_TRUE(world().Until(noticed, kAliveLimit + kSlack)) << "the connection is still believed";
+  EXPECT_FALSE(run->outcome.has_value()) << "nobody can know yet";
+  EXPECT_EQ(run->out, "first\n");
   proxy.Resume();
+  world().WaitEnd(lost, kLongPatience);
+  ExpectUnknown(lost);
   world().WaitEnd(run, kLongPatience);
   world().WaitDrained(run);
   ExpectExit(run, 5);
   EXPECT_EQ(run->out, "first\nsecond\n");
   ExpectEcho(session);
+  ExpectEcho(plain);
   EXPECT_GT(proxy.connections(), before) << "the dead connection was never given up";
+  account().KillProcesses();  // nobody else ends what a plain engine lost
 }
 
 // Whatever a login, the search for the runner or its handshake had come to.
@@ -261,10 +290,21 @@ TEST_P(PlaceFaults, ACutMakesAPlainCommandUnknown) {
   ASSERT_TRUE(world().Until([&] { return !run->out.empty(); }));
   proxy.Cut();
   world().WaitEnd(run, kLongPatience);
-  EXPECT_EQ(run->outcome->state, CommandState::kUnknown) << run->Told();
-  EXPECT_EQ(run->outcome->cause, Cause::kSandboxLost) << run->Told();
+  ExpectUnknown(run);
   ExpectEcho(session);
   account().KillProcesses();  // nobody else ends what a plain engine lost
+}
+
+TEST_P(PlaceFaults, AKilledSshdMakesAPlainCommandUnknown) {
+  Serve();
+  TestSession& session = Open("plain");
+  RunPtr run = world().Start(session, std::string("echo up; sleep 1000"));
+  ASSERT_TRUE(world().Until([&] { return !run->out.empty(); }));
+  server().KillSessions();
+  world().WaitEnd(run, kLongPatience);
+  ExpectUnknown(run);
+  ExpectEcho(session);
+  account().KillProcesses();
 }
 
 TEST_P(PlaceFaults, ManyPlainCommandsTakeTurns) {
@@ -308,6 +348,17 @@ TEST_P(PlaceFaults, AServerThatClosesIdleChannelsDoesNotEndSilentCommands) {
   world().WaitDrained(run);
   ExpectExit(run, 4);
   EXPECT_EQ(run->out, "woke\n");
+}
+
+TEST_P(PlaceFaults, AServerThatClosesIdleChannelsMakesASilentPlainCommandUnknown) {
+  if (OpenSshServer::Version() < 902) GTEST_SKIP() << "this sshd has no ChannelTimeout";
+  Serve({"ChannelTimeout session:*=1s"});
+  TestSession& session = Open("plain");
+  RunPtr run = world().Start(session, std::string("echo up; sleep 1000"));
+  world().WaitEnd(run, kLongPatience);
+  ExpectUnknown(run);
+  ExpectEcho(session);
+  account().KillProcesses();
 }
 
 class PlaceWithoutSsh : public PlaceStand {

@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -112,34 +113,53 @@ INSTANTIATE_TEST_SUITE_P(Transports, PlaceQueue, testing::Values("Openssh", "Lib
                          [](const auto& info) { return std::string(info.param); });
 
 struct Crowd {
-  const char* name;
-  int sessions;  // MaxSessions
-  int commands;
+  const char* transport;
+  size_t sessions;  // MaxSessions
+  size_t commands;
 };
-class PlaceCrowd : public PlaceStand, public testing::WithParamInterface<Crowd> {};
+void PrintTo(const Crowd& crowd, std::ostream* out) { *out << crowd.transport; }
+class PlaceCrowd : public PlaceStand, public testing::WithParamInterface<Crowd> {
+ protected:
+  void SetUp() override {
+    PlaceStand::SetUp();
+    if (std::string(GetParam().transport) == "Libssh2") UseLibssh2();
+  }
+};
 
-TEST_P(PlaceCrowd, AllRunInTheEndAndCancelWorksMeanwhile) {
+// Every other channel is held at the gate until the kill is done, and all the rest wait for one.
+TEST_P(PlaceCrowd, AllRunInTheEndOverOneConnectionAndCancelWorksMeanwhile) {
   Serve({"MaxSessions " + std::to_string(GetParam().sessions)});
   TestSession& session = Open("plain");
+  MakeGate();
   CommandSpec spec;
   spec.script = "echo up; sleep 1000";
   spec.state_mode = StateMode::kReadOnly;
   const RunPtr running = world().Start(session, std::move(spec));
   ASSERT_TRUE(world().Until([&] { return running->out == "up\n"; }, kLongPatience));
+  const bool openssh = std::string(GetParam().transport) == "Openssh";
+  EXPECT_EQ(Clients().size(), openssh ? 1u : 0u);
   std::vector<std::string> scripts;
-  for (int i = 0; i < GetParam().commands; ++i) scripts.push_back("echo " + std::to_string(i));
+  for (size_t i = 0; i < GetParam().commands; ++i) {
+    scripts.push_back(std::string("echo there; ") + kWaitAtGate + "; echo " + std::to_string(i));
+  }
   std::optional<absl::StatusOr<TreeReport>> killed;
-  const auto all = RunTogether(session, scripts, [&](size_t left) {
-    if (left != scripts.size() / 2 || killed) return;
+  size_t still_there = scripts.size(), left_at_kill = 0, clients = 0;
+  const auto kill = [&](size_t heard) {
+    if (heard + 1 < GetParam().sessions || killed) return;
     killed.emplace(absl::UnknownError("under way"));
     asio::co_spawn(world().loop.executor(), running->channel->Kill(Duration(0), Cause::kCancelled),
                    [&](std::exception_ptr, absl::StatusOr<TreeReport> report) {
                      killed.emplace(std::move(report));
+                     left_at_kill = still_there;
+                     clients = Clients().size();
+                     LetThrough(scripts.size());
                    });
-  });
+  };
+  const auto all = RunTogether(session, scripts,
+                               {.ended = [&](size_t left) { still_there = left; }, .heard = kill});
   for (size_t i = 0; i < all.size(); ++i) {
     EXPECT_TRUE(all[i]->status.ok()) << i << all[i]->status;
-    EXPECT_EQ(all[i]->out, std::to_string(i) + "\n");
+    EXPECT_EQ(all[i]->out, "there\n" + std::to_string(i) + "\n");
     EXPECT_EQ(all[i]->outcome.state, CommandState::kExited);
     EXPECT_EQ(all[i]->outcome.value, 0);
   }
@@ -148,12 +168,19 @@ TEST_P(PlaceCrowd, AllRunInTheEndAndCancelWorksMeanwhile) {
   ASSERT_TRUE(killed.has_value());
   ASSERT_TRUE(killed->ok()) << killed->status();
   EXPECT_EQ((*killed)->survivors, 0u);
+  EXPECT_EQ(left_at_kill, scripts.size()) << "nobody could have passed the gate";
+  // One for all commands, another for the kill that finds every channel of the first taken.
+  EXPECT_EQ(clients, openssh ? 2u : 0u);
+  EXPECT_EQ(Logins(), 2);
 }
 
 INSTANTIATE_TEST_SUITE_P(Hosts, PlaceCrowd,
-                         testing::Values(Crowd{"TenSessions", 10, 300},
-                                         Crowd{"TwoSessions", 2, 300}),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         testing::Values(Crowd{"Openssh", 10, 300}, Crowd{"Openssh", 2, 50},
+                                         Crowd{"Libssh2", 10, 300}, Crowd{"Libssh2", 2, 50}),
+                         [](const auto& info) {
+                           return info.param.transport + std::to_string(info.param.commands) +
+                                  "At" + std::to_string(info.param.sessions);
+                         });
 
 // A host that takes connections and never says a word.
 class PlaceSilent : public PlaceQueue {

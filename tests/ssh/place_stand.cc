@@ -1,5 +1,7 @@
 #include "tests/ssh/place_stand.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,21 +17,6 @@ namespace fs = std::filesystem;
 
 // Where accounts put files, of this machine and of a server's own mounts.
 const char* const kPublicFolders[] = {"/var/tmp", "/tmp", "/dev/shm"};
-
-Task<void> RunOne(Engine* engine, Together* one) {
-  absl::StatusOr<std::unique_ptr<Channel>> channel = co_await engine->Start(one->spec);
-  one->status = channel.status();
-  if (!channel.ok()) co_return;
-  for (;;) {
-    absl::StatusOr<ChannelEvent> event = co_await (*channel)->Read();
-    one->status = event.status();
-    if (!event.ok()) co_return;
-    if (const DataEvent* data = std::get_if<DataEvent>(&*event)) one->out += data->data;
-    if (const EndedEvent* ended = std::get_if<EndedEvent>(&*event)) one->outcome = ended->outcome;
-    if (std::holds_alternative<DrainedEvent>(*event)) break;
-  }
-  (*channel)->Forget();
-}
 
 // The program that it was started as, if that is ours: it lies in a folder of ours. One read, for
 // it may become another program meanwhile.
@@ -137,29 +124,72 @@ void PlaceStand::ExpectBothWork() {
   }
 }
 
+struct PlaceStand::Crowd {
+  CrowdWatcher watcher;
+  size_t left = 0;
+  size_t heard = 0;
+};
+
+Task<void> PlaceStand::RunOne(Engine* engine, Together* one, Crowd* crowd) {
+  absl::StatusOr<std::unique_ptr<Channel>> channel = co_await engine->Start(one->spec);
+  one->status = channel.status();
+  if (!channel.ok()) co_return;
+  for (;;) {
+    absl::StatusOr<ChannelEvent> event = co_await (*channel)->Read();
+    one->status = event.status();
+    if (!event.ok()) co_return;
+    if (const DataEvent* data = std::get_if<DataEvent>(&*event)) {
+      if (one->out.empty()) ++crowd->heard;
+      one->out += data->data;
+      if (crowd->watcher.heard) crowd->watcher.heard(crowd->heard);
+    }
+    if (const EndedEvent* ended = std::get_if<EndedEvent>(&*event)) one->outcome = ended->outcome;
+    if (std::holds_alternative<DrainedEvent>(*event)) break;
+  }
+  (*channel)->Forget();
+}
+
 std::vector<std::unique_ptr<Together>> PlaceStand::RunTogether(contract::TestSession& session,
                                                                std::vector<std::string> scripts,
-                                                               std::function<void(size_t)> ended) {
+                                                               CrowdWatcher watcher) {
   std::vector<std::unique_ptr<Together>> all;
-  size_t left = scripts.size();
+  Crowd crowd{.watcher = std::move(watcher), .left = scripts.size()};
   for (std::string& script : scripts) {
     all.push_back(std::make_unique<Together>());
     Together* one = all.back().get();
     one->spec.run_id = world().random.Uuid();
     one->spec.script = std::move(script);
     one->spec.state_mode = StateMode::kReadOnly;
-    asio::co_spawn(world().loop.executor(), RunOne(session.engine.get(), one),
-                   [this, &left, &ended, one](std::exception_ptr) {
+    asio::co_spawn(world().loop.executor(), RunOne(session.engine.get(), one, &crowd),
+                   [this, &crowd, one](std::exception_ptr) {
                      one->done = true;
-                     --left;
-                     if (ended) ended(left);
+                     --crowd.left;
+                     if (crowd.watcher.ended) crowd.watcher.ended(crowd.left);
                      world().Poke();
                    });
   }
-  if (!world().Until([&left] { return left == 0; }, kLongPatience)) {
-    GiveUp(std::to_string(left) + " commands have not ended");
+  if (!world().Until([&crowd] { return crowd.left == 0; }, kLongPatience)) {
+    GiveUp(std::to_string(crowd.left) + " commands have not ended, " + std::to_string(crowd.heard) +
+           " have said something");
   }
   return all;
+}
+
+void PlaceStand::MakeGate() {
+  const std::string path = account().home() + "/gate";
+  if (mkfifo(path.c_str(), 0600) != 0) GiveUp("make " + path);
+  if (geteuid() == 0 && chown(path.c_str(), account().uid(), account().gid()) != 0) {
+    GiveUp("give " + path + " away");
+  }
+  gate_.reset(open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (!gate_.valid()) GiveUp("open " + path);
+}
+
+void PlaceStand::LetThrough(size_t commands) {
+  const std::string lines(commands, '\n');
+  if (write(gate_.get(), lines.data(), lines.size()) != static_cast<ssize_t>(lines.size())) {
+    GiveUp("open the gate");
+  }
 }
 
 Ran PlaceStand::Inside(const std::vector<std::string>& argv) const {

@@ -12,6 +12,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "daemon/runtime/fd.h"
 #include "tests/contract/driver.h"
 #include "tests/contract/ssh_stand.h"
 #include "tests/fakes/eventually.h"
@@ -30,6 +31,13 @@ struct Together {
   std::string out;
   Outcome outcome;
   bool done = false;
+};
+
+// Told after each end of such a command how many are left, after each output how many of them have
+// said something.
+struct CrowdWatcher {
+  std::function<void(size_t left)> ended = {};
+  std::function<void(size_t heard)> heard = {};
 };
 
 class PlaceStand : public testing::Test, protected SshStand {
@@ -56,10 +64,16 @@ class PlaceStand : public testing::Test, protected SshStand {
   void ExpectBothWork();
   void ExpectEcho(contract::TestSession& session);
 
-  // Starts all before it waits for any; says after each end how many are left.
+  // Starts all before it waits for any.
   std::vector<std::unique_ptr<Together>> RunTogether(contract::TestSession& session,
                                                      std::vector<std::string> scripts,
-                                                     std::function<void(size_t)> ended = {});
+                                                     CrowdWatcher watcher = {});
+
+  // A gate over there: what runs kWaitAtGate waits until as many are let through. Each who passes
+  // takes one byte, so it does not matter who is there already.
+  static constexpr const char* kWaitAtGate = "read -r _ <~/gate";
+  void MakeGate();
+  void LetThrough(size_t commands);
 
   // Of the account, as the server's processes see them: path, mode and size per line, sorted.
   std::vector<std::string> Files() const;
@@ -73,10 +87,13 @@ class PlaceStand : public testing::Test, protected SshStand {
   std::unique_ptr<DelayProxy> proxy_;
 
  private:
+  struct Crowd;
+  static Task<void> RunOne(Engine* engine, Together* one, Crowd* crowd);
   void RemoveRemains() const;
 
   SshTransportChoice transport_ = SshTransportChoice::kOpenSsh;
   contract::Place place_;
+  Fd gate_;
   std::unique_ptr<contract::World> world_;
 };
 
