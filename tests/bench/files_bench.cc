@@ -27,6 +27,8 @@ namespace fs = std::filesystem;
 constexpr int kFiles = 581;       // what the predecessor's users have: 3.4 MB
 constexpr size_t kBytes = 5'780;  // of each
 constexpr int kManyFiles = 10'000;
+constexpr int kTimes = 10;      // so many times the files
+constexpr int kMaxGrowth = 12;  // may take so many times as long
 constexpr int kChanged = 20;
 
 // Text that compresses by half, as sources do.
@@ -197,6 +199,12 @@ class Bench {
   void PullRows(int rtt, DelayProxy* proxy, Tree* tree);
   void Restart(int rtt);
   void ManyFiles(int port);
+  struct Travel {
+    double push_ms = 0;
+    double clean_ms = 0;
+    double pull_ms = 0;
+  };
+  Travel ThereAndBack(const std::string& name, int port, int files);
 
   const Scale scale_;
   Table table_;
@@ -333,17 +341,33 @@ void Bench::Restart(int rtt) {
 
 void Bench::ManyFiles(int port) {
   const int files = scale_.Of(kManyFiles, 1'000);
-  Tree tree(dir_.path() + "/many", files, false);
-  Create("many", port, tree.root());
-  const Synced push = Push("many");
-  const double clean = Execute("many", "true");
-  Execute("many", "cd ~/many && for f in d*/f*; do echo >> $f; done");
-  const Synced pull = Pull("many");
-  ok_ = ok_ && pull.job.applied() == static_cast<uint32_t>(files);
+  const Travel few = ThereAndBack("few", port, files / kTimes);
+  const Travel many = ThereAndBack("many", port, files);
   const double peak = static_cast<double>(StatusKb(daemon_.pid(), "VmHWM")) / 1024;
-  table_.Row(Text("%d files: push / Execute / pull of all", files),
-             Text("%.0f / %.1f / %.0f ms, RSS %.0f MiB", push.ms, clean, pull.ms, peak),
-             "RSS <= 64 MiB", peak <= 64);
+  table_.Row(
+      Text("%d files: push / Execute / pull of all", files),
+      Text("%.0f / %.1f / %.0f ms, RSS %.0f MiB", many.push_ms, many.clean_ms, many.pull_ms, peak),
+      "RSS <= 64 MiB", peak <= 64);
+  const auto growth = [&](const std::string& what, double one, double ten) {
+    table_.Row(Text("%s of %d files by that of %d", what.c_str(), files, files / kTimes),
+               Text("%.0f ms by %.0f: %.1f x", ten, one, ten / one),
+               Text("<= %d x: linear", kMaxGrowth), ten <= kMaxGrowth * one);
+  };
+  growth("push", few.push_ms, many.push_ms);
+  growth("pull", few.pull_ms, many.pull_ms);
+}
+
+Bench::Travel Bench::ThereAndBack(const std::string& name, int port, int files) {
+  Tree tree(dir_.path() + "/" + name, files, false);
+  Create(name, port, tree.root());
+  Travel travel;
+  travel.push_ms = Push(name).ms;
+  travel.clean_ms = Execute(name, "true");
+  Execute(name, "cd ~/" + name + " && for f in d*/f*; do echo >> $f; done");
+  const Synced pull = Pull(name);
+  travel.pull_ms = pull.ms;
+  ok_ = ok_ && pull.job.applied() == static_cast<uint32_t>(files);
+  return travel;
 }
 
 }  // namespace
