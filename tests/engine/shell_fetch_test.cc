@@ -16,6 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Pair;
 
@@ -88,6 +89,15 @@ TEST_P(ShellFetch, FilesThatVanishOnTheWayDoNotSpoilTheRest) {
 
 TEST_P(ShellFetch, SaysThatTheRootIsGone) {
   EXPECT_EQ(ReasonOf(Fetch({"a"}).status()), Reason::k_SYNC_FAILED);
+}
+
+TEST_P(ShellFetch, SaysThatThereIsNoTar) {
+  if (GetParam().busybox) GTEST_SKIP() << "a busybox takes its applets for its own";
+  Write(Far("a"), "1");
+  sandbox().without = {"tar"};
+  const absl::Status status = Fetch({"a"}).status();
+  EXPECT_EQ(ReasonOf(status), Reason::k_CAPABILITY_MISSING);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("tar"));
 }
 
 TEST_P(ShellFetch, ATakerThatFailsEndsIt) {
