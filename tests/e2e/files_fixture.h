@@ -3,6 +3,11 @@
 // FilesTest: a host directory and a far one, and a real hermesd between them. One thread each for
 // what is static.
 
+#include <poll.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -38,6 +43,26 @@ struct Synced {
   grpc::Status status;
   v1::SyncJob job;
   std::vector<v1::SyncEntry> entries;
+};
+
+// Tells the first file that is given a name in a directory: a landing has begun.
+class FirstRename {
+ public:
+  explicit FirstRename(const std::string& dir) : fd_(::inotify_init1(IN_CLOEXEC)) {
+    EXPECT_GE(::inotify_add_watch(fd_, dir.c_str(), IN_MOVED_TO), 0);
+  }
+  ~FirstRename() { ::close(fd_); }
+  FirstRename(const FirstRename&) = delete;
+  FirstRename& operator=(const FirstRename&) = delete;
+
+  bool Await() const {
+    pollfd ready{fd_, POLLIN, 0};
+    return ::poll(&ready, 1, static_cast<int>(std::chrono::milliseconds(kLimit).count())) == 1;
+  }
+
+ private:
+  static constexpr auto kLimit = std::chrono::seconds(30);
+  const int fd_;
 };
 
 class FilesTest : public testing::Test {

@@ -40,7 +40,53 @@ TEST_F(FilesTest, APlainEngineSeesThemToo) {
   EXPECT_EQ(Slurp(Host("new")), "theirs\n");
 }
 
-TEST_F(FilesTest, KilledBetweenTwoPushesItSendsNothingAgain) {
+// The predecessor asked for an archive of "." and looked for absolute names in it: nothing matched.
+TEST_F(FilesTest, D01WhatTheHostSentComesBackUnderItsName) {
+  for (const auto engine : {v1::RUNNER_REQUIRE, v1::RUNNER_NEVER}) {
+    const std::string id = engine == v1::RUNNER_NEVER ? "plain" : "runner";
+    v1::CreateSessionRequest request = Request(id);
+    request.set_runner(engine);
+    request.mutable_mounts(0)->set_remote_root(dir_ + "/" + id);
+    for (const char* name : {"top", "d/e/deep", "name with spaces"}) Spit(Host(name), "sent");
+    ASSERT_TRUE(Create(daemon_, request).ok());
+    Out("cd " + dir_ + "/" + id + "; for f in top d/e/deep 'name with spaces'; do echo " + id +
+            " > \"$f\"; done",
+        id);
+    const Synced pulled = Pull(daemon_, id);
+    ASSERT_TRUE(pulled.status.ok()) << pulled.status.error_message();
+    EXPECT_EQ(pulled.job.applied(), 3u);
+    for (const char* name : {"top", "d/e/deep", "name with spaces"})
+      EXPECT_EQ(Slurp(Host(name)), id + "\n") << name;
+  }
+}
+
+// Its archives held the parents, with modes of the host: sshd then refused the account's key.
+TEST_F(FilesTest, D13APushLeavesTheModesOfDirectoriesThatExist) {
+  const auto mode = [](const std::string& path) {
+    return static_cast<unsigned>(fs::status(path).permissions());
+  };
+  for (const auto engine : {v1::RUNNER_REQUIRE, v1::RUNNER_NEVER}) {
+    const std::string id = engine == v1::RUNNER_NEVER ? "plain" : "runner";
+    const std::string home = dir_ + "/home-" + id;
+    fs::create_directories(home + "/there/kept");
+    fs::permissions(home, fs::perms(0700));
+    fs::permissions(home + "/there", fs::perms(0751));
+    fs::permissions(home + "/there/kept", fs::perms(0710));
+    fs::create_directories(Host("kept"));
+    for (const std::string& dir : {Host(""), Host("kept")}) fs::permissions(dir, fs::perms(0775));
+    Spit(Host("kept/a"), id);
+    v1::CreateSessionRequest request = Request(id);
+    request.set_runner(engine);
+    request.mutable_mounts(0)->set_remote_root(home + "/there");
+    ASSERT_TRUE(Create(daemon_, request).ok());
+    EXPECT_EQ(Out("cat " + home + "/there/kept/a", id), id);
+    EXPECT_EQ(mode(home), 0700u);
+    EXPECT_EQ(mode(home + "/there"), 0751u);
+    EXPECT_EQ(mode(home + "/there/kept"), 0710u);
+  }
+}
+
+TEST_F(FilesTest, D07KilledBetweenTwoPushesItSendsNothingAgain) {
   for (int i = 0; i < 100; ++i) Spit(Host("d" + std::to_string(i) + "/f"), std::to_string(i));
   Create();
   Synced first = Push(daemon_);
@@ -156,7 +202,7 @@ TEST_F(FilesTest, TwoSessionsOnOneHostRootExchangeTheirWork) {
   EXPECT_EQ(Out("cat " + dir_ + "/far2/a", "t"), "work\n");
 }
 
-TEST_F(FilesTest, TwoDaemonsOnOneHostRootLoseNothing) {
+TEST_F(FilesTest, TwoDaemonsOnOneHostRootExchangeTheirWork) {
   DaemonProcess second;
   second.Start();
   Create();

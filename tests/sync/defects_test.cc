@@ -11,6 +11,7 @@
 #include "daemon/runtime/fd.h"
 #include "tests/sync/process.h"
 #include "tests/sync/sync_stand.h"
+#include "tests/sync/tar_bytes.h"
 
 namespace hermes::sync {
 namespace {
@@ -144,6 +145,28 @@ TEST_F(DefectsTest, D09OneOddFileOverThereLosesNothingElseV64) {
   WriteHost("b", "5");
   MustPush();
   EXPECT_EQ(FarFiles().at("b"), "5");
+}
+
+// A header that was damaged in mid-archive ended the reader without an error, and the files before
+// it were applied as if they were all.
+TEST_F(DefectsTest, D10OfADamagedStreamNothingIsApplied) {
+  const Files old = {{"a", "1"}, {"b", "1"}, {"c", "1"}};
+  Agree(old);
+  for (const auto& [name, bytes] : old) WriteFar(name, "2");
+  const std::string first = tar::File("a", "2");
+  const std::string whole = first + tar::File("b", "2") + tar::File("c", "2") + tar::End();
+  std::string damaged = whole;
+  damaged[first.size() + 1] = '?';  // in the second one's header
+  for (const std::string& stream : {damaged, first, whole.substr(0, first.size() + 600)}) {
+    SCOPED_TRACE(stream.size());
+    far().hooks.stream = stream;
+    EXPECT_FALSE(Pull().ok());
+    EXPECT_EQ(HostFiles(), old);
+    manager().set_suspect(false);
+  }
+  far().hooks = {};
+  MustPull();
+  EXPECT_EQ(HostFiles(), FarFiles());
 }
 
 // The sandbox was destroyed whether or not its work had come back: here whoever ends a place is

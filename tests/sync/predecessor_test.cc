@@ -82,7 +82,7 @@ TEST_F(PredecessorTest, AChangedFileIsApplied) {
   EXPECT_EQ(HostFiles().at("skill.py"), "print('v2 - edited on remote')");
 }
 
-TEST_F(PredecessorTest, ANewFileComesIntoTheMountThatItLiesIn) {
+TEST_F(PredecessorTest, D02ANewFileComesIntoTheMountThatItLiesIn) {
   WriteHost("skills/existing.py", "existing");
   WriteHost("cache/existing", "existing");
   WriteHost("skills-evil/x", "untouched");
@@ -118,7 +118,7 @@ TEST_F(PredecessorTest, AConflictIsToldTheRemoteVersionWinsAndTheOtherIsKept) {
   EXPECT_EQ(HostFiles().at("config.json"), "v2 of the host");
 }
 
-TEST_F(PredecessorTest, TwoFailuresAreFollowedByAThirdAttemptAfterTwoAndFourSeconds) {
+TEST_F(PredecessorTest, D14TwoFailuresAreFollowedByAThirdAttemptAfterTwoAndFourSeconds) {
   for (const char* verb : {"look", "fetch", "apply"}) {
     SCOPED_TRACE(verb);
     Empty();
@@ -249,7 +249,7 @@ TEST_F(PredecessorTest, V39FiveHundredEightyFilesGoInOnePush) {
   EXPECT_EQ(heard_.progress.bytes_done, heard_.progress.bytes_total);
 }
 
-TEST_F(PredecessorTest, AnEditIsSeenBySizeByTimeAndV41ByNeither) {
+TEST_F(PredecessorTest, D05AnEditIsSeenBySizeByTimeAndV41ByNeither) {
   Agree({{"a", "12"}});
   WriteHost("a", "123");
   MustPush();
