@@ -23,7 +23,7 @@ AccountDaemon::AccountDaemon(const TestAccount& account)
   // The build may lie where the account cannot go.
   fs::path built = fs::read_symlink("/proc/self/exe").parent_path();
   fs::create_directory(bin_);
-  for (const char* program : {"hermesd", "hermesctl", "hermes-runner"})
+  for (const char* program : {"hermesd", "hermesctl", "hermes-runner", "hermes-unpack"})
     fs::copy_file(built / program, fs::path(bin_) / program);
   EXPECT_EQ(::mkdir(dir_.c_str(), 0700), 0);
   EXPECT_EQ(::chown(dir_.c_str(), account.uid(), account.gid()), 0);

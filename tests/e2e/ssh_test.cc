@@ -189,6 +189,81 @@ TEST_F(SshE2eTest, KillNineOfTheDaemonDisturbsNoCommand) {
   EXPECT_EQ(daemon_->Ctl({"logs", command}).out, whole + "on\n");
 }
 
+// Nothing of a plain engine's commands outlives the daemon that read them: neither one that goes on
+// nor one that ends well meanwhile may be given an exit code that nobody saw.
+TEST_F(SshE2eTest, KillNineOfTheDaemonMakesPlainCommandsUnknown) {
+  MustCreate("s", {"--runner", "never"});
+  const std::string lives =
+      daemon_->StartCommand("s", "echo up; : >~/lives; while [ ! -e ~/end ]; do sleep 0.1; done");
+  const std::string ends =
+      daemon_->StartCommand("s", "mkfifo ~/go; read x <~/go; : >~/ended; exit 0");
+  const auto there = [this](const char* name) {
+    return Eventually([&] { return std::filesystem::exists(far_->home() + "/" + name); });
+  };
+  ASSERT_TRUE(there("lives") && there("go"));
+  daemon_->Kill();
+  ASSERT_EQ(RunProgram({.argv = {"sh", "-c", "echo on >" + far_->home() + "/go"}}).status, 0);
+  ASSERT_TRUE(there("ended"));
+  daemon_->Start();
+  for (const std::string& command : {lives, ends}) {
+    SCOPED_TRACE(command);
+    const Ran ended = daemon_->Ctl({"wait", command});
+    EXPECT_EQ(ended.status, kFailed) << ended.err;
+    EXPECT_THAT(ended.err, HasSubstr("is not known"));
+    const std::string json = daemon_->Ctl({"wait", command, "-o", "json"}).out;
+    EXPECT_THAT(json, HasSubstr("\"state\": \"UNKNOWN\""));
+    EXPECT_THAT(json, testing::Not(HasSubstr("\"exit_code\": 0")));
+  }
+  ExpectWorks("s");
+  far_->WriteHomeFile("end", "");
+  MustCleanUp("s");
+}
+
+// A mount as people use one: sent before a command, kept over a restart, brought back with a
+// conflict, taken back again.
+TEST_F(SshE2eTest, AMountGoesOverAndComesBackAndIsSentOnce) {
+  const std::string root = me_->home() + "/work";
+  const auto host = [&](const std::string& name) { return ReadWholeFile(root + "/" + name); };
+  const auto put = [&](const std::string& name, const std::string& text) {
+    me_->WriteHomeFile("work/" + name, text);
+  };
+  for (const Words& way : {Words{"--transport", "openssh", "--runner", "require"},
+                           Words{"--transport", "libssh2", "--runner", "never"}}) {
+    SCOPED_TRACE(testing::PrintToString(way));
+    put("a", "one");
+    put("d/b", std::string(300'000, 'b'));
+    Words words = way;
+    words.insert(words.end(), {"--mount", root + ":~/far"});
+    MustCreate("s", words);
+    EXPECT_EQ(daemon_->Execute("s", "cat ~/far/a; wc -c <~/far/d/b; id -un").out,
+              "one300000\n" + far_->name() + "\n");
+    daemon_->Kill();
+    daemon_->Start();
+    const Ran again = daemon_->Ctl({"sync", "s"});
+    EXPECT_EQ(again.status, 0) << again.err;
+    EXPECT_THAT(again.err, HasSubstr("sent 0 files"));
+
+    EXPECT_EQ(daemon_->Execute("s", "printf theirs >~/far/a; printf new >~/far/n").status, 0);
+    put("a", "ours");
+    const Ran back = daemon_->Ctl({"sync-back", "s"});
+    EXPECT_THAT(back.out, HasSubstr("CONFLICT"));
+    EXPECT_EQ(host("a"), "theirs");
+    EXPECT_EQ(host("n"), "new");
+    const Words lines = SplitLines(daemon_->Ctl({"syncs", "s"}).out);
+    ASSERT_GT(lines.size(), 1u);
+    const Ran undo = daemon_->Ctl({"undo", lines[1].substr(0, lines[1].find(' '))});
+    EXPECT_EQ(undo.status, 0) << undo.err;
+    EXPECT_EQ(host("a"), "ours");
+    EXPECT_FALSE(std::filesystem::exists(root + "/n"));
+
+    MustCleanUp("s");
+    for (const std::string& left : Left())
+      EXPECT_THAT(left, testing::StartsWith(far_->home() + "/far")) << "the mount's own folder";
+    std::filesystem::remove_all(far_->home() + "/far");
+    std::filesystem::remove_all(root);
+  }
+}
+
 TEST_F(SshE2eTest, AHostThatRebootsLosesItsCommandsAndSaysSo) {
   MustCreate("s");
   const auto incarnation = [this] {
@@ -284,6 +359,24 @@ TEST_F(SshE2eTest, WhatCannotBeReachedIsToldByName) {
   EXPECT_EQ(ran.status, kFailed);
   EXPECT_THAT(ran.err, HasSubstr("BACKEND_UNREACHABLE"));
   EXPECT_THAT(ran.err, HasSubstr("nowhere.invalid"));
+}
+
+// What a person reads there says what to do, and nothing of a session that there is not.
+TEST_F(SshE2eTest, AnAccountThatRunsNothingIsToldWithWhatToDo) {
+  server_.reset();
+  OpenSshOptions options;
+  options.logins = {{far_->name(), {key_.public_line}}};
+  options.lines = {"ForceCommand echo backups only"};
+  server_ = OpenSshServer::Start(options);
+  Know(server_->KnownHosts());
+  for (const char* engine : {"require", "auto", "never"}) {
+    const Ran ran = CreateWith("s", {"--runner", engine});
+    EXPECT_EQ(ran.status, kFailed);
+    EXPECT_THAT(ran.err, HasSubstr("CAPABILITY_MISSING"));
+    EXPECT_THAT(ran.err, HasSubstr("it said: backups only"));
+    EXPECT_THAT(ran.err, HasSubstr("a login shell that runs commands (no nologin, no forced"));
+    EXPECT_THAT(ran.err, testing::Not(HasSubstr("session's capabilities")));
+  }
 }
 
 TEST_F(SshE2eTest, ASessionThatDoesNotOpenLeavesNothing) {
