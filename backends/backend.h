@@ -262,6 +262,9 @@ class Engine {
   // (then: unknown).
   virtual Task<absl::StatusOr<std::unique_ptr<Channel>>> Start(CommandSpec spec) = 0;
 
+  // What "~" of a mount is over there, as the place itself says; empty: not known.
+  virtual std::string home() const { return ""; }
+
   // Whether CommandSpec::files and ::after can be asked for now.
   virtual bool runs_files() const { return false; }
 

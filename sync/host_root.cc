@@ -10,7 +10,9 @@
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <memory>
+#include <sstream>
 #include <utility>
 
 #include "daemon/runtime/status.h"
@@ -62,6 +64,41 @@ bool IsAtOrAbove(const std::string& above, const std::string& below) {
   if (above == "/" || (Related(above, below) && above.size() <= below.size())) return true;
   const std::vector<Identity> chain = Chain(above);
   return !chain.empty() && Holds(Chain(below), chain.front());
+}
+
+// "\\040" is a space, as the kernel writes paths.
+std::string Unescaped(std::string_view text) {
+  std::string plain;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool escaped = text[i] == '\\' && i + 3 < text.size();
+    plain += escaped ? static_cast<char>((text[i + 1] - '0') << 6 | (text[i + 2] - '0') << 3 |
+                                         (text[i + 3] - '0'))
+                     : text[i];
+    i += escaped ? 3 : 0;
+  }
+  return plain;
+}
+
+// The device and the path in it, which no bind mount changes; empty: unknown.
+std::string OnDisk(const std::string& path) {
+  std::ifstream mounts("/proc/self/mountinfo");
+  std::string found;
+  size_t longest = 0;
+  for (std::string line; std::getline(mounts, line);) {
+    std::istringstream fields(line);
+    std::string id, parent, device, root, point;
+    if (!(fields >> id >> parent >> device >> root >> point)) continue;
+    root = Unescaped(root);
+    point = Unescaped(point);
+    if (point == "/") point.clear();
+    if (root == "/") root.clear();
+    const bool holds =
+        path.starts_with(point) && (path.size() == point.size() || path[point.size()] == '/');
+    if (!holds || point.size() < longest) continue;
+    longest = point.size();
+    found = "/" + device + root + path.substr(point.size());
+  }
+  return found;
 }
 
 absl::Status Refuse(const std::string& what) { return BadField("host_root", what); }
@@ -147,6 +184,7 @@ absl::StatusOr<HostRoot> HostRoot::Open(const Mount& mount, const HostFence& fen
   if (!identity) return Refuse(std::string(ErrnoStatus(errno, root.path_).message()));
   root.device_ = identity->device;
   root.inode_ = identity->inode;
+  root.on_disk_ = OnDisk(root.path_);
   // The fence judged a path: what was opened must be what that path was.
   char name[PATH_MAX];
   const std::string link = "/proc/self/fd/" + std::to_string(root.fd());
@@ -154,6 +192,20 @@ absl::StatusOr<HostRoot> HostRoot::Open(const Mount& mount, const HostFence& fen
   if (size < 0 || std::string_view(name, static_cast<size_t>(size)) != root.path_)
     return Refuse(root.path_ + " was replaced while it was looked at");
   return root;
+}
+
+bool HostRoot::IsWithin(const HostRoot& above) const {
+  if (above.only_) return false;
+  const bool on_disk = !on_disk_.empty() && !above.on_disk_.empty() &&
+                       Related(above.on_disk_, on_disk_) &&
+                       above.on_disk_.size() <= on_disk_.size();
+  return on_disk || IsAtOrAbove(above.path_, path_);
+}
+
+bool Overlap(const HostRoot& one, const HostRoot& other) {
+  const bool same = one.device_ == other.device_ && one.inode_ == other.inode_;
+  if (one.only_ && other.only_) return same && one.only_ == other.only_;
+  return one.IsWithin(other) || other.IsWithin(one);
 }
 
 absl::Status HostRoot::CheckSame() const {

@@ -24,6 +24,11 @@ struct HostFence {
                                    // and from below
 };
 
+class HostRoot;
+
+// Some path of the host is reached through both, by whatever links or bind mounts.
+bool Overlap(const HostRoot& one, const HostRoot& other);
+
 // The homes of root and of all accounts of people in /etc/passwd.
 std::vector<std::string> HomesOfPeople();
 
@@ -48,9 +53,13 @@ class HostRoot {
   absl::Status CheckSame() const;
 
  private:
+  friend bool Overlap(const HostRoot& one, const HostRoot& other);
+  bool IsWithin(const HostRoot& above) const;
+
   HostRoot() = default;
   Fd fd_;
   std::string path_;
+  std::string on_disk_;  // path_ as the file system itself names it, whatever is mounted where
   dev_t device_ = 0;
   ino_t inode_ = 0;
   std::optional<RelPath> only_;

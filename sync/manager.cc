@@ -63,12 +63,18 @@ SyncManager::~SyncManager() = default;
 Task<absl::StatusOr<std::unique_ptr<SyncManager>>> SyncManager::Open(Deps deps, Setup setup) {
   std::unique_ptr<SyncManager> manager(new SyncManager(std::move(deps), std::move(setup)));
   const Setup& given = manager->setup_;
+  CO_RETURN_IF_ERROR(CheckFarApart(given.mounts, given.home));
   for (const Mount& mount : given.mounts) {
     CO_ASSIGN_OR_RETURN(std::shared_ptr<MountPair> pair,
                         co_await manager->deps_.pairs.Get(mount, given.place));
     manager->sides_.push_back(
         std::make_unique<MountSide>(mount, std::move(pair), given.new_tree()));
   }
+  // Again: what a path leads to may have changed since the session was made.
+  std::vector<const HostRoot*> roots;
+  for (const std::unique_ptr<MountSide>& side : manager->sides_) roots.push_back(&side->pair->root);
+  CO_RETURN_IF_ERROR(co_await manager->deps_.workers.Run(
+      [&given, &roots] { return CheckApart(given.mounts, roots); }));
   co_return manager;
 }
 

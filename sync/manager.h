@@ -49,14 +49,16 @@ class SyncManager {
   using Deps = SyncDeps;
   struct Setup {
     std::string session_id;
-    std::string place;                                      // see MountPairs::Get
-    std::vector<Mount> mounts;                              // of a MountTable
-    std::string lock_file;                                  // see LockRequest
-    Duration min_interval{0};                               // between two pushes that nobody forces
+    std::string place;          // see MountPairs::Get
+    std::string home;           // over there, see CheckFarApart; empty: not known
+    std::vector<Mount> mounts;  // of a MountTable
+    std::string lock_file;      // see LockRequest
+    Duration min_interval{0};   // between two pushes that nobody forces
     std::function<std::unique_ptr<RemoteTree>()> new_tree;  // one for each mount
   };
 
-  // Opens all host roots and bases; asks nothing of the far side. BAD_FIELD, SYNC_HELD.
+  // Opens all host roots and bases; asks nothing of the far side. BAD_FIELD (see CheckApart and
+  // CheckFarApart, too), SYNC_HELD.
   static Task<absl::StatusOr<std::unique_ptr<SyncManager>>> Open(Deps deps, Setup setup);
   ~SyncManager();
 

@@ -84,6 +84,25 @@ absl::StatusOr<Mount> CheckedMount(Mount mount) {
   return mount;
 }
 
+absl::Status CheckFarApart(const std::vector<Mount>& mounts, std::string_view home) {
+  if (!home.starts_with('/')) return absl::OkStatus();
+  while (home.ends_with('/')) home.remove_suffix(1);
+  std::vector<std::string> roots;
+  for (size_t i = 0; i < mounts.size(); ++i) {
+    const std::string& root = mounts[i].remote_root;
+    roots.push_back(root.starts_with("~/") ? std::string(home) + root.substr(1) : root);
+    for (size_t j = 0; j < i; ++j) {
+      if (!Related(roots[i], roots[j])) continue;
+      const std::string& id = mounts[i].id;
+      return Error(Reason::k_BAD_FIELD,
+                   "mount '" + id + "': in the sandbox it overlaps with mount '" + mounts[j].id +
+                       "', as the home there lies",
+                   {{"field", Nth(i) + ".remote_root"}, {"mount", id}});
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<Mount>> ExpandProfile(const HermesProfile& profile) {
   const std::optional<std::string> home = NormalAbsolute(profile.home);
   if (!home.has_value())
@@ -115,8 +134,7 @@ absl::StatusOr<std::vector<Mount>> ExpandProfile(const HermesProfile& profile) {
   return mounts;
 }
 
-absl::StatusOr<MountTable> MountTable::Make(std::vector<Mount> mounts,
-                                            std::string_view remote_home) {
+absl::StatusOr<MountTable> MountTable::Make(std::vector<Mount> mounts) {
   if (mounts.size() > kMaxMounts) return BadField("mounts", "a session has at most 64 mounts");
   std::set<std::string> ids;
   for (size_t i = 0; i < mounts.size(); ++i) {
@@ -124,8 +142,6 @@ absl::StatusOr<MountTable> MountTable::Make(std::vector<Mount> mounts,
     absl::StatusOr<Mount> checked = CheckedMount(std::move(mount));
     if (!checked.ok()) return InField(Nth(i), checked.status());
     mount = *std::move(checked);
-    if (!remote_home.empty() && mount.remote_root.starts_with("~/"))
-      mount.remote_root = std::string(remote_home) + mount.remote_root.substr(1);
     if (!mount.id.empty() && !ids.insert(mount.id).second)
       return BadField(Nth(i) + ".id", "is the id of another mount, too");
   }
@@ -142,22 +158,6 @@ absl::StatusOr<MountTable> MountTable::Make(std::vector<Mount> mounts,
   MountTable table;
   table.mounts_ = std::move(mounts);
   return table;
-}
-
-std::optional<MountTable::Place> MountTable::Find(std::string_view remote_path) const {
-  for (const Mount& mount : mounts_) {
-    const std::string& root = mount.remote_root;
-    if (!remote_path.starts_with(root)) continue;
-    const bool itself = remote_path.size() == root.size();
-    if (mount.kind == MountKind::kFile) {
-      if (itself) return Place{&mount, *RelPath::Parse(Leaf(root))};
-      continue;
-    }
-    if (itself || remote_path[root.size()] != '/') continue;
-    const absl::StatusOr<RelPath> path = RelPath::Parse(remote_path.substr(root.size() + 1));
-    if (path.ok()) return Place{&mount, *path};
-  }
-  return std::nullopt;
 }
 
 }  // namespace hermes::sync

@@ -55,6 +55,10 @@ struct Mount {
 // "." or ".." parts, a root or home itself, rules that contradict each other, limits of 0.
 absl::StatusOr<Mount> CheckedMount(Mount mount);
 
+// BAD_FIELD: with "~" as the far side says, remote roots of one session overlap, which their texts
+// alone did not show. `home` may be anything: what is no absolute path says nothing.
+absl::Status CheckFarApart(const std::vector<Mount>& mounts, std::string_view home);
+
 // The opt-in profile "hermes": skills and cache two-way, the named credential files push-only.
 struct HermesProfile {
   std::string home;  // absolute: the agent's home on the host
@@ -65,19 +69,12 @@ absl::StatusOr<std::vector<Mount>> ExpandProfile(const HermesProfile& profile);
 
 class MountTable {
  public:
-  // `remote_home`: what "~" is over there; empty: not known yet. BAD_FIELD: duplicate ids, remote
-  // roots that overlap, host roots that overlap where a pull would write into one, too many mounts.
-  // The error names the mount by its place: "mounts[2].remote_root".
-  static absl::StatusOr<MountTable> Make(std::vector<Mount> mounts, std::string_view remote_home);
+  // BAD_FIELD: duplicate ids, remote roots that overlap, host roots that overlap where a pull would
+  // write into one, too many mounts. The error names the mount by its place:
+  // "mounts[2].remote_root". What "~" is over there only the far side knows: see CheckFarApart.
+  static absl::StatusOr<MountTable> Make(std::vector<Mount> mounts);
 
   const std::vector<Mount>& mounts() const { return mounts_; }
-
-  struct Place {
-    const Mount* mount;  // lives as long as the table
-    RelPath path;        // a file mount's only name is its leaf
-  };
-  // Where a path of the far side belongs, part by part; nullopt: to no mount, or it is a root.
-  std::optional<Place> Find(std::string_view remote_path) const;
 
  private:
   std::vector<Mount> mounts_;

@@ -1,7 +1,6 @@
 #include "sync/mount_pair.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "daemon/runtime/status.h"
 #include "sync/land.h"
@@ -22,6 +21,12 @@ std::string KeyOf(const Mount& mount, const std::string& place) {
     add(std::to_string(limit));
   for (const std::string& pattern : mount.ignore) add(pattern);
   return key;
+}
+
+absl::Status Refused(const std::vector<Mount>& mounts, size_t index, const std::string& why) {
+  const std::string& id = mounts[index].id;
+  return Error(Reason::k_BAD_FIELD, "mount '" + id + "': " + why,
+               {{"field", "mounts[" + std::to_string(index) + "].host_root"}, {"mount", id}});
 }
 
 bool IsSame(const HostRoot& one, const HostRoot& other) {
@@ -55,9 +60,31 @@ Task<MountPair::Turn> MountPair::TakeTurn(std::shared_ptr<MountPair> pair) {
   co_return Turn(std::move(pair));
 }
 
-Task<absl::Status> MountPairs::Check(Mount mount) {
-  co_return co_await deps_.workers.Run([mount = std::move(mount), fence = deps_.fence] {
-    return HostRoot::Open(mount, fence).status();
+absl::Status CheckApart(const std::vector<Mount>& mounts,
+                        const std::vector<const HostRoot*>& roots) {
+  for (size_t i = 0; i < mounts.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      const bool written = mounts[i].WritesHost() || mounts[j].WritesHost();
+      if (!written || !Overlap(*roots[i], *roots[j])) continue;
+      return Refused(mounts, i,
+                     "it leads to files of the host that mount '" + mounts[j].id +
+                         "' leads to, and one of the two is written by a pull");
+    }
+  }
+  return absl::OkStatus();
+}
+
+Task<absl::Status> MountPairs::Check(std::vector<Mount> mounts) {
+  co_return co_await deps_.workers.Run([&mounts, this]() -> absl::Status {
+    std::vector<HostRoot> roots;
+    std::vector<const HostRoot*> all;
+    roots.reserve(mounts.size());
+    for (size_t i = 0; i < mounts.size(); ++i) {
+      absl::StatusOr<HostRoot> root = HostRoot::Open(mounts[i], deps_.fence);
+      if (!root.ok()) return Refused(mounts, i, std::string(root.status().message()));
+      all.push_back(&roots.emplace_back(*std::move(root)));
+    }
+    return CheckApart(mounts, all);
   });
 }
 

@@ -12,6 +12,7 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -82,6 +83,11 @@ class MountPair {
   uint64_t serving_ = 0;
 };
 
+// BAD_FIELD: two of these mounts, of one session, lead to the same files of the host, and one of
+// them is written by a pull. Their paths alone do not say so: there are links. Blocks.
+absl::Status CheckApart(const std::vector<Mount>& mounts,
+                        const std::vector<const HostRoot*>& roots);
+
 class MountPairs {
  public:
   struct Deps {
@@ -95,8 +101,10 @@ class MountPairs {
   };
   explicit MountPairs(Deps deps) : deps_(std::move(deps)), opened_(deps_.loop) {}
 
-  // BAD_FIELD: the host root is refused, see HostRoot::Open. Makes nothing but a missing last part.
-  Task<absl::Status> Check(Mount mount);
+  // All mounts of one session. BAD_FIELD, with "field" and "mount": a host root is refused, see
+  // HostRoot::Open, or two of them lead to the same files, see CheckApart. Makes nothing but
+  // missing last parts.
+  Task<absl::Status> Check(std::vector<Mount> mounts);
 
   // `place` names the account and machine of the far end. BAD_FIELD as Check; SYNC_HELD: another
   // daemon with this state directory has the base open.

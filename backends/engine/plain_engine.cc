@@ -182,6 +182,7 @@ class PlainEngine : public Engine {
   Task<absl::StatusOr<std::unique_ptr<Channel>>> Start(CommandSpec spec) override;
   Task<absl::StatusOr<std::unique_ptr<Channel>>> Adopt(std::string run_id, uint64_t stdout_offset,
                                                        uint64_t stderr_offset) override;
+  std::string home() const override { return ExpandHome(session_->state, "~"); }
   std::unique_ptr<sync::RemoteTree> NewRemoteTree() override {
     return MakeShellTree({session_->place->clock, session_->place->random},
                          session_->place->sandbox);

@@ -154,6 +154,7 @@ class RunnerEngine : public Engine {
     return Handle(RunnerLink::Start(link_, session_, std::move(spec)));
   }
 
+  std::string home() const override { return link_->home(); }
   bool runs_files() const override { return link_->runs_files(); }
   std::unique_ptr<sync::RemoteTree> NewRemoteTree() override {
     return std::make_unique<EngineTree>(EngineTree::Place{tree_deps_, link_, session_});

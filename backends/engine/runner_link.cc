@@ -169,6 +169,7 @@ absl::Status RunnerLink::OnWelcome(std::string_view payload) {
   }
   welcomed_ = true;
   version_ = welcome->version;
+  home_ = welcome->home;
   new_token_ = Printable(welcome->start_token, kMaxTokenBytes);
   return absl::OkStatus();
 }

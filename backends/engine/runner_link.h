@@ -100,6 +100,7 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
   bool reached() const { return up_ || connection_ != nullptr || offered_ != nullptr; }
 
   bool up() const { return up_; }
+  const std::string& home() const { return home_; }  // over there; any bytes
   bool runs_files() const { return up_ && version_ >= frames::kFilesVersion; }
   const std::string& start_token() const { return start_token_; }
 
@@ -191,6 +192,7 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
   std::shared_ptr<RunnerConnection> connection_;  // the present one; null between two
   bool welcomed_ = false;
   uint16_t version_ = 0;   // spoken with it
+  std::string home_;       // as it says
   bool retiring_ = false;  // it was asked to leave, or the connection was broken to do so
   SteadyTime replace_next_;
   bool up_ = false;  // handshake done

@@ -97,6 +97,7 @@ Task<absl::Status> SessionSync::EnsureManager() {
   opening_ = true;
   sync::SyncManager::Setup setup{.session_id = session_id_,
                                  .place = place_,
+                                 .home = engine_ == nullptr ? "" : engine_->home(),
                                  .mounts = settings_.mounts,
                                  .lock_file = settings_.lock_file,
                                  .min_interval = settings_.min_interval};

@@ -174,7 +174,7 @@ Task<absl::StatusOr<SessionInfo>> SessionTable::Create(CreateSession request) {
   if (session == nullptr) {
     CO_RETURN_IF_ERROR(AdmitSession(request));
     if (!request.sync.mounts.empty()) {
-      CO_RETURN_IF_ERROR(co_await CheckMounts(&request.sync));
+      CO_RETURN_IF_ERROR(co_await deps_.sync.pairs.Check(request.sync.mounts));
       if (request.sync.lock_file.empty()) request.sync.lock_file = co_await DefaultLockFile();
       earlier = Earlier(request);  // somebody may have been quicker
       if (!earlier.ok()) co_return earlier.status();
@@ -219,18 +219,6 @@ Task<absl::StatusOr<std::shared_ptr<Session>>> SessionTable::Make(CreateSession 
   deps_.stats.sessions = sessions_.size();
   tasks_.Spawn("open " + id, Opened(session, std::move(sudo_password)));
   co_return session;
-}
-
-Task<absl::Status> SessionTable::CheckMounts(const SyncSettings* settings) {
-  for (size_t i = 0; i < settings->mounts.size(); ++i) {
-    const sync::Mount& mount = settings->mounts[i];
-    absl::Status checked = co_await deps_.sync.pairs.Check(mount);
-    if (checked.ok()) continue;
-    co_return Error(
-        Reason::k_BAD_FIELD, "mount '" + mount.id + "': " + std::string(checked.message()),
-        {{"field", "mounts[" + std::to_string(i) + "].host_root"}, {"mount", mount.id}});
-  }
-  co_return absl::OkStatus();
 }
 
 // The lock that others honour who sync the same files; without them there is nobody to lock out.

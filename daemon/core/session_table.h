@@ -122,7 +122,6 @@ class SessionTable {
   absl::Status AdmitSession(const CreateSession& request) const;
   absl::Status AdmitCommand(uint32_t uid);
   absl::StatusOr<std::shared_ptr<Session>> Earlier(const CreateSession& request) const;
-  Task<absl::Status> CheckMounts(const SyncSettings* settings);
   Task<std::string> DefaultLockFile();
   SessionInfo NewSessionInfo(CreateSession request) const;
   Task<absl::StatusOr<std::shared_ptr<Session>>> Make(CreateSession request);

@@ -208,7 +208,7 @@ absl::StatusOr<SyncSettings> DecodeSyncSettings(const v1::CreateSessionRequest& 
                                   std::to_string(kMaxMountTextBytes) + " bytes in all");
   }
   ASSIGN_OR_RETURN(const sync::MountTable table,
-                   sync::MountTable::Make(std::move(settings.mounts), ""));
+                   sync::MountTable::Make(std::move(settings.mounts)));
   settings.mounts = table.mounts();
   RETURN_IF_ERROR(DecodeSyncPolicy(request.sync(), &settings));
   return settings;

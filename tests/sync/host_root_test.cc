@@ -1,6 +1,10 @@
 #include "sync/host_root.h"
 
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -69,6 +73,34 @@ TEST_F(HostRootTest, HoldsAFileByItsDirectory) {
   EXPECT_EQ(root->kind(), MountKind::kFile);
   remote_root_ = "/r/other";
   EXPECT_NE(Refusal("home/me/token").find("keeps its name"), std::string::npos);
+}
+
+// In a child with mounts of its own: 0 they overlap, 1 they do not, 77 there are no mounts.
+int OverlapByBind(const std::string& from, const std::string& to, const std::string& other) {
+  const pid_t child = fork();
+  if (child == 0) {
+    if (unshare(CLONE_NEWNS) != 0 || mount("", "/", "", MS_REC | MS_PRIVATE, "") != 0 ||
+        mount(from.c_str(), to.c_str(), "", MS_BIND, "") != 0)
+      _exit(77);
+    Mount one{.host_root = to, .remote_root = "/one"};
+    Mount two{.host_root = other, .remote_root = "/two"};
+    const absl::StatusOr<HostRoot> first = HostRoot::Open(one, {});
+    const absl::StatusOr<HostRoot> second = HostRoot::Open(two, {});
+    _exit(first.ok() && second.ok() && Overlap(*first, *second) ? 0 : 1);
+  }
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST_F(HostRootTest, KnowsADirectoryUnderAnotherNameByABindMount) {
+  const int same = OverlapByBind(At("home/me/data"), At("srv/d"), At("home/me/data"));
+  if (same == 77) GTEST_SKIP() << "no mounts of our own here";
+  EXPECT_EQ(same, 0);
+  EXPECT_EQ(OverlapByBind(At("home/me/data"), At("srv/d"), At("home/me/data/in")), 0);
+  EXPECT_EQ(OverlapByBind(At("home/me/data/in"), At("srv/d"), At("home/me/data")), 0)
+      << "only the file system itself still knows where that lies";
+  EXPECT_EQ(OverlapByBind(At("home/me/data"), At("srv/d"), At("home/you/x")), 1);
 }
 
 TEST_F(HostRootTest, ResolvesLinksOnce) {

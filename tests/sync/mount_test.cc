@@ -32,10 +32,10 @@ std::string Refused(const absl::Status& status) {
   return MetadataOf(status)["field"];
 }
 
-std::string RefusedTable(const std::vector<std::string>& texts, std::string_view remote_home) {
+std::string RefusedTable(const std::vector<std::string>& texts) {
   std::vector<Mount> mounts;
   for (const std::string& text : texts) mounts.push_back(Made(text));
-  return Refused(MountTable::Make(mounts, remote_home).status());
+  return Refused(MountTable::Make(mounts).status());
 }
 
 TEST(MountTest, PutsPathsInNormalForm) {
@@ -88,7 +88,7 @@ TEST(MountTest, ProfileNamesSkillsAndCacheTwoWayAndCredentialsPushOnly) {
     EXPECT_EQ((*mounts)[i].policy, Policy::kPush);
     EXPECT_EQ((*mounts)[i].beneath, "/home/me/.hermes");
   }
-  EXPECT_TRUE(MountTable::Make(*mounts, "/home/user").ok());
+  EXPECT_TRUE(MountTable::Make(*mounts).ok());
 }
 
 TEST(MountTest, ProfileRefusesCredentialsOutsideTheAgentsHome) {
@@ -101,29 +101,9 @@ TEST(MountTest, ProfileRefusesCredentialsOutsideTheAgentsHome) {
   EXPECT_EQ(Refused(ExpandProfile({.home = "/h", .remote_home = "~"}).status()), "remote_home");
 }
 
-TEST(MountTableTest, FindsPlacesPartByPart) {
-  Mount file = Made("/h/token:~/.hermes/token:push");
-  file.kind = MountKind::kFile;
-  const absl::StatusOr<MountTable> table =
-      MountTable::Make({Made("/h/skills:~/.hermes/skills"), file}, "/home/user");
-  ASSERT_TRUE(table.ok()) << table.status();
-  const auto place = table->Find("/home/user/.hermes/skills/a/b.md");
-  ASSERT_TRUE(place.has_value());
-  EXPECT_EQ(place->mount->host_root, "/h/skills");
-  EXPECT_EQ(place->path.str(), "a/b.md");
-  EXPECT_EQ(table->Find("/home/user/.hermes/token")->path.str(), "token");
-  for (const char* elsewhere :
-       {"/home/user/.hermes/skills", "/home/user/.hermes/skills-evil/x",
-        "/home/user/.hermes/memories/x.md", "/home/user/.hermes/skills/../token",
-        "/home/user/.hermes/skills/", "/home/user/.hermes/token/x", "/", "",
-        "root/.hermes/skills/a", "/home/user/.hermes/skills//a"}) {
-    EXPECT_FALSE(table->Find(elsewhere).has_value()) << elsewhere;
-  }
-}
-
 TEST(MountTableTest, NamesMountsByTheirRemoteRoots) {
   const absl::StatusOr<MountTable> table =
-      MountTable::Make({Made("/1:/x/Skills"), Made("/2:/y/skills"), Made("/3:/x/-\xff-")}, "");
+      MountTable::Make({Made("/1:/x/Skills"), Made("/2:/y/skills"), Made("/3:/x/-\xff-")});
   ASSERT_TRUE(table.ok()) << table.status();
   EXPECT_EQ(table->mounts()[0].id, "skills");
   EXPECT_EQ(table->mounts()[1].id, "skills-2");
@@ -131,27 +111,26 @@ TEST(MountTableTest, NamesMountsByTheirRemoteRoots) {
 }
 
 TEST(MountTableTest, RefusesWhatOverlaps) {
-  EXPECT_EQ(RefusedTable({"/a:/x", "/b:/x"}, ""), "mounts[1].remote_root");
-  EXPECT_EQ(RefusedTable({"/a:/x", "/b:/x/y"}, ""), "mounts[1].remote_root");
-  EXPECT_EQ(RefusedTable({"/a:/x", "/b:/xy"}, ""), "");
-  EXPECT_EQ(RefusedTable({"/a:~/x", "/b:/home/user/x/y"}, ""), "");
-  EXPECT_EQ(RefusedTable({"/a:~/x", "/b:/home/user/x/y"}, "/home/user"), "mounts[1].remote_root");
-  EXPECT_EQ(RefusedTable({"/a:/x:push", "/a/b:/y:push"}, ""), "");
-  EXPECT_EQ(RefusedTable({"/a:/x:push", "/a/b:/y:pull"}, ""), "mounts[1].host_root");
-  EXPECT_EQ(RefusedTable({"/a:/x", "/a:/y:push"}, ""), "mounts[1].host_root");
+  EXPECT_EQ(RefusedTable({"/a:/x", "/b:/x"}), "mounts[1].remote_root");
+  EXPECT_EQ(RefusedTable({"/a:/x", "/b:/x/y"}), "mounts[1].remote_root");
+  EXPECT_EQ(RefusedTable({"/a:/x", "/b:/xy"}), "");
+  EXPECT_EQ(RefusedTable({"/a:~/x", "/b:/home/user/x/y"}), "");
+  EXPECT_EQ(RefusedTable({"/a:/x:push", "/a/b:/y:push"}), "");
+  EXPECT_EQ(RefusedTable({"/a:/x:push", "/a/b:/y:pull"}), "mounts[1].host_root");
+  EXPECT_EQ(RefusedTable({"/a:/x", "/a:/y:push"}), "mounts[1].host_root");
 }
 
 TEST(MountTableTest, RefusesDuplicateIdsAndTooMany) {
   Mount a = Made("/a:/x");
   Mount b = Made("/b:/y");
   a.id = b.id = "twin";
-  EXPECT_EQ(Refused(MountTable::Make({a, b}, "").status()), "mounts[1].id");
+  EXPECT_EQ(Refused(MountTable::Make({a, b}).status()), "mounts[1].id");
   std::vector<Mount> mounts;
   for (size_t i = 0; i <= kMaxMounts; ++i)
     mounts.push_back(Made("/a" + std::to_string(i) + ":/x" + std::to_string(i)));
-  EXPECT_EQ(Refused(MountTable::Make(mounts, "").status()), "mounts");
+  EXPECT_EQ(Refused(MountTable::Make(mounts).status()), "mounts");
   mounts.pop_back();
-  EXPECT_TRUE(MountTable::Make(mounts, "").ok());
+  EXPECT_TRUE(MountTable::Make(mounts).ok());
 }
 
 }  // namespace

@@ -58,6 +58,15 @@ void SyncStand::Close() {
 
 std::unique_ptr<SyncManager> SyncStand::MakeManager(std::vector<Mount> mounts, std::string session,
                                                     DirTree** far) {
+  absl::StatusOr<std::unique_ptr<SyncManager>> made =
+      TryManager(std::move(mounts), std::move(session), far);
+  EXPECT_TRUE(made.ok()) << made.status();
+  return made.ok() ? *std::move(made) : nullptr;
+}
+
+absl::StatusOr<std::unique_ptr<SyncManager>> SyncStand::TryManager(std::vector<Mount> mounts,
+                                                                   std::string session,
+                                                                   DirTree** far) {
   for (Mount& mount : mounts) {
     if (mount.host_root.empty()) mount.host_root = dir_ + "/host";
     if (mount.remote_root.empty()) mount.remote_root = dir_ + "/far";
@@ -65,6 +74,7 @@ std::unique_ptr<SyncManager> SyncStand::MakeManager(std::vector<Mount> mounts, s
   }
   SyncManager::Setup setup{.session_id = std::move(session), .place = "here", .mounts = mounts};
   setup.lock_file = lock_file_;
+  setup.home = far_home_;
   setup.min_interval = min_interval_;
   setup.new_tree = [&, i = size_t{0}]() mutable {
     const std::string& root = mounts[i++].remote_root;
@@ -84,10 +94,7 @@ std::unique_ptr<SyncManager> SyncStand::MakeManager(std::vector<Mount> mounts, s
                 .unpack_program = FindUnpack(),
                 .quarantine_dir = dir_ + "/quarantine",
                 .undo = {}};
-  absl::StatusOr<std::unique_ptr<SyncManager>> made =
-      Run(SyncManager::Open(std::move(deps), std::move(setup)));
-  EXPECT_TRUE(made.ok()) << made.status();
-  return made.ok() ? *std::move(made) : nullptr;
+  return Run(SyncManager::Open(std::move(deps), std::move(setup)));
 }
 
 SyncManager& SyncStand::Open(Mount mount) {

@@ -69,6 +69,9 @@ class SyncStand : public ::testing::Test {
   DirTree& far() { return *far_; }
   std::unique_ptr<SyncManager> MakeManager(std::vector<Mount> mounts, std::string session,
                                            DirTree** far = nullptr);
+  absl::StatusOr<std::unique_ptr<SyncManager>> TryManager(std::vector<Mount> mounts,
+                                                          std::string session,
+                                                          DirTree** far = nullptr);
   void Close();      // the session ends, the pair with it
   void NewDaemon();  // nothing is left but what is on disk
   void Empty();      // a new daemon, and nothing is on disk
@@ -114,6 +117,7 @@ class SyncStand : public ::testing::Test {
   Fs* landing_fs_ = &fs_;  // what the next daemon and manager land with
   SyncLocks locks_;
   std::string lock_file_;
+  std::string far_home_;
   Duration min_interval_{0};
   Heard heard_;  // of the last call
   std::unique_ptr<MountPairs> pairs_;
