@@ -92,7 +92,7 @@ void AddSessionCreate(CLI::App& parent, Wiring& wiring) {
   AddList(sub, "--ssh-option", args->ssh_options, "ssh: an option of ssh_config");
   AddList(sub, "--mount", args->mounts,
           "Keep HOST and REMOTE in step: HOST:REMOTE[:push|pull|two-way"
-          "[,conflict=remote|host|both|abort][,deletes=guarded|never|report]]",
+          "[,conflict=remote|host|both|abort][,deletes=guarded|never|report][,secrets=include]]",
           "MOUNT");
   AddText(sub, "--mount-profile", args->mount_profile,
           "More mounts: hermes (skills and cache two-way, credentials push only)", "PROFILE");

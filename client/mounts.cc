@@ -51,7 +51,7 @@ absl::Status BadMount(std::string_view text, const std::string& why) {
   return absl::InvalidArgumentError(
       "--mount '" + std::string(text) + "': " + why +
       "; the form is HOST:REMOTE[:push|pull|two-way[,conflict=remote|host|both|abort]"
-      "[,deletes=guarded|never|report]], with \\: for a colon within a path");
+      "[,deletes=guarded|never|report][,secrets=include]], with \\: for a colon within a path");
 }
 
 // At each colon that no backslash protects.
@@ -106,7 +106,9 @@ bool ReadRule(std::string_view word, v1::Mount* mount) {
     mount->set_deletes(deletes);
     return true;
   }
-  return false;
+  if (key != "secrets" || value != "include") return false;
+  mount->set_include_secrets(true);
+  return true;
 }
 
 // The first word that is not understood.
@@ -181,7 +183,8 @@ absl::StatusOr<v1::Mount> ParseMount(std::string_view text, const Whereabouts& a
 std::string FormatMount(const v1::Mount& mount) {
   return Protected(mount.host_root()) + ":" + Protected(mount.remote_root()) + ":" +
          TextOf(kPolicies, mount.policy()) + ",conflict=" + TextOf(kConflicts, mount.conflict()) +
-         ",deletes=" + TextOf(kDeletes, mount.deletes());
+         ",deletes=" + TextOf(kDeletes, mount.deletes()) +
+         (mount.include_secrets() ? ",secrets=include" : "");
 }
 
 }  // namespace hermes::client

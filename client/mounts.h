@@ -3,7 +3,7 @@
 // Mounts as people type and read them. Pure and thread-safe; the daemon judges the paths.
 //
 //   HOST:REMOTE[:push|pull|two-way[,conflict=remote|host|both|abort]
-//   [,deletes=guarded|never|report]]
+//   [,deletes=guarded|never|report][,secrets=include]]
 //
 // HOST is a path of the caller: relative to where the caller is, or "~/..." below the caller's
 // home. A colon or a backslash that belongs to a path stands behind a backslash.

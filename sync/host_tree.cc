@@ -50,13 +50,22 @@ std::string ParentOf(const std::string& path) {
 // is on its way.
 bool IsGone(int error) { return error == ENOENT || error == ENOTDIR || error == ELOOP; }
 
+std::vector<std::string> SecretsOf(std::vector<std::string> patterns) {
+  const std::vector<std::string>& secrets = SecretPatterns();
+  std::erase_if(patterns, [&secrets](const std::string& pattern) {
+    return std::find(secrets.begin(), secrets.end(), pattern) == secrets.end();
+  });
+  return patterns;
+}
+
 }  // namespace
 
 HostTree::HostTree(Setup setup)
     : root_(*setup.root),
       clock_(*setup.clock),
       mount_(std::move(setup.mount)),
-      ignore_(mount_.ignore),
+      ignore_(root_.only() ? IgnoreList() : IgnoreList(mount_.ignore)),
+      withheld_(root_.only() ? IgnoreList() : IgnoreList(SecretsOf(mount_.ignore))),
       known_(std::move(setup.known)),
       local_(IsLocal(root_.fd())),
       watchable_(setup.max_watches > 0 && !root_.only()),
@@ -175,7 +184,8 @@ void HostTree::LookAtAll(const std::set<std::string>& paths, Trust trust) {
     if (!failure_.ok()) return;
     // In a directory that is not known (any more) there is nothing to know; when one of that name
     // has come, its own notice is on its way and it is listed.
-    if (path.empty() || !state_.HasDirectory(ParentOf(path)) || ignore_.Ignores(path)) continue;
+    if (path.empty() || !state_.HasDirectory(ParentOf(path))) continue;
+    if (ignore_.Ignores(path) && !IsWithheld(path)) continue;
     if (!directory.valid() || ParentOf(path) != parent) {
       parent = ParentOf(path);
       directory = OpenBeneath(root_.fd(), parent);
@@ -231,12 +241,14 @@ void HostTree::List(int directory, const std::string& path, Trust trust) {
 }
 
 void HostTree::LookIn(int directory, const std::string& path, Trust trust) {
-  if (ignore_.Ignores(path)) return;
+  const bool withheld = IsWithheld(path);
+  if (ignore_.Ignores(path) && !withheld) return;
   struct stat seen;
   if (fstatat(directory, LeafOf(path), &seen, AT_SYMLINK_NOFOLLOW) != 0) {
     if (IsGone(errno)) return Drop(path);
     return errno == EACCES ? SetOdd(path, Oddity::kUnreadable) : Fail(path, errno);
   }
+  if (withheld) return SetOdd(path, Oddity::kSecret);
   if (!HasPlainName(path) || CheckPath(path) != PathFault::kNone)
     return SetOdd(path, Oddity::kName);
   if (S_ISDIR(seen.st_mode)) return LookAtDirectory(path, trust);
@@ -314,6 +326,12 @@ void HostTree::SetOdd(const std::string& path, Oddity oddity) {
 void HostTree::Drop(const std::string& path) {
   watch_.Forget(path);
   state_.Drop(path);
+}
+
+// Of what is ignored the names of secrets alone are told: nobody has asked for that.
+bool HostTree::IsWithheld(const std::string& path) const {
+  const std::string_view leaf = LeafOf(path);
+  return !leaf.starts_with(kOwnPrefix) && withheld_.Ignores(leaf);
 }
 
 bool HostTree::Trusted(const std::string& path, const StatKey& key) const {

@@ -95,6 +95,7 @@ class HostTree {
   void Fail(const std::string& path, int error);
   void SetOdd(const std::string& path, Oddity oddity);
   void Drop(const std::string& path);
+  bool IsWithheld(const std::string& path) const;
   bool Trusted(const std::string& path, const StatKey& key) const;
   bool SameApart(const std::string& path) const;
   absl::Status CheckLimits() const;
@@ -104,6 +105,7 @@ class HostTree {
   const Clock& clock_;
   const Mount mount_;
   const IgnoreList ignore_;
+  const IgnoreList withheld_;               // of those, what is told
   std::map<std::string, KnownFile> known_;  // until a Refresh succeeds
   const bool local_;                        // the root's file system
   const bool watchable_;

@@ -42,6 +42,14 @@ absl::Status IgnoreList::CheckPatterns(const std::vector<std::string>& patterns)
   return absl::OkStatus();
 }
 
+const std::vector<std::string>& SecretPatterns() {
+  static const auto* const kPatterns = new std::vector<std::string>{
+      ".ssh",       ".gnupg",           ".aws",  ".docker", ".env*",   ".npmrc",
+      ".netrc",     ".git-credentials", "*.pem", "id_rsa*", "id_dsa*", "id_ecdsa*",
+      "id_ed25519*"};
+  return *kPatterns;
+}
+
 bool DeniedOnPull(const RelPath& path) {
   bool in_git = false;
   std::string name;

@@ -32,6 +32,10 @@ class IgnoreList {
   NameFilter filter_;
 };
 
+// Names under which people keep what nobody else shall see. A directory's mount leaves them out on
+// both sides unless it says otherwise (CheckedMount): a work tree is mounted in a hurry.
+const std::vector<std::string>& SecretPatterns();
+
 // True for what a pull may never write, however it was asked for: what the host would run or log in
 // with by itself (.ssh; hooks and settings of git, and what leads git to others) and the
 // predecessor's lock file; in any case of the letters, as there are directories that ignore it.

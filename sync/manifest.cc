@@ -88,6 +88,8 @@ std::string_view OddityName(Oddity oddity) {
       return "too big";
     case Oddity::kOtherFileSystem:
       return "other file system";
+    case Oddity::kSecret:
+      return "named like a secret";
   }
   return "";
 }

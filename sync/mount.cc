@@ -1,5 +1,6 @@
 #include "sync/mount.h"
 
+#include <algorithm>
 #include <optional>
 #include <set>
 #include <utility>
@@ -55,6 +56,10 @@ std::string FreshId(const Mount& mount, const std::set<std::string>& taken) {
   return id;
 }
 
+bool Holds(const std::vector<std::string>& patterns, const std::string& pattern) {
+  return std::find(patterns.begin(), patterns.end(), pattern) != patterns.end();
+}
+
 std::string Nth(size_t index) { return "mounts[" + std::to_string(index) + "]"; }
 
 // About the second one; no paths in the text, they may hold any bytes.
@@ -81,6 +86,10 @@ absl::StatusOr<Mount> CheckedMount(Mount mount) {
   mount.host_root = *host;
   mount.remote_root = *remote;
   RETURN_IF_ERROR(CheckRules(mount));
+  if (mount.secrets || mount.kind == MountKind::kFile) return mount;
+  for (const std::string& pattern : SecretPatterns()) {
+    if (!Holds(mount.ignore, pattern)) mount.ignore.push_back(pattern);
+  }
   return mount;
 }
 
@@ -101,6 +110,12 @@ absl::Status CheckFarApart(const std::vector<Mount>& mounts, std::string_view ho
     }
   }
   return absl::OkStatus();
+}
+
+bool WithholdsSecrets(const Mount& mount) {
+  const std::vector<std::string>& secrets = SecretPatterns();
+  return std::all_of(secrets.begin(), secrets.end(),
+                     [&mount](const std::string& pattern) { return Holds(mount.ignore, pattern); });
 }
 
 absl::StatusOr<std::vector<Mount>> ExpandProfile(const HermesProfile& profile) {

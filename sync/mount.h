@@ -41,7 +41,8 @@ struct Mount {
   ConflictPolicy conflict = ConflictPolicy::kRemote;
   DeletePolicy deletes = DeletePolicy::kGuarded;
   LinkPolicy links = LinkPolicy::kSkip;
-  std::vector<std::string> ignore;  // see IgnoreList
+  std::vector<std::string> ignore;  // see IgnoreList; of a file mount it says nothing
+  bool secrets = false;             // CheckedMount shall not add SecretPatterns to `ignore`
   uint64_t max_files = kDefaultMaxFiles;
   uint64_t max_bytes = kDefaultMaxBytes;           // of all files together
   uint64_t max_file_bytes = kDefaultMaxFileBytes;  // a bigger file is an oddity
@@ -51,13 +52,18 @@ struct Mount {
   bool operator==(const Mount&) const = default;
 };
 
-// The mount with its paths in normal form. BAD_FIELD: paths that are not absolute or have empty,
-// "." or ".." parts, a root or home itself, rules that contradict each other, limits of 0.
+// The mount with its paths in normal form, and with SecretPatterns among what it ignores, unless it
+// wants them or is one file, which somebody has named. BAD_FIELD: paths that are not absolute or
+// have empty, "." or ".." parts, a root or home itself, rules that contradict each other, limits
+// of 0.
 absl::StatusOr<Mount> CheckedMount(Mount mount);
 
 // BAD_FIELD: with "~" as the far side says, remote roots of one session overlap, which their texts
 // alone did not show. `home` may be anything: what is no absolute path says nothing.
 absl::Status CheckFarApart(const std::vector<Mount>& mounts, std::string_view home);
+
+// Files that are named like secrets do not travel.
+bool WithholdsSecrets(const Mount& mount);
 
 // The opt-in profile "hermes": skills and cache two-way, the named credential files push-only.
 struct HermesProfile {

@@ -11,7 +11,7 @@ namespace {
 RemoteRoot RootOf(const Mount& mount, const std::optional<RelPath>& only) {
   RemoteRoot root;
   root.path = mount.remote_root;
-  root.ignore = mount.ignore;
+  if (!only) root.ignore = mount.ignore;
   root.max_file_bytes = mount.max_file_bytes;
   if (!only) return root;
   const size_t slash = mount.remote_root.rfind('/');
@@ -24,7 +24,7 @@ RemoteRoot RootOf(const Mount& mount, const std::optional<RelPath>& only) {
 
 MountSide::MountSide(Mount m, std::shared_ptr<MountPair> p, std::unique_ptr<RemoteTree> f)
     : mount(std::move(m)),
-      ignore(mount.ignore),
+      ignore(p->root.only() ? IgnoreList() : IgnoreList(mount.ignore)),
       pair(std::move(p)),
       far(std::move(f)),
       remote_root(RootOf(mount, pair->root.only())) {}

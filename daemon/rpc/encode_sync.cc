@@ -1,11 +1,14 @@
 #include "daemon/rpc/encode_sync.h"
 
+#include <algorithm>
 #include <string>
+#include <vector>
 
 #include "daemon/core/session_names.h"
 #include "daemon/rpc/encode.h"
 #include "daemon/rpc/errors.h"
 #include "daemon/rpc/fields.h"
+#include "sync/ignore.h"
 
 namespace hermes {
 namespace {
@@ -64,7 +67,13 @@ void Encode(const sync::Mount& mount, v1::Mount* to) {
   to->set_conflict(WireOf<v1::Mount::Conflict>(mount.conflict));
   to->set_deletes(WireOf<v1::Mount::Deletes>(mount.deletes));
   to->set_links(WireOf<v1::Mount::Links>(mount.links));
-  for (const std::string& pattern : mount.ignore) to->add_ignore(pattern);
+  const bool withholds = sync::WithholdsSecrets(mount);
+  const std::vector<std::string>& secrets = sync::SecretPatterns();
+  for (const std::string& pattern : mount.ignore) {
+    const bool ours = std::find(secrets.begin(), secrets.end(), pattern) != secrets.end();
+    if (!withholds || !ours) to->add_ignore(pattern);
+  }
+  to->set_include_secrets(!withholds && mount.kind != sync::MountKind::kFile);
   to->set_max_files(mount.max_files);
   to->set_max_bytes(mount.max_bytes);
   to->set_max_file_bytes(mount.max_file_bytes);

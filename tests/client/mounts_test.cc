@@ -72,6 +72,7 @@ TEST(MountFormTest, ReadsBackWhatItWrites) {
           const std::string text = std::string(paths) + ":" + direction + ",conflict=" + conflict +
                                    ",deletes=" + deletes;
           EXPECT_EQ(FormatMount(Parsed(text)), text);
+          EXPECT_EQ(FormatMount(Parsed(text + ",secrets=include")), text + ",secrets=include");
         }
       }
     }
@@ -79,10 +80,11 @@ TEST(MountFormTest, ReadsBackWhatItWrites) {
 }
 
 TEST(MountFormTest, RefusalsSayWhatTheFormIs) {
-  for (const char* text : {"", "/a", R"(/a\:/b)", "/a:/b:", "/a:/b:both", "/a:/b:push,",
-                           "/a:/b:push:pull", "/a:/b:conflict=host", "/a:/b:push,conflict=",
-                           "/a:/b:push,deletes=all", "/a:/b:push,color=red", "/a:/b,conflict=host",
-                           "/a:/b,deletes=never", "/a:/b:push, conflict=host"}) {
+  for (const char* text :
+       {"", "/a", R"(/a\:/b)", "/a:/b:", "/a:/b:both", "/a:/b:push,", "/a:/b:push:pull",
+        "/a:/b:conflict=host", "/a:/b:push,conflict=", "/a:/b:push,deletes=all",
+        "/a:/b:push,secrets=all", "/a:/b:push,color=red", "/a:/b,conflict=host",
+        "/a:/b,deletes=never", "/a:/b:push, conflict=host"}) {
     const std::string refusal = Refusal(text);
     EXPECT_NE(refusal.find("--mount '" + std::string(text) + "'"), std::string::npos) << refusal;
     EXPECT_NE(refusal.find("the form is HOST:REMOTE["), std::string::npos) << refusal;

@@ -15,6 +15,7 @@
 #include <gtest/gtest.h>
 
 #include "daemon/runtime/status.h"
+#include "sync/ignore.h"
 #include "tests/engine/tree_stand.h"
 
 namespace hermes {
@@ -85,6 +86,19 @@ TEST_P(ShellLook, NamesEveryOddityAsTheHostDoes) {
   EXPECT_EQ(found.oddities.at("broken"), Oddity::kLink);
   EXPECT_EQ(found.oddities.at("fifo"), Oddity::kSpecial);
   EXPECT_EQ(found.oddities.size(), 8u);
+}
+
+TEST_P(ShellLook, LeavesOutWhatIsNamedLikeASecret) {
+  for (const char* name :
+       {"d/.ssh/y", ".aws/credentials", ".env", "d/.env.local", ".npmrc", ".netrc",
+        ".git-credentials", "tls/key.pem", "id_rsa", "k/id_ed25519.pub"})
+    Write(Far(name), "secret");
+  for (const char* name : {"d/environment", "id_map.py", "pem", "netrc"}) Write(Far(name), "1");
+  root_.ignore = sync::SecretPatterns();
+  const Manifest found = MustLook().manifest;
+  EXPECT_EQ(found.files, HostManifest(Far(), root_.ignore).files);
+  EXPECT_EQ(found.files.size(), 4u);
+  EXPECT_TRUE(found.oddities.empty());
 }
 
 TEST_P(ShellLook, IgnoresWhatTheHostIgnores) {

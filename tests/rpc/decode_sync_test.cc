@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "daemon/runtime/status.h"
+#include "sync/ignore.h"
 
 namespace hermes {
 namespace {
@@ -201,7 +202,8 @@ TEST(DecodeMountsTest, WhatIsNotSaidIsTheDefault) {
   const auto create = DecodeCreate(Good(), {}, 0);
   ASSERT_TRUE(create.ok()) << create.status();
   ASSERT_EQ(create->sync.mounts.size(), 2u);
-  const Mount expected{.id = "a", .host_root = "/srv/a", .remote_root = "/a"};
+  Mount expected{.id = "a", .host_root = "/srv/a", .remote_root = "/a"};
+  expected.ignore = sync::SecretPatterns();
   EXPECT_EQ(create->sync.mounts[0], expected);
   EXPECT_EQ(create->sync.mounts[1].id, "b");
   EXPECT_EQ(create->sync.lock_file, "");
@@ -228,19 +230,24 @@ TEST(DecodeMountsTest, ValuesArriveAsTheyWereSent) {
   request.mutable_sync()->mutable_min_interval()->set_seconds(5);
   const auto create = DecodeCreate(request, {}, 0);
   ASSERT_TRUE(create.ok()) << create.status();
-  const Mount expected{.id = "data",
-                       .host_root = "/srv/\xff x",
-                       .remote_root = "/a",
-                       .kind = sync::MountKind::kDirectory,
-                       .policy = sync::Policy::kPull,
-                       .conflict = sync::ConflictPolicy::kBoth,
-                       .deletes = sync::DeletePolicy::kReport,
-                       .links = sync::LinkPolicy::kInside,
-                       .ignore = {"*.o"},
-                       .max_files = 1,
-                       .max_bytes = 2,
-                       .max_file_bytes = 3};
+  Mount expected{.id = "data",
+                 .host_root = "/srv/\xff x",
+                 .remote_root = "/a",
+                 .kind = sync::MountKind::kDirectory,
+                 .policy = sync::Policy::kPull,
+                 .conflict = sync::ConflictPolicy::kBoth,
+                 .deletes = sync::DeletePolicy::kReport,
+                 .links = sync::LinkPolicy::kInside,
+                 .ignore = {"*.o"},
+                 .max_files = 1,
+                 .max_bytes = 2,
+                 .max_file_bytes = 3};
+  for (const std::string& pattern : sync::SecretPatterns()) expected.ignore.push_back(pattern);
   EXPECT_EQ(create->sync.mounts, std::vector<Mount>{expected});
+  wire.set_include_secrets(true);
+  const auto open = DecodeCreate(request, {}, 0);
+  ASSERT_TRUE(open.ok()) << open.status();
+  EXPECT_EQ(open->sync.mounts[0].ignore, std::vector<std::string>{"*.o"});
   EXPECT_EQ(create->sync.on_error, OnSyncError::kRunStale);
   EXPECT_EQ(create->sync.min_interval, 5s);
 }

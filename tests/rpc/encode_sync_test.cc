@@ -155,15 +155,19 @@ TEST(EncodeSyncTest, ASessionShowsItsMountsAsTheyCanBeAskedFor) {
   asked.set_kind(v1::Mount::DIRECTORY);
   request.mutable_sync()->set_on_error(v1::SyncPolicy::RUN_STALE);
   request.mutable_sync()->mutable_min_interval()->set_seconds(5);
-  const auto create = DecodeCreate(request, {}, 0);
-  ASSERT_TRUE(create.ok()) << create.status();
   SessionInfo info;
-  info.sync = create->sync;
-  info.sync.lock_file = "/lock";
   v1::Session wire;
-  Encode(info, &wire);
-  ASSERT_EQ(wire.mounts_size(), 1);
-  EXPECT_EQ(wire.mounts(0).SerializeAsString(), asked.SerializeAsString());
+  for (const bool secrets : {true, false}) {
+    asked.set_include_secrets(secrets);
+    const auto create = DecodeCreate(request, {}, 0);
+    ASSERT_TRUE(create.ok()) << create.status();
+    info.sync = create->sync;
+    info.sync.lock_file = "/lock";
+    wire.Clear();
+    Encode(info, &wire);
+    ASSERT_EQ(wire.mounts_size(), 1);
+    EXPECT_EQ(wire.mounts(0).SerializeAsString(), asked.SerializeAsString());
+  }
   EXPECT_EQ(wire.sync().on_error(), v1::SyncPolicy::RUN_STALE);
   EXPECT_EQ(wire.sync().min_interval().seconds(), 5);
   EXPECT_EQ(wire.sync().lock_file(), "/lock");

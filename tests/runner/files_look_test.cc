@@ -135,6 +135,22 @@ TEST_F(FilesLookTest, IgnoresWhatTheHostIgnores) {
   }
 }
 
+TEST_F(FilesLookTest, LeavesOutWhatIsNamedLikeASecret) {
+  for (const char* name :
+       {"d/.ssh/y", ".aws/credentials", ".env", "d/.env.local", ".npmrc", ".netrc",
+        ".git-credentials", "tls/key.pem", "id_rsa", "k/id_ed25519.pub"})
+    Put(name, "secret");
+  sync::FileMap expected;
+  for (const char* name : {"d/environment", "id_map.py", "pem", "netrc"}) {
+    Put(name, "1");
+    expected[Path(name)] = ContentOf("1", false);
+  }
+  scope.ignore = sync::SecretPatterns();
+  const auto found = Look().manifest;
+  EXPECT_EQ(found.files, expected);
+  EXPECT_TRUE(found.oddities.empty());
+}
+
 TEST_F(FilesLookTest, LooksAtAFileMountsOnlyName) {
   Put("one", "1");
   Put("two", "2");
