@@ -221,7 +221,7 @@ Task<absl::StatusOr<std::shared_ptr<Session>>> SessionTable::Make(CreateSession 
   co_return session;
 }
 
-// The lock that others honour who sync the same files; without them there is nobody to lock out.
+// The lock that others honour who sync the same files. Daemons of ours lock each root itself, too.
 Task<std::string> SessionTable::DefaultLockFile() {
   const std::string home = deps_.hermes_home;
   const bool there = co_await deps_.workers.Run([home] {
