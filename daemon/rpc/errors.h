@@ -20,7 +20,8 @@ struct WireError {
 };
 
 // Every status but OK and CANCELLED (a caller who left needs no reason) gets one ErrorInfo. Without
-// a reason of the catalogue it is logged and becomes INTERNAL / BUG.
+// a reason of the catalogue it is logged and becomes INTERNAL / BUG. Its "next" is the catalogue's,
+// unless the status has one of its own.
 WireError ToWire(const absl::Status& status);
 
 }  // namespace hermes

@@ -58,6 +58,26 @@ TEST_F(OpenSshLimits, AFolderThatIsTooDeepIsSaidBeforeAnySshIsStarted) {
   EXPECT_EQ(Clients().size(), 0u);
 }
 
+// Whoever opens a session there is told that the other transport needs no such folder.
+TEST_F(OpenSshLimits, ASessionOverAFolderThatIsTooDeepIsToldTheWayOut) {
+  Serve();
+  std::string folder = FolderFor(kMaxControlPath + 1);
+  folder.replace(folder.size() - 2, 2, "");  // the backend's "/s" comes behind it
+  std::filesystem::create_directory(folder);
+  const std::unique_ptr<Backend> backend = SshStand::MakeBackend(loop_, clock_, folder);
+  SandboxSpec spec;
+  spec.ssh = Target().spec;
+  spec.ssh.transport = SshTransportChoice::kOpenSsh;
+  auto sandbox = RunTask(loop_, backend->Open(spec));
+  absl::Status refused = sandbox.status();
+  if (refused.ok()) {
+    refused = RunTask(loop_, (*sandbox)->OpenStream("echo in", Lane::kCommand, nullptr)).status();
+  }
+  EXPECT_EQ(ReasonOf(refused), Reason::k_CAPABILITY_MISSING) << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("has too long a name"));
+  EXPECT_THAT(MetadataOf(refused)["next"], HasSubstr("--transport openssh or libssh2"));
+}
+
 // The host is real; the time that the lane waits is not.
 TEST_F(OpenSshLimits, AHostThatRunsNothingIsGivenUpAfterItsTime) {
   Serve({"MaxSessions 0"});

@@ -52,8 +52,8 @@ TEST_P(PlaceShells, BothEnginesWorkWithTheLoginShell) {
   ExpectBothWork();
 }
 
-// As a mount's files go, on a stream of their own; and the Close of the last session takes away all
-// that came.
+// A mount's files over the runner's link, and a file service as a program of its own; and the Close
+// of the last session takes away all that came.
 TEST_P(PlaceShells, FilesAreServedAndTheLastCloseLeavesNothing) {
   MakeAccount({.shell = GetParam()});
   Serve();
@@ -67,6 +67,12 @@ TEST_P(PlaceShells, FilesAreServedAndTheLastCloseLeavesNothing) {
     EXPECT_EQ(tree.In("cat a d/b"), "onetwo");
     EXPECT_EQ(tree.Fetch({"d/b"}), (std::map<std::string, std::string>{{"d/b", "two"}}));
   }
+  auto files = world().Await(session.sandbox->OpenFiles(Lane::kBulk, nullptr));
+  ASSERT_TRUE(files.ok()) << files.status();
+  EXPECT_EQ(world().AwaitArgument(session, "files", 1), 1) << "a program of its own";
+  (*files)->CloseStdin();
+  EXPECT_EQ(world().AwaitArgument(session, "files", 0), 0);
+  files->reset();
   EXPECT_FALSE(RunnerPaths().empty());
   ASSERT_TRUE(world().Await(session.engine->Close(Duration(0))).ok());
   EXPECT_EQ(world().Await(session.sandbox->Close(true)), absl::OkStatus());
