@@ -76,7 +76,7 @@ TEST_F(OutputLimitTest, UnderBlockProcessTheCommandWaitsAndNothingIsDropped) {
 
 TEST_F(OutputLimitTest, UnderBlockProcessATimeoutOverThereEndsTheCommandThatWaits) {
   auto run = Start(Overflow::kBlockProcess, "timeout 5000;outn 1000000;exit 0");
-  daemon_->RunUntil([&] { return run->ended(); }, seconds(10));
+  ASSERT_TRUE(daemon_->RunUntil([&] { return run->ended(); }, seconds(10)));
   EXPECT_EQ(run->info().outcome->cause, Cause::kRunTimeout);
   EXPECT_EQ(Told(run), First(kLimit) + "[GAP]");
 }
@@ -97,7 +97,7 @@ TEST_F(OutputLimitTest, UnderBlockProcessARestartChangesNothing) {
 
 TEST_F(OutputLimitTest, UnderBlockProcessARestThatFitsTheWindowIsAGapAtTheEnd) {
   auto run = Start(Overflow::kBlockProcess, "outn 300000;exit 3");
-  daemon_->RunUntil([&] { return run->ended(); }, seconds(10));
+  ASSERT_TRUE(daemon_->RunUntil([&] { return run->ended(); }, seconds(10)));
   EXPECT_EQ(run->info().outcome->value, 3);
   EXPECT_EQ(Told(run), First(kLimit) + "[GAP]");
   EXPECT_EQ(run->info().produced.offset[0], 300000u);
@@ -112,7 +112,7 @@ TEST_F(OutputLimitTest, UnderBlockProcessAFullDiskHoldsTheCommandUntilThereIsRoo
   EXPECT_EQ(reader->sink->Text(OutputStream::kStdout), First(kInMemory));
   EXPECT_EQ(host_.place.commands.at("id-1")->acked[0], 0u);
   MakeRoom();
-  daemon_->RunUntil([&] { return reader->result.has_value(); }, seconds(10));
+  ASSERT_TRUE(daemon_->RunUntil([&] { return reader->result.has_value(); }, seconds(10)));
   EXPECT_EQ(reader->sink->Text(OutputStream::kStdout), First(200000));
   EXPECT_EQ(run->info().outcome->value, 3);
 }
@@ -128,7 +128,7 @@ TEST_F(OutputLimitTest, UnderBlockProcessAKillAndATimeoutDoNotWaitForAFullDisk) 
   StartCommand request = MakeStart("s", "timeout 5000;outn 200000;exit 3", "id-2");
   request.output = {.limit_bytes = kLimit, .overflow = Overflow::kBlockProcess};
   run = daemon_->Await(daemon_->table.Start(std::move(request)))->run;
-  daemon_->RunUntil([&] { return run->ended(); }, seconds(10));
+  ASSERT_TRUE(daemon_->RunUntil([&] { return run->ended(); }, seconds(10)));
   EXPECT_EQ(run->info().outcome->cause, Cause::kRunTimeout);
 }
 
@@ -146,7 +146,7 @@ TEST_F(OutputLimitTest, UnderBlockProcessAnEndByItselfWaitsForRoomUnlessItIsCanc
 TEST_F(OutputLimitTest, UnderKillAFullDiskIsALimitLikeAnother) {
   FillDisk();
   auto run = Start(Overflow::kKill, "outn 200000;hang");
-  daemon_->RunUntil([&] { return run->ended(); }, seconds(10));
+  ASSERT_TRUE(daemon_->RunUntil([&] { return run->ended(); }, seconds(10)));
   EXPECT_EQ(run->info().state, CommandState::kKilled);
   EXPECT_EQ(run->info().outcome->cause, Cause::kOutputLimit);
   EXPECT_EQ(Told(run), First(kInMemory) + "[GAP]");
