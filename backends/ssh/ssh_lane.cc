@@ -203,7 +203,7 @@ Task<void> SshLane::Open(Ptr self, std::string command, std::shared_ptr<Opening>
     opening->stream = std::move(stream);
     opening->changed.NotifyAll();
   } else if (stream.ok()) {
-    SlotStream(std::move(self), *std::move(stream));  // ends here
+    const SlotStream ends_here(std::move(self), *std::move(stream));
   } else {
     self->Release();
   }
