@@ -141,6 +141,6 @@ int main(int argc, char** argv) {
   const bool smoke = argc > 1 && std::strcmp(argv[1], "--smoke") == 0;
   bool ok = hermes::sync::HostBench(581, 5'780).Run();
   if (!smoke) ok = hermes::sync::HostBench(10'000, 5'900).Run() && ok;
-  ok = hermes::sync::DurableLanding(581, smoke ? 1 : 15) && ok;
+  ok = hermes::sync::DurableLanding(581, smoke ? 3 : 15) && ok;
   return ok ? 0 : 1;
 }
