@@ -150,6 +150,36 @@ TEST_F(PlaceRefusals, OddBytesOfAHostAreShownAsNone) {
   }
 }
 
+// A host that knows how we ask and answers what suits it.
+TEST_F(PlaceRefusals, AHostThatAnswersWhatIsNotSoIsSaid) {
+  struct Case {
+    const char* answer;  // a line of shell; $2: the nonce
+    const char* wrong;
+    const char* next;
+  };
+  const Case cases[] = {
+      {"echo @$2:put:mips:Linux:::/x", "asks for a program that it was not offered",
+       "--runner never"},
+      {"echo @$2:put:x86_64:Plan9:::/x", "asks for a program that it was not offered",
+       "--runner never"},
+      {"echo @$2:put:x86_64:Linux:::/x; cat >/dev/null & echo @$2:bad",
+       "could not be stored undamaged below /x: is the disk full?", "Give it room"},
+      {"echo @$2:none:mips:Linux:::no program for mips", "no program for mips", "--runner never"},
+      {"echo @$2:ok; echo @$2:none; exit 5", "(it ended with 5); it said: @", "a login shell"},
+  };
+  MakeAccount();
+  Serve({"ForceCommand sh " + account().home() + "/answer"});
+  for (const Case& one : cases) {
+    SCOPED_TRACE(one.answer);
+    account().WriteHomeFile(
+        "answer", "set -- ${SSH_ORIGINAL_COMMAND##*hermes }\n" + std::string(one.answer) + "\n");
+    const absl::Status opened = TryOpen("runner");
+    EXPECT_EQ(ReasonOf(opened), Reason::k_CAPABILITY_MISSING) << opened;
+    EXPECT_THAT(std::string(opened.message()), HasSubstr(one.wrong));
+    EXPECT_THAT(MetadataOf(opened)["next"], HasSubstr(one.next));
+  }
+}
+
 TEST_F(PlaceNoise, MuchNoiseIsSkipped) {
   MakeAccount();
   account().WriteHomeFile(".bashrc",
