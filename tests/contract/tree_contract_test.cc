@@ -58,6 +58,20 @@ TEST_P(BackendContract, V39ATreeIsMadeAndLookedAt) {
   EXPECT_TRUE(again.manifest.files.empty());
 }
 
+TEST_P(BackendContract, TheHomeThatTheEngineTellsIsTheOneThatTreesMean) {
+  FarTree far(world(), session());
+  const std::string path = far.root.path;
+  ASSERT_EQ(far.Apply({{.name = "a", .wanted = "1"}}), "p");
+  const std::string home = session().engine->home();
+  EXPECT_EQ(home, far.In("printf %s \"$HOME\""));
+  const std::string name = "hermes-test-home-" + world().UniqueSeconds(1);
+  far.In("ln -s \"$PWD\" ~/" + name);
+  far.root.path = "~/" + name;
+  EXPECT_THAT(NamesOf(far.Look()), ElementsAre("a"));
+  far.root.path = path;
+  far.In("rm ~/" + name);
+}
+
 TEST_P(BackendContract, V50OnlyWhatIsExpectedIsReplacedOrDeleted) {
   FarTree far(world(), session());
   far.Apply(std::vector<FarChange>{});
