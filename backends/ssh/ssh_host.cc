@@ -93,13 +93,11 @@ Task<absl::StatusOr<std::shared_ptr<SshHosts::Use>>> SshHosts::For(SshTarget tar
     Known known{target, *std::move(fresh), deps_.clock.Now() + kResolvedLife};
     resolved = &resolved_.emplace(target.spec.host, std::move(known))->second.resolved;
   }
-  const std::string typed = target.spec.host;
   std::shared_ptr<SshHost>& host = hosts_[resolved->sharing_key];
   if (host == nullptr) {
     host = std::make_shared<SshHost>(deps_, transport_, std::move(target), *resolved,
                                      gates_.For(*resolved));
-  }
-  if (host->target_.spec.host != typed) {
+  } else if (host->target_ != target) {
     host->command_lane_->StayAt(host->resolved_);
     host->bulk_lane_->StayAt(host->resolved_);
   }

@@ -101,8 +101,8 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
   bool HasRoom() const;
   bool up() const { return connection_ != nullptr && connection_->alive(); }
 
-  // Several names have come to `place`, whose users share this lane. From now on it logs in nowhere
-  // else: the configuration may change for the name that it logs in by, and not for the others.
+  // Several targets have come to `place`, whose users share this lane. From now on it logs in
+  // nowhere else: the configuration may change for the one that it logs in by, and not for others.
   void StayAt(const SshResolved& place);
 
   // Drops the connection; calls under way and later ones end with RECONNECTING.

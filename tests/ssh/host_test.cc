@@ -102,6 +102,15 @@ TEST_F(HostTest, AConnectionOfTwoNamesIsNotMadeAnewElsewhere) {
   EXPECT_TRUE(stream->has_value() && (*stream)->ok());
 }
 
+TEST_F(HostTest, AConnectionOfOneNameFollowsIt) {
+  const UsePtr one = Use("a"), two = Use("a");
+  Open(two, Lane::kBulk).reset();
+  clock_.Advance(kBulkIdleLimit);
+  far_.names["a"] = {.host = "elsewhere", .sharing_key = "other"};
+  Open(two, Lane::kBulk).reset();
+  EXPECT_EQ(far_.logins, 2);
+}
+
 TEST_F(HostTest, TheConnectionStaysForAsLongAsOneSessionDoes) {
   UsePtr one = Use("a"), two = Use("a");
   Open(one, Lane::kCommand).reset();
