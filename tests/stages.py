@@ -20,6 +20,7 @@ DEEP_BUDGET_MINUTES = 150  # of --deep
 FUZZ_SECONDS = 180   # --deep, each target, as many at a time as there are cores
 FUZZ_MORE_SECONDS = 120  # beyond that: reading the corpora, ending; then a target hangs
 LINT_MINUTES = 60    # clang-tidy begins no file later; what passed is remembered for the next run
+TESTS_THAT_WAIT = 1  # more at a time than there are cores: half of a test over SSH is waiting
 COMPILER_MIB = 1200  # of the largest translation unit (gRPC's headers); fewer jobs on small machines
 ASAN_LAYERS = ("engine", "runner")  # and every fuzz target
 ASAN_DEEP_LAYERS = ("core", "sync", "ssh")  # with --deep
@@ -105,7 +106,7 @@ class Run:
             os.remove(report)
         words = ["ctest", "--test-dir", f"build/{preset}", "--output-junit", report,
                  "-V" if verbose else "--output-on-failure", "--test-output-size-passed", "1048576",
-                 "--test-output-size-failed", "1048576", "-j", str(jobs() if parallel else 1), *selection]
+                 "--test-output-size-failed", "1048576", "-j", str(jobs() + TESTS_THAT_WAIT if parallel else 1), *selection]
         if self.filter_by:
             words += ["-R", self.filter_by]
         status = self.call(words)
