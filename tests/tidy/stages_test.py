@@ -28,6 +28,22 @@ no pty here
 </testsuite>
 """
 
+# One entry with many tests in it.
+ROW = """<testsuite name="x" tests="1"><testcase name="row" status="{status}">{failure}<system-out>Running main()
+[ RUN      ] A.Passes
+noise
+[       OK ] A.Passes (1 ms)
+[ RUN      ] A.Skips
+a_test.cc:3: Skipped
+no pty here
+[  SKIPPED ] A.Skips (0 ms)
+[ RUN      ] A.Last
+noise
+a_test.cc:7: Failure
+it is 2
+{end}</system-out></testcase></testsuite>
+"""
+
 
 class StagesTest(unittest.TestCase):
     def setUp(self):
@@ -54,9 +70,34 @@ class StagesTest(unittest.TestCase):
             file.flush()
             self.assertEqual(self.run_.count(file.name), 1)
         self.assertEqual(self.run_.passed, 1)
-        self.assertEqual(self.run_.failed, ["test: A.Fails"])
+        self.assertEqual(self.run_.failed, ["test: A.Fails\n    boo"])
         self.assertEqual(self.run_.skipped, [("test: A.Skips", "no pty here"), ("test: script", "no systemd"),
                                              ("test: A.Off", "disabled in the source")])
+
+    def row(self, status, end):
+        failure = '<failure message=""/>' if status == "fail" else ""
+        with tempfile.NamedTemporaryFile("w", suffix=".xml", encoding="utf-8") as file:
+            file.write(ROW.format(status=status, failure=failure, end=end))
+            file.flush()
+            return self.run_.count(file.name)
+
+    def test_each_test_of_a_row_counts_and_says_what_it_has_to_complain_of(self):
+        self.assertEqual(self.row("fail", "[  FAILED  ] A.Last (0 ms)\n"), 1)
+        self.assertEqual((self.run_.passed, self.run_.skipped), (1, [("test: row: A.Skips", "no pty here")]))
+        self.assertEqual(self.run_.failed,
+                         ["test: row: A.Last\n    a_test.cc:7: Failure\n    it is 2\n    [  FAILED  ] A.Last (0 ms)"])
+
+    def test_a_row_that_dies_fails_with_its_last_test(self):
+        self.assertEqual(self.row("fail", ""), 1)
+        self.assertIn("row: A.Last", self.run_.failed[0])
+
+    def test_a_row_that_fails_after_its_last_test_has_failed(self):
+        self.assertEqual(self.row("fail", "[       OK ] A.Last (0 ms)\na process is left\n"), 1)
+        self.assertIn("row: at its end", self.run_.failed[0])
+
+    def test_a_row_that_passes_fails_in_nothing(self):
+        self.assertEqual(self.row("run", "[       OK ] A.Last (0 ms)\n"), 0)
+        self.assertEqual(self.run_.passed, 2)
 
     def test_the_last_line_holds_the_totals(self):
         last, _ = self.outcome(lambda run: run.one("x", True), lambda run: run.one("y", True))
