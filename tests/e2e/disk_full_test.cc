@@ -120,10 +120,7 @@ TEST_F(DiskFullTest, UnderBlockProcessACancelDoesNotWaitForRoom) {
   Seen seen;
   std::thread client([&] { seen = ExecuteToEnd(daemon_, big); });
   EXPECT_TRUE(Waits());
-  v1::Command cancelled;
-  const grpc::Status status = Cancel(daemon_, &cancelled);
-  EXPECT_TRUE(status.ok()) << status.error_message();
-  if (!status.ok()) daemon_.Terminate();  // so that the client ends
+  CancelOrTerminate(daemon_);
   client.join();
   EXPECT_EQ(seen.command.state(), v1::Command::KILLED);
   EXPECT_EQ(seen.command.exit().cause(), v1::Exit::CANCELLED);

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "tests/e2e/daemon_process.h"
 #include "tests/hosts/processes.h"
 
@@ -46,6 +48,14 @@ inline grpc::Status Cancel(const DaemonProcess& daemon, v1::Command* cancelled) 
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
   return stub->CancelCommand(&context, request, cancelled);
+}
+
+// Where it cannot be cancelled the daemon is ended, so that who follows it comes to an end.
+inline void CancelOrTerminate(DaemonProcess& daemon) {
+  v1::Command cancelled;
+  const grpc::Status status = Cancel(daemon, &cancelled);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  if (!status.ok()) daemon.Terminate();
 }
 
 }  // namespace hermes

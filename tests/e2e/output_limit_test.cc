@@ -66,10 +66,7 @@ TEST_P(OutputLimitTest, UnderBlockProcessTheCommandWaitsUntilItIsCancelled) {
     EXPECT_EQ(ExecuteToEnd(daemon_, Shell("s", "echo on")).out, "on\n");
   }
   EXPECT_TRUE(Waits());
-  v1::Command cancelled;
-  const grpc::Status status = Cancel(daemon_, &cancelled);
-  EXPECT_TRUE(status.ok()) << status.error_message();
-  if (!status.ok()) daemon_.Terminate();  // so that the client ends
+  CancelOrTerminate(daemon_);
   client.join();
   ExpectKilled(seen, v1::Exit::CANCELLED);
 }
