@@ -54,7 +54,7 @@ int LeaveMain(const std::string& directory) {
     if (!WriteAll(socket.get(), words) || !AwaitEnd(socket.get())) return 1;
   }
   Fd lock;  // until the runner has really ended
-  return LockDirectory(directory, &lock) == LockResult::kOurs ? 0 : 1;
+  return LockDirectory(directory, false, &lock) == LockResult::kOurs ? 0 : 1;
 }
 
 }  // namespace hermes::runner

@@ -27,7 +27,7 @@ bool IsServed(const std::string& directory) {
 }
 }  // namespace
 
-LockResult LockDirectory(const std::string& directory, Fd* lock) {
+LockResult LockDirectory(const std::string& directory, bool listening, Fd* lock) {
   // Before the first look, so that no change is missed: the socket appears, the lock is let go.
   Fd changes(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   inotify_add_watch(changes.get(), directory.c_str(), IN_CREATE | IN_CLOSE_WRITE | IN_ATTRIB);
@@ -36,7 +36,7 @@ LockResult LockDirectory(const std::string& directory, Fd* lock) {
   int64_t give_up_us = NowUs() + kPatienceUs;
   for (;;) {
     if (flock(lock->get(), LOCK_EX | LOCK_NB) == 0) return LockResult::kOurs;
-    if (IsServed(directory)) return LockResult::kServed;
+    if (!listening && IsServed(directory)) return LockResult::kServed;
     int64_t left_ms = (give_up_us - NowUs()) / 1000;
     if (left_ms <= 0) return LockResult::kFailed;
     pollfd change{.fd = changes.get(), .events = POLLIN, .revents = 0};

@@ -15,7 +15,8 @@ enum class LockResult {
 };
 
 // While another one holds the lock and does not serve (it is starting, or ending), waits for either
-// to change, at most 10 s.
-LockResult LockDirectory(const std::string& directory, Fd* lock);
+// to change, at most 10 s. `listening`: we have been given the directory's socket, so a connection
+// would wait for us, and only the lock tells of another one; never kServed then.
+LockResult LockDirectory(const std::string& directory, bool listening, Fd* lock);
 
 }  // namespace hermes::runner

@@ -108,7 +108,7 @@ int Serve(const std::string& directory, Inherited kept, int64_t idle_us) {
   SettleDescriptors(kept);
   Fd lock;
   LockResult result = MakeDirectories(directory) && chdir("/") == 0
-                          ? LockDirectory(directory, &lock)
+                          ? LockDirectory(directory, kept.listening >= 0, &lock)
                           : LockResult::kFailed;
   if (result != LockResult::kOurs) {
     Tell(kept, result == LockResult::kServed);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -61,6 +62,20 @@ class RunnerUnit {
     ::posix_spawn_file_actions_destroy(&actions);
     ::close(high);
   }
+  std::string lock() const { return dir_ + "/lock"; }
+  bool HasOpenLock() const {
+    std::error_code gone;
+    for (const auto& fd :
+         std::filesystem::directory_iterator("/proc/" + std::to_string(pid_) + "/fd", gone)) {
+      if (std::filesystem::read_symlink(fd, gone) == lock()) return true;
+    }
+    return false;
+  }
+  bool HasEnded() const {
+    siginfo_t info{};
+    return ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+           info.si_pid != 0;
+  }
   void Stop() {
     if (pid_ == 0) return;
     ::kill(pid_, SIGKILL);
@@ -108,6 +123,19 @@ TEST_F(ActivationTest, AConnectionWaitsInTheSocketUntilTheRunnerIsThere) {
   client.join();
   EXPECT_EQ(seen.out, "yes\n");
   EXPECT_FALSE(HasRunnerOfItsOwn());
+}
+
+// As a child that the last runner had just forked holds it, for the moment until it closes it.
+TEST_F(ActivationTest, ARunnerThatWasGivenTheSocketWaitsForTheLockOfTheOneBeforeIt) {
+  daemon_.Start();
+  const int lock = ::open(unit_.lock().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  ASSERT_EQ(::flock(lock, LOCK_EX), 0);
+  unit_.Start();
+  EXPECT_TRUE(Eventually([&] { return unit_.HasOpenLock() || unit_.HasEnded(); }));
+  ::close(lock);
+  daemon_.CreateSession("s");
+  EXPECT_EQ(Run("echo x").out, "x\n");
+  EXPECT_FALSE(unit_.HasEnded());
 }
 
 TEST_F(ActivationTest, CommandsOutliveHermesdInTheRunnersOwnUnit) {
