@@ -97,7 +97,18 @@ void RunnerLink::SendHello() {
   writer.Begin(Type::kList, 0);
   writer.End();
   welcomed_ = false;
+  listed_ = false;
   listing_.clear();
+  OpenAwaited();
+}
+
+// In the round trip of the HELLO: somebody waits for just this.
+void RunnerLink::OpenAwaited() {
+  uint32_t tag = kFirstEarlyTag;
+  for (const SessionPtr& session : sessions_) {
+    if (session->awaited == 0 || session->open || session->opening) continue;
+    asked_early_[session.get()] = AskToOpen(*session, tag++);
+  }
 }
 
 void RunnerLink::Offer(std::unique_ptr<Stream> stream) {
@@ -135,16 +146,16 @@ absl::Status RunnerLink::OnFrame(const frames::Frame& frame) {
   return absl::OkStatus();
 }
 
-// Until the list is complete only the answers to HELLO and LIST mean anything: what else comes is
-// of before the new ATTACH, and will be sent again.
+// Until the list is complete only the answers to HELLO, LIST and OPEN mean anything: what else
+// comes is of before the new ATTACH, and will be sent again.
 absl::Status RunnerLink::OnHandshakeFrame(const frames::Frame& frame) {
   if (frame.type == Type::kWelcome) return OnWelcome(frame.payload);
-  if (frame.type == Type::kRefused && std::exchange(retiring_, false)) {
+  if (frame.type == Type::kRefused && frame.command == 0 && std::exchange(retiring_, false)) {
     OnUp();
     WakeAll();
     return absl::OkStatus();
   }
-  if (frame.type == Type::kRefused) {
+  if (frame.type == Type::kRefused && frame.command == 0) {
     frames::Reader reader(frame.payload);
     std::string_view reason = reader.Str();
     return RefusedStatus(reason, reader.Str());
@@ -152,6 +163,8 @@ absl::Status RunnerLink::OnHandshakeFrame(const frames::Frame& frame) {
   if (!welcomed_) return Unreachable("the runner did not begin with WELCOME");
   if (frame.type == Type::kListed) return OnListed(frame);
   if (frame.type == Type::kListEnd) return OnListEnd();
+  OnAnswer(frame);
+  if (listed_ && !retiring_) FinishHandshake();
   return absl::OkStatus();
 }
 
@@ -193,13 +206,20 @@ absl::Status RunnerLink::OnListEnd() {
   known_ = std::exchange(listing_, {});
   list_asked_ = false;
   ++lists_done_;
-  if (!up_ && known_.empty() && MayReplace()) {
-    AskToRetire();
-    return absl::OkStatus();
-  }
-  if (!up_) OnUp();
+  listed_ = true;
+  if (!up_) FinishHandshake();
   WakeAll();
   return absl::OkStatus();
+}
+
+// An older runner does not leave while it opens a session, so its answer is waited for; the one
+// that comes opens the session anew.
+void RunnerLink::FinishHandshake() {
+  if (!known_.empty() || !MayReplace()) {
+    OnUp();
+  } else if (answers_.empty()) {
+    AskToRetire();
+  }
 }
 
 // ---- a runner of the previous version
@@ -263,7 +283,8 @@ void RunnerLink::OpenAgain() {
     if (session->open) SendLease(*session);
     if (session->lease > Duration::zero()) session->open = false;
     if (session->open || !session->was_open || session->opening) continue;
-    deps_.tasks.Spawn("reopen session", Reopen(shared_from_this(), session, AskToOpen(*session)));
+    deps_.tasks.Spawn("reopen session",
+                      Reopen(shared_from_this(), session, AskToOpen(*session, next_number_++)));
   }
 }
 
@@ -296,6 +317,10 @@ void RunnerLink::OnDown(const absl::Status& why) {
     answer->broke = true;
     answer->status = Error(Reason::k_RECONNECTING, std::string(why.message()));
   }
+  for (const SessionPtr& session : sessions_) {
+    if (asked_early_.contains(session.get())) session->opening = false;
+  }
+  asked_early_.clear();
   if (was_up) TellReachable();
   WakeAll();
 }

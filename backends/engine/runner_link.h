@@ -45,6 +45,8 @@ inline constexpr Duration kStrangerGrace = std::chrono::seconds(2);
 inline constexpr size_t kMaxListed = 1 << 16;             // commands in one LIST; more is malformed
 inline constexpr size_t kMaxListedName = 256;             // bytes of a session's or run's id in it
 inline constexpr uint32_t kMaxListedNumber = 0x7fffffff;  // leaves numbers for what comes
+// Tags of what is asked before the list says which numbers are taken.
+inline constexpr uint32_t kFirstEarlyTag = 0xf0000000;
 
 // One session as its link sees it. Owned by the RunnerEngine, registered at the link.
 struct RunnerSession {
@@ -57,6 +59,7 @@ struct RunnerSession {
   // Kept by the link.
   bool open = false;  // over there, in this incarnation
   bool opening = false;
+  int awaited = 0;      // callers that wait for the connection to open it
   bool closed = false;  // not registered: never opened, closed, or given up
   bool was_open = false;
   std::string opened_at;  // the runner, by its start token
@@ -141,11 +144,13 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
   static Task<absl::Status> Connect(Ptr self);
   static Task<void> Pause(Ptr self, Duration delay);
   void SendHello();
+  void OpenAwaited();
   absl::Status OnFrame(const frames::Frame& frame);
   absl::Status OnHandshakeFrame(const frames::Frame& frame);
   absl::Status OnWelcome(std::string_view payload);
   absl::Status OnListed(const frames::Frame& frame);
   absl::Status OnListEnd();
+  void FinishHandshake();
   absl::Status OnPong(std::string_view payload);
   bool MayReplace() const;
   void AskToRetire();
@@ -160,7 +165,7 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
   // What sessions ask (runner_sessions.cc).
   static Task<absl::Status> EnsureUp(Ptr self);
   static Task<absl::Status> EnsureOpen(Ptr self, SessionPtr session);
-  Question AskToOpen(RunnerSession& session);
+  Question AskToOpen(RunnerSession& session, uint32_t tag);
   static Task<absl::Status> AwaitOpened(Ptr self, SessionPtr session, Question asked);
   static Task<void> Reopen(Ptr self, SessionPtr session, Question asked);
   static Task<void> RefreshList(Ptr self);
@@ -191,6 +196,7 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
   std::unique_ptr<Stream> offered_;
   std::shared_ptr<RunnerConnection> connection_;  // the present one; null between two
   bool welcomed_ = false;
+  bool listed_ = false;    // its list is complete
   uint16_t version_ = 0;   // spoken with it
   std::string home_;       // as it says
   bool retiring_ = false;  // it was asked to leave, or the connection was broken to do so
@@ -205,6 +211,7 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
   std::vector<SessionPtr> sessions_;
   std::unordered_map<uint32_t, RunnerCommand::Ptr> commands_;
   std::map<uint32_t, AnswerPtr> answers_;
+  std::map<const RunnerSession*, Question> asked_early_;  // of this connection, with its HELLO
   Listings known_;    // as of the last LIST: commands of an earlier daemon
   Listings listing_;  // the LIST under way
   bool list_asked_ = false;

@@ -86,23 +86,30 @@ Task<absl::Status> RunnerLink::Open(Ptr self, SessionPtr session) {
 Task<absl::Status> RunnerLink::EnsureOpen(Ptr self, SessionPtr session) {
   while (true) {
     if (session->closed) co_return Error(Reason::k_SESSION_NOT_READY, "the session is closed");
-    CO_RETURN_IF_ERROR(co_await EnsureUp(self));
+    ++session->awaited;
+    absl::Status up = co_await EnsureUp(self);
+    --session->awaited;
+    CO_RETURN_IF_ERROR(up);
     if (session->open) co_return absl::OkStatus();
+    if (auto early = self->asked_early_.extract(session.get())) {
+      CO_RETURN_IF_ERROR(co_await AwaitOpened(self, session, early.mapped()));
+      continue;
+    }
     if (session->opening) {
       co_await self->changed_.Wait();
       continue;
     }
-    CO_RETURN_IF_ERROR(co_await AwaitOpened(self, session, self->AskToOpen(*session)));
+    CO_RETURN_IF_ERROR(
+        co_await AwaitOpened(self, session, self->AskToOpen(*session, self->next_number_++)));
   }
 }
 
-RunnerLink::Question RunnerLink::AskToOpen(RunnerSession& session) {
+RunnerLink::Question RunnerLink::AskToOpen(RunnerSession& session, uint32_t tag) {
   frames::Open open;
   open.session = session.spec.session_id;
   open.cwd = session.spec.cwd;
   open.env = session.spec.env;
   open.resume = session.spec.resume || session.was_open ? 1 : 0;
-  const uint32_t tag = next_number_++;
   frames::Encode(connection_->queue(), tag, open);
   Flush();
   session.opening = true;
@@ -191,6 +198,7 @@ Task<absl::StatusOr<TreeReport>> RunnerLink::Close(Ptr self, SessionPtr session,
 
 void RunnerLink::Unregister(const SessionPtr& session) {
   std::erase(sessions_, session);
+  asked_early_.erase(session.get());
   session->open = false;
   session->closed = true;
   if (!sessions_.empty()) return;

@@ -34,6 +34,7 @@ void Runner::Run() {
   sigaddset(&watched, SIGCHLD);
   sigprocmask(SIG_BLOCK, &watched, nullptr);
   children_.Open(Fd(signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK)), EPOLLIN);
+  login_.Get();  // whoever starts a runner opens a session next, and says so a round trip later
   CheckIdle();
   loop_.Run(*this);
 }

@@ -23,7 +23,7 @@ constexpr std::string_view kCommon =
 // there is believed by its digest, and is as old as its last use: who puts another one there
 // removes those that nobody has used for a month.
 constexpr std::string_view kFindOrPut =
-    "a=$(uname -m); k=$(uname -s); w=- z=0; "
+    "a=$(uname -sm); k=${a%% *} a=${a##* } w=- z=0; "
     "case $a in x86_64|amd64) w=$3 z=$4;; aarch64|arm64) w=$5 z=$6;; esac; "
     "good() { [ -f \"$1\" ] && [ -x \"$1\" ] || return 1; "
     "h=$({ sha256sum || openssl dgst -sha256 -r || shasum -a 256; } 2>/dev/null <\"$1\"); "
@@ -54,8 +54,10 @@ constexpr std::string_view kFindOrPut =
     "else dd bs=1 count=$z of=\"$f\" 2>/dev/null; fi; "
     "chmod 700 \"$f\" && good \"$f\" && mv -f \"$f\" \"$b\" || "
     "{ rm -f \"$f\"; echo \"@$n:bad\"; exit 0; }; "
-    "find \"$r/bin\" -type f -mtime +30 -exec rm -f {} + 2>/dev/null; echo \"@$n:ok\"; fi; "
-    "touch \"$b\" 2>/dev/null; [ \"$7\" ] && exec \"$b\" files 2>/dev/null; exec \"$b\" connect "
+    "echo \"@$n:ok\"; for f in \"$r\"/bin/*; do [ \"$f\" = \"$b\" ] || "
+    "{ find \"$r/bin\" -type f -mtime +30 -exec rm -f {} + 2>/dev/null; break; }; done; "
+    "else touch \"$b\" 2>/dev/null; fi; [ \"$7\" ] && exec \"$b\" files 2>/dev/null; exec \"$b\" "
+    "connect "
     "\"$s\" 2>/dev/null";
 
 // Where no session has state any more, the runner is asked to end and what was made is removed: of

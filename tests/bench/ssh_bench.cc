@@ -27,7 +27,8 @@ class Bench {
   explicit Bench(Scale scale)
       : scale_(scale),
         account_(TestAccount::Make()),
-        server_(OpenSshServer::Start(client_.Serving(*account_))) {
+        newcomers_(Newcomers(scale)),
+        server_(OpenSshServer::Start(Serving())) {
     daemon_.Start();
     stub_ = v1::ExecService::NewStub(daemon_.Connect());
     sessions_ = v1::SessionService::NewStub(daemon_.Connect());
@@ -45,7 +46,19 @@ class Bench {
     v1::SshPlace::Transport transport = v1::SshPlace::OPENSSH;
     std::string key = {};  // another copy makes another connection
     v1::RunnerPolicy runner = v1::RUNNER_REQUIRE;
+    const TestAccount* account = nullptr;  // another one than account_
   };
+  static std::vector<std::unique_ptr<TestAccount>> Newcomers(const Scale& scale) {
+    std::vector<std::unique_ptr<TestAccount>> accounts;
+    for (int i = 0; i < scale.Of(9, 3); ++i) accounts.push_back(TestAccount::Make());
+    return accounts;
+  }
+  OpenSshOptions Serving() const {
+    OpenSshOptions options = client_.Serving(*account_);
+    for (const auto& account : newcomers_)
+      options.logins.push_back({account->name(), {client_.key().public_line}});
+    return options;
+  }
   // A session; returns how long its creation took.
   double Create(const std::string& name, const Place& where) {
     v1::CreateSessionRequest request;
@@ -56,7 +69,7 @@ class Bench {
     v1::SshPlace& place = *request.mutable_ssh();
     place.set_host(server_->host());
     place.set_port(static_cast<uint32_t>(where.port));
-    place.set_user(account_->name());
+    place.set_user((where.account == nullptr ? *account_ : *where.account).name());
     place.set_key_file(where.key.empty() ? client_.key().private_path : where.key);
     place.set_host_key("accept-new");
     place.set_transport(where.transport);
@@ -116,10 +129,12 @@ class Bench {
   void Idle();
 
   const Scale scale_;
+  size_t next_newcomer_ = 0;
   Table table_;
   bool ok_ = true;
   SshClient client_;
   std::unique_ptr<TestAccount> account_;
+  std::vector<std::unique_ptr<TestAccount>> newcomers_;  // where hermesd has never been
   std::unique_ptr<OpenSshServer> server_;
   DaemonProcess daemon_;
   std::unique_ptr<v1::ExecService::Stub> stub_;
@@ -128,21 +143,26 @@ class Bench {
 
 void Bench::First(const std::string& name, int rtt, int port) {
   // What a login and sending a program of that size take without us; it asks for one command, of
-  // the three round trips that we may take.
+  // the three round trips that we may take. Beside those 20 ms, as on a warm connection, and 20 ms
+  // for the probe that a fresh host needs. With the same key exchange: ssh's own.
   std::vector<std::string> words = client_.Words(*server_, *account_, port);
+  std::erase_if(words, [](const auto& word) { return word.starts_with("-oKexAlgorithms"); });
   words.emplace_back("cat >/dev/null");
   words.insert(words.begin(), {"sh", "-c", "exec \"$@\" <\"$0\"", BinDir() + "/hermes-runner"});
-  double ssh = 1e9;
+  double ssh = 1e9, first = 1e9;
   for (int i = 0; i < scale_.Of(3, 1); ++i) {
     const auto begin = Clock::now();
     ok_ = RunProgram({.argv = words}).status == 0 && ok_;
     ssh = std::min(ssh, Ms(Clock::now() - begin));
+    Place where{port};
+    where.account = newcomers_[next_newcomer_++].get();
+    first = std::min(first, Create(name + "n" + std::to_string(i), where));
   }
-  const double first = Create(name, {port});
-  const double most = ssh + 2 * rtt + 20;
+  Create(name, {port});
+  const double most = ssh + 2 * rtt + 40;
   table_.Row("session, first on its host, RTT " + std::to_string(rtt),
              Text("%.0f ms, ssh and sending as much %.0f ms", first, ssh),
-             Text("<= ssh + 2 RTT + 20 = %.0f ms", most), first <= most);
+             Text("<= ssh + 2 RTT + 40 = %.0f ms", most), first <= most);
 }
 
 void Bench::AtRtt(int rtt) {

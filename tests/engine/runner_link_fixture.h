@@ -62,14 +62,19 @@ class RunnerLinkTest : public ::testing::Test {
     for (const auto& [number, one] : listed) frames::Encode(out, number, one);
     peer().Send(out);
     peer().SendFrame(frames::Type::kListEnd, 0);
-    if (version_ == frames::kVersion || !listed.empty()) return;
-    // The link would rather have a newer one; this one stays.
-    if (!peer().Next()) return;
-    out.clear();
+  }
+
+  // The link would rather have a newer one; this one stays.
+  void RefuseToRetire() {
+    peer().Expect(frames::Type::kRetire);
+    Refuse(0, "SESSION_NOT_READY", "a command is left");
+  }
+  void Refuse(uint32_t tag, std::string_view reason, std::string_view message) {
+    std::string out;
     frames::Writer refused(out);
-    refused.Begin(frames::Type::kRefused, 0);
-    refused.Str("SESSION_NOT_READY");
-    refused.Str("a command is left");
+    refused.Begin(frames::Type::kRefused, tag);
+    refused.Str(reason);
+    refused.Str(message);
     refused.End();
     peer().Send(out);
   }
@@ -77,14 +82,17 @@ class RunnerLinkTest : public ::testing::Test {
   // Answers an OPEN; returns what it said.
   frames::Open AnswerOpen(uint64_t generation) {
     SeenFrame seen = peer().Expect(frames::Type::kOpen);
+    AnswerOpened(seen.command, generation);
+    return frames::Decode<frames::Open>(seen.payload).value_or(frames::Open{});
+  }
+  void AnswerOpened(uint32_t tag, uint64_t generation) {
     std::string out;
     frames::Opened opened;
     opened.generation = generation;
     opened.cwd = "/home";
     opened.shell = 1;
-    frames::Encode(out, seen.command, opened);
+    frames::Encode(out, tag, opened);
     peer().Send(out);
-    return frames::Decode<frames::Open>(seen.payload).value_or(frames::Open{});
   }
 
   // A session that is open at a runner called "one".
@@ -97,6 +105,7 @@ class RunnerLinkTest : public ::testing::Test {
     auto opened = Go(engine_->Open(spec));
     Greet("one");
     AnswerOpen(1);
+    if (version_ < frames::kVersion) RefuseToRetire();
     Settle();
     ASSERT_TRUE(opened->has_value());
     ASSERT_TRUE((*opened)->ok()) << (*opened)->status();

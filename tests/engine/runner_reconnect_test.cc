@@ -104,7 +104,49 @@ TEST_F(RunnerLinkTest, NumbersGoOnAfterTheHighestListedOne) {
   engine_ = MakeRunnerEngine(links_, {.sandbox = sandbox_});
   auto opened = Go(engine_->Open({.session_id = "s"}));
   Greet("one", {{500, Listed("old")}});
-  EXPECT_GT(peer().Expect(Type::kOpen).command, 500u);
+  AnswerOpen(1);
+  Settle();
+  EXPECT_GT(StartCommand(), 500u);
+}
+
+TEST_F(RunnerLinkTest, AnAwaitedSessionIsOpenedInTheRoundTripOfTheGreeting) {
+  engine_ = MakeRunnerEngine(links_, {.sandbox = sandbox_});
+  auto opened = Go(engine_->Open({.session_id = "s"}));
+  peer().Expect(Type::kHello);
+  peer().Expect(Type::kList);
+  // No number that the list may name is taken before it is there.
+  EXPECT_GT(peer().Expect(Type::kOpen).command, kMaxListedNumber);
+}
+
+TEST_F(RunnerLinkTest, WhatWasRefusedWithTheGreetingIsToldAndTheNextOneIsOpened) {
+  engine_ = MakeRunnerEngine(links_, {.sandbox = sandbox_});
+  auto opened = Go(engine_->Open({.session_id = "s", .cwd = "/gone"}));
+  Greet("one");
+  Refuse(peer().Expect(Type::kOpen).command, "BAD_FIELD", "cwd is not a directory");
+  Settle();
+  ASSERT_TRUE(opened->has_value());
+  EXPECT_EQ(ReasonOf((*opened)->status()), Reason::k_BAD_FIELD);
+  EXPECT_FALSE(peer().Next());
+  OpenSession();
+}
+
+TEST_F(RunnerLinkTest, WhatAnOlderRunnerOpenedIsOpenedAnewByTheOneThatReplacesIt) {
+  version_ = frames::kVersion - 1;
+  engine_ = MakeRunnerEngine(links_, {.sandbox = sandbox_});
+  auto opened = Go(engine_->Open({.session_id = "s"}));
+  Greet("old");
+  EXPECT_FALSE(peer().Expect(Type::kOpen).payload.empty());
+  EXPECT_FALSE(peer().Next()) << "it would refuse to leave while it opens a session";
+  AnswerOpened(kFirstEarlyTag, 1);
+  peer().Expect(Type::kRetire);
+  EXPECT_FALSE(opened->has_value());
+  version_ = frames::kVersion;
+  Reconnect();
+  Greet("new");
+  AnswerOpen(1);
+  Settle();
+  ASSERT_TRUE(opened->has_value() && (*opened)->ok());
+  EXPECT_EQ((**opened)->incarnation, "new");
 }
 
 TEST_F(RunnerLinkTest, UnacceptedStdinIsSentAgain) {
