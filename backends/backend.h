@@ -186,11 +186,15 @@ struct LostEvent {
   uint64_t from = 0;
   uint64_t to = 0;
 };
+// It has ended over there, but not all of its output is here: that waits for acknowledgements, and
+// comes before its EndedEvent.
+struct OverEvent {};
 struct EndedEvent {
   Outcome outcome;
 };
 struct DrainedEvent {};
-using ChannelEvent = std::variant<StartedEvent, DataEvent, LostEvent, EndedEvent, DrainedEvent>;
+using ChannelEvent =
+    std::variant<StartedEvent, DataEvent, LostEvent, OverEvent, EndedEvent, DrainedEvent>;
 
 // One command in a place. Destroying it abandons the command (it runs on, its record stays over
 // there); never blocks.
@@ -198,9 +202,9 @@ class Channel {
  public:
   virtual ~Channel() = default;
 
-  // The next event, in order: StartedEvent at most once, data, exactly one EndedEvent, later data
-  // of children that hold the pipes, DrainedEvent last. One read in flight. Reconnecting is silent
-  // in here. An error only after Abandon.
+  // The next event, in order: StartedEvent at most once, data, perhaps an OverEvent and more data,
+  // exactly one EndedEvent, later data of children that hold the pipes, DrainedEvent last. One read
+  // in flight. Reconnecting is silent in here. An error only after Abandon.
   virtual Task<absl::StatusOr<ChannelEvent>> Read() = 0;
 
   // Makes a pending Read return CANCELLED. The command is not touched.

@@ -90,6 +90,7 @@ absl::Status RunnerCommand::OnData(OutputStream stream, std::string_view payload
   if (unread_bytes_ > kMaxUnreadBytes || events_.size() > kMaxUnreadEvents) {
     return Error(Reason::k_BACKEND_UNREACHABLE, "the runner sent more than its window");
   }
+  TellEnd();
   SendAck();
   return absl::OkStatus();
 }
@@ -104,9 +105,19 @@ void RunnerCommand::NoteLost(OutputStream stream, uint64_t to) {
 absl::Status RunnerCommand::OnExit(std::string_view payload) {
   std::optional<frames::Exit> exit = frames::Decode<frames::Exit>(payload);
   if (!exit) return Malformed("EXIT");
-  End(FromWire(*exit));
+  if (!ended_ && !exit_ && !HasAllBefore(*exit)) Push(OverEvent{});
+  exit_ = *std::move(exit);
+  TellEnd();
   SendAck();
   return absl::OkStatus();
+}
+
+bool RunnerCommand::HasAllBefore(const frames::Exit& exit) const {
+  return next_.at[0] >= exit.out && next_.at[1] >= exit.err;
+}
+
+void RunnerCommand::TellEnd() {
+  if (exit_ && HasAllBefore(*exit_)) End(FromWire(*exit_));
 }
 
 void RunnerCommand::End(Outcome outcome) {
@@ -117,12 +128,13 @@ void RunnerCommand::End(Outcome outcome) {
 }
 
 void RunnerCommand::EndForGood(Outcome outcome) {
-  End(std::move(outcome));
+  End(exit_ ? FromWire(*exit_) : std::move(outcome));
   if (!std::exchange(drained_, true)) Push(DrainedEvent{});
 }
 
 absl::Status RunnerCommand::OnDrained() {
-  if (!ended_) return Malformed("DRAINED before EXIT");
+  if (!exit_) return Malformed("DRAINED before EXIT");
+  End(FromWire(*exit_));
   if (!std::exchange(drained_, true)) Push(DrainedEvent{});
   return absl::OkStatus();
 }

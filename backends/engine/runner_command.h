@@ -110,6 +110,8 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
   void Push(ChannelEvent event);
   void PushData(OutputStream stream, uint64_t offset, std::string_view bytes);
   void NoteLost(OutputStream stream, uint64_t to);
+  bool HasAllBefore(const frames::Exit& exit) const;
+  void TellEnd();
   void End(Outcome outcome);
   void EndForGood(Outcome outcome);
   void AnswerKill(absl::StatusOr<TreeReport> answer);
@@ -133,6 +135,7 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
   std::deque<ChannelEvent> events_;
   uint64_t unread_bytes_ = 0;
   bool started_ = false;
+  std::optional<frames::Exit> exit_;  // told before all of its output
   bool ended_ = false;
   bool drained_ = false;
   bool abandoned_ = false;

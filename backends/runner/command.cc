@@ -229,7 +229,9 @@ void Command::CheckDrained() {
 
 void Command::SendEnd() {
   if (link_ == nullptr || !attached_ || !ended_) return;
-  if (!end_sent_ && out_.sent() >= exit_.out && err_.sent() >= exit_.err) {
+  // What is in a spool comes after it: who acknowledges nothing more must hear of the end, too.
+  if (!end_sent_ && out_.sent() >= std::min(exit_.out, out_.ring().end()) &&
+      err_.sent() >= std::min(exit_.err, err_.ring().end())) {
     frames::Encode(link_->control(), number_, exit_);
     end_sent_ = true;
   }

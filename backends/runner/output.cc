@@ -98,8 +98,8 @@ void Output::AtEof() {
 }
 
 bool Output::blocked() const {
-  bool may_spool = sink_ == nullptr && spool_directory_ != nullptr && !spool_.full();
-  if (eof_ || may_spool) return false;
+  bool may_spool = rest_ || (sink_ == nullptr && !spool_.full());
+  if (eof_ || (may_spool && spool_directory_ != nullptr)) return false;
   return spool_.size() != 0 || ring_.room() == 0;
 }
 

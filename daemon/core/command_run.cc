@@ -63,6 +63,9 @@ Task<void> CommandRun::Pump(std::unique_ptr<Channel> channel) {
       co_await TakeData(std::move(*data));
     } else if (auto* lost = std::get_if<LostEvent>(&*event)) {
       log_->Skip(lost->stream, lost->to);
+    } else if (std::holds_alternative<OverEvent>(*event)) {
+      over_ = true;
+      Ack();
     } else if (auto* end = std::get_if<EndedEvent>(&*event)) {
       co_await TakeEnd(std::move(end->outcome));
     } else {
@@ -97,14 +100,15 @@ Task<void> CommandRun::TakeData(DataEvent data) {
   Ack();
 }
 
-// What was refused is acknowledged only of a command that is to end: it need not wait any more, and
-// neither need its end wait for room over there.
+// What was refused is acknowledged only of a command that is to end or has ended: it need not wait
+// any more, and neither need its end wait for room over there.
 void CommandRun::Ack() {
   uint64_t safe[kOutputStreams];
   for (size_t i = 0; i < kOutputStreams; ++i) {
     const OutputStream stream = static_cast<OutputStream>(i);
     safe[i] = log_->on_disk(stream);
-    if (given_up_ && safe[i] == log_->end(stream)) safe[i] = std::max(safe[i], refused_to_[i]);
+    if ((given_up_ || over_) && safe[i] == log_->end(stream))
+      safe[i] = std::max(safe[i], refused_to_[i]);
   }
   channel_->Ack(safe[0], safe[1]);
 }
@@ -192,8 +196,11 @@ bool CommandRun::TakeWhatFits(OutputStream stream, uint64_t offset, std::string_
 }
 
 void CommandRun::RefuseTo(OutputStream stream, uint64_t to) {
+  if (to <= log_->end(stream)) return;
+  if (!Refused() && !given_up_ && info_.output.overflow == Overflow::kBlockProcess)
+    LogInfo("the command waits: it is at its output limit", ContextOf(info_));
   uint64_t& refused = refused_to_[static_cast<size_t>(stream)];
-  if (to > log_->end(stream)) refused = std::max(refused, to);
+  refused = std::max(refused, to);
 }
 
 bool CommandRun::Refused() const { return refused_to_[0] > 0 || refused_to_[1] > 0; }

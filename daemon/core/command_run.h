@@ -152,6 +152,7 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   std::optional<SteadyTime> away_since_;
   uint64_t refused_to_[kOutputStreams] = {0, 0};  // end of what did not fit, shown as a gap
   bool given_up_ = false;  // somebody wants it killed: nothing is held for room any more
+  bool over_ = false;      // it has ended over there
   // Came while the disk was full, under BLOCK_PROCESS. Not acknowledged, so at most the far side's
   // windows: then the command waits.
   struct Held {

@@ -290,6 +290,8 @@ void World::TakeEvent(TestRun& run, ChannelEvent event) {
   } else if (LostEvent* lost = std::get_if<LostEvent>(&event)) {
     run.lost.push_back(*lost);
     run.offset[static_cast<size_t>(lost->stream)] = lost->to;
+  } else if (std::holds_alternative<OverEvent>(event)) {
+    EXPECT_FALSE(run.outcome.has_value()) << "over after its end";
   } else if (EndedEvent* ended = std::get_if<EndedEvent>(&event)) {
     EXPECT_FALSE(run.outcome.has_value()) << "ended twice";
     run.outcome = std::move(ended->outcome);

@@ -17,6 +17,8 @@ namespace {
 constexpr uint64_t kLimit = 1 << 20;
 // Beyond the limit: the far side's window, and pipes.
 constexpr uint64_t kOnTheWay = (4 << 20) + (1 << 20);
+// What the runner keeps in a file while no daemon is there.
+constexpr uint64_t kInSpool = 64 << 20;
 constexpr int kLines = 50'000'000;  // 440 MB
 
 class OutputLimitTest : public testing::TestWithParam<v1::RunnerPolicy> {
@@ -35,16 +37,21 @@ class OutputLimitTest : public testing::TestWithParam<v1::RunnerPolicy> {
   }
   bool WentOn() const { return std::filesystem::exists(mark_); }
   bool Waits() const {
-    return Eventually([this] { return AllWait("FLOOD=" + cookie_); });
+    return Eventually([this] { return AtLimit() && AllWait("FLOOD=" + cookie_); });
   }
-  void ExpectKilled(const Seen& seen, v1::Exit::Cause cause) const {
+  bool AtLimit() const {
+    const std::string log = ReadWholeFile(daemon_.dir() + "/hermesd.log");
+    return log.find("it is at its output limit") != std::string::npos;
+  }
+  void ExpectKilled(const Seen& seen, v1::Exit::Cause cause, uint64_t in_spool = 0) const {
     EXPECT_EQ(seen.command.state(), v1::Command::KILLED) << seen.status.error_message();
     EXPECT_EQ(seen.command.exit().cause(), cause);
     EXPECT_TRUE(seen.out == Numbers(kLimit)) << seen.out.size() << " bytes";
     EXPECT_TRUE(seen.gap) << "what was on its way is not told";
     // The plain engine takes in and forgets what is written while it kills.
     if (GetParam() != v1::RUNNER_NEVER) {
-      EXPECT_LE(seen.command.produced().stdout_offset(), kLimit + kOnTheWay) << "it did not wait";
+      EXPECT_LE(seen.command.produced().stdout_offset(), kLimit + kOnTheWay + in_spool)
+          << "it did not wait";
     }
     EXPECT_FALSE(WentOn());
     EXPECT_TRUE(WaitUntilNoneHas("FLOOD=" + cookie_));
@@ -95,6 +102,34 @@ TEST_P(RunnerOutputLimitTest, UnderBlockProcessARestartOfTheDaemonChangesNothing
   EXPECT_EQ(seen.command.state(), v1::Command::KILLED);
   EXPECT_TRUE(seen.out == Numbers(kLimit)) << seen.out.size() << " bytes";
   EXPECT_FALSE(WentOn());
+}
+
+// It waits, its daemon dies, and its time is up meanwhile: the next daemon tells its end.
+TEST_P(RunnerOutputLimitTest, UnderBlockProcessAnEndWithoutADaemonIsToldByTheNextOne) {
+  v1::ExecuteRequest request = Flood(v1::OutputPolicy::BLOCK_PROCESS);
+  request.mutable_run_timeout()->set_seconds(3);
+  Seen seen;
+  std::thread client([&] { seen = ExecuteToEnd(daemon_, request); });
+  EXPECT_TRUE(Waits());
+  daemon_.Kill(SIGKILL);
+  EXPECT_TRUE(WaitUntilNoneHas("FLOOD=" + cookie_));
+  daemon_.Start();
+  client.join();
+  ExpectKilled(seen, v1::Exit::RUN_TIMEOUT, kInSpool);
+}
+
+// As before, and it has filled the file, too, when the next daemon comes.
+TEST_P(RunnerOutputLimitTest, UnderBlockProcessATimeoutAfterARestartEndsTheCommandThatWaits) {
+  v1::ExecuteRequest request = Flood(v1::OutputPolicy::BLOCK_PROCESS);
+  request.mutable_run_timeout()->set_seconds(5);
+  Seen seen;
+  std::thread client([&] { seen = ExecuteToEnd(daemon_, request); });
+  EXPECT_TRUE(Waits());
+  daemon_.Kill(SIGKILL);
+  EXPECT_TRUE(Waits());
+  daemon_.Start();
+  client.join();
+  ExpectKilled(seen, v1::Exit::RUN_TIMEOUT, kInSpool);
 }
 
 // More than the runner's window takes, and less than window and pipe.

@@ -28,6 +28,24 @@ TEST_F(RunnerLinkTest, StartCostsOneFrameAndItsEventsComeInOrder) {
   EXPECT_TRUE(std::holds_alternative<DrainedEvent>(ReadNow()));
 }
 
+// As of a command that ended while no daemon was there: the rest of its output is in a spool.
+TEST_F(RunnerLinkTest, AnEndThatIsToldBeforeTheOutputComesAfterIt) {
+  OpenSession();
+  const uint32_t number = StartCommand();
+  frames::Exit exit;
+  exit.out = 6;
+  exit.value = 3;
+  std::string out;
+  frames::Encode(out, number, exit);
+  peer().SendData(Type::kOut, number, 0, "abc");
+  peer().Send(out);
+  EXPECT_EQ(ReadData(0), "abc");
+  EXPECT_TRUE(std::holds_alternative<OverEvent>(ReadNow()));
+  peer().SendData(Type::kOut, number, 3, "def");
+  EXPECT_EQ(ReadData(3), "def");
+  EXPECT_EQ(std::get<EndedEvent>(ReadNow()).outcome.value, 3);
+}
+
 TEST_F(RunnerLinkTest, MalformedFramesBreakTheConnection) {
   const std::vector<std::pair<const char*, std::string>> cases = {
       {"length below the header", std::string("\x01\x00\x00\x00\x00\x00\x00\x00\x00", 9)},
