@@ -176,8 +176,17 @@ void SayKilled(const v1::CommandKilled& killed) {
   Say(ForTerminal(DescribeEnd(command)));
 }
 
-void SaySaved(const v1::SyncJob& job) {
-  if (SyncExitCode({job, {}}) != 0 || job.applied() > 0) SayText(DescribeSync({job, {}}));
+// What stays over there is told by its names: soon nobody may be able to look.
+void SaySaved(Context& context, const v1::SyncJob& job) {
+  const bool left = job.rejected() > 0;
+  if (SyncExitCode({job, {}}) != 0 || job.applied() > 0 || left) SayText(DescribeSync({job, {}}));
+  if (!left) return;
+  v1::GetSyncRequest request;
+  request.set_name(job.name());
+  SyncRecord record{job, {}};
+  const absl::StatusOr<v1::SyncJob> whole = context.connection.GetSync(request);
+  if (whole.ok()) record.entries.assign(whole->entries().begin(), whole->entries().end());
+  SayText(DescribeLeft(record));
 }
 
 // What a refused cleanup leaves to decide, for people.
@@ -209,15 +218,15 @@ absl::StatusOr<v1::CleanupRequest> BuildCleanup(const CleanupArgs& args,
 }
 
 // One attempt to follow one cleanup to its end.
-absl::StatusOr<v1::Session> CleanupOnce(Connection& connection, const v1::CleanupRequest& request) {
-  auto stream = connection.Cleanup(request);
+absl::StatusOr<v1::Session> CleanupOnce(Context& context, const v1::CleanupRequest& request) {
+  auto stream = context.connection.Cleanup(request);
   if (!stream.ok()) return stream.status();
   v1::CleanupEvent event;
   absl::StatusOr<v1::Session> finished =
       absl::UnavailableError("the stream ended before the cleanup");
   while ((*stream)->Next(&event)) {
     if (event.has_killed()) SayKilled(event.killed());
-    if (event.has_sync()) SaySaved(event.sync());
+    if (event.has_sync()) SaySaved(context, event.sync());
     if (event.has_finished()) finished = event.finished();
   }
   absl::Status status = (*stream)->Finish();
@@ -228,7 +237,7 @@ absl::StatusOr<v1::Session> CleanupOnce(Connection& connection, const v1::Cleanu
 absl::StatusOr<v1::Session> CleanupToTheEnd(Context& context, const v1::CleanupRequest& request) {
   Backoff backoff(context.connection.options().patience);
   while (true) {
-    absl::StatusOr<v1::Session> session = CleanupOnce(context.connection, request);
+    absl::StatusOr<v1::Session> session = CleanupOnce(context, request);
     bool lost = context.connection.was_connected() && IsOutage(session.status());
     if (session.ok() || !lost) return session;
     auto pause = backoff.Next();

@@ -77,6 +77,13 @@ std::string Failure(const v1::SyncJob& job) {
   return text;
 }
 
+bool IsRejected(const v1::SyncEntry& entry) {
+  const v1::SyncEntry::Why why = entry.why();
+  return entry.effect() == v1::SyncEntry::NOTHING &&
+         (why == v1::SyncEntry::ODD || why == v1::SyncEntry::TREE || why == v1::SyncEntry::DENIED ||
+          why == v1::SyncEntry::LIE);
+}
+
 bool IsPull(const v1::SyncJob& job) { return job.kind() == v1::SyncJob::PULL; }
 
 std::string Hints(const SyncRecord& record) {
@@ -141,6 +148,21 @@ std::string DescribeSync(const SyncRecord& record) {
   text += done ? WhatWasDone(record) : Failure(job);
   if (done || job.applied() > 0) text += Counts(record);
   return "hermesctl: " + ForTerminal(text) + "\n" + Hints(record);
+}
+
+std::string DescribeLeft(const SyncRecord& record) {
+  const v1::SyncJob& job = record.job;
+  if (job.rejected() == 0) return "";
+  std::vector<v1::SyncEntry> left;
+  for (const v1::SyncEntry& entry : record.entries) {
+    if (left.size() < kShownLeft && IsRejected(entry)) left.push_back(entry);
+  }
+  std::string text = left.empty() ? "" : RenderEntries(left, View{});
+  if (const uint64_t more = job.rejected() - std::min<uint64_t>(left.size(), job.rejected())) {
+    text += "  " + std::to_string(more) + (left.empty() ? "" : " more") +
+            " rejected: hermesctl syncs " + ForTerminal(ShortName(job.name())) + " lists them\n";
+  }
+  return text;
 }
 
 int SyncExitCode(const SyncRecord& record) {

@@ -27,6 +27,11 @@ std::string RenderSyncs(const std::vector<v1::SyncJob>& syncs, const View& view)
 // How it ended, in one sentence, and what can be done about it, one line each; complete lines.
 std::string DescribeSync(const SyncRecord& record);
 
+// What a pull leaves in the sandbox, as it was rejected: the first of its entries, and how many
+// more there are. Empty: nothing.
+inline constexpr size_t kShownLeft = 20;
+std::string DescribeLeft(const SyncRecord& record);
+
 // 0, kExitPartly, or kExitHermes for one that failed or whose end is not known.
 int SyncExitCode(const SyncRecord& record);
 

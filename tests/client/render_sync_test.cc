@@ -116,6 +116,27 @@ TEST(DescribeSyncTest, SaysThatEntriesAreMissing) {
   EXPECT_THAT(DescribeSync(record), HasSubstr("only the first 1 of 60000 entries are shown"));
 }
 
+TEST(DescribeLeftTest, NamesWhatWasRejectedUpToALimit) {
+  SyncRecord pull = Record(v1::SyncJob::PULL);
+  EXPECT_EQ(DescribeLeft(pull), "");
+  pull.entries = {
+      Entry("took", v1::SyncEntry::CREATE, v1::SyncEntry::DONE, v1::SyncEntry::REMOTE_CHANGED),
+      Entry("d/.env\x1b", v1::SyncEntry::NOTHING, v1::SyncEntry::PLANNED, v1::SyncEntry::ODD),
+      Entry("held", v1::SyncEntry::NOTHING, v1::SyncEntry::PLANNED, v1::SyncEntry::HELD)};
+  pull.entries[1].set_note("why it stays");
+  pull.job.set_rejected(1);
+  const std::string text = DescribeLeft(pull);
+  EXPECT_THAT(text, HasSubstr(R"(ODD: why it stays  d/.env\x1b)"));
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2) << text;
+  for (int i = 0; i < 30; ++i) pull.entries.push_back(pull.entries[1]);
+  pull.job.set_rejected(60'000);
+  const std::string long_text = DescribeLeft(pull);
+  EXPECT_EQ(std::count(long_text.begin(), long_text.end(), '\n'), 22) << long_text;
+  EXPECT_THAT(long_text, HasSubstr("\n  59980 more rejected: hermesctl syncs box/s1 lists them\n"));
+  pull.entries.clear();
+  EXPECT_EQ(DescribeLeft(pull), "  60000 rejected: hermesctl syncs box/s1 lists them\n");
+}
+
 TEST(SyncExitCodeTest, IsZeroOnlyWhenNothingIsLeftToDecide) {
   EXPECT_EQ(SyncExitCode(Record(v1::SyncJob::PULL)), 0);
   for (const auto state : {v1::SyncJob::FAILED, v1::SyncJob::INTERRUPTED, v1::SyncJob::RUNNING,

@@ -306,6 +306,22 @@ TEST_F(SyncCommandTest, ARefusedCleanupSaysWhatCanBeDone) {
   EXPECT_THAT(err_, HasSubstr("hermesctl cleanup box --discard"));
 }
 
+TEST_F(SyncCommandTest, ACleanupNamesWhatStaysInTheSandbox) {
+  v1::SyncJob job = Over().finished();
+  job.set_rejected(1);
+  daemon_.RefuseCleanup(job);
+  v1::SyncEntry& entry = *job.add_entries();
+  entry.set_path("d/.env\x1b");
+  entry.set_effect(v1::SyncEntry::NOTHING);
+  entry.set_why(v1::SyncEntry::ODD);
+  entry.set_note("in the sandbox: named like a secret");
+  daemon_.SetSyncs({job});
+  Output({"cleanup", "box"}, 125);
+  EXPECT_THAT(err_, HasSubstr("box/s1: brought back 1 file, 1 rejected\n"));
+  EXPECT_THAT(err_, HasSubstr(R"(ODD: in the sandbox: named like a secret  d/.env\x1b)"));
+  EXPECT_EQ(daemon_.calls().back(), "GetSync sessions/box/syncs/s1");
+}
+
 TEST_F(SyncCommandTest, TheEnvironmentCanForceSyncs) {
   const std::vector<std::string> force = {"HERMES_FORCE_FILE_SYNC=1"};
   Output({"start", "box", "--", "x"}, 0, force);
