@@ -50,14 +50,6 @@ std::string ParentOf(const std::string& path) {
 // is on its way.
 bool IsGone(int error) { return error == ENOENT || error == ENOTDIR || error == ELOOP; }
 
-std::vector<std::string> SecretsOf(std::vector<std::string> patterns) {
-  const std::vector<std::string>& secrets = SecretPatterns();
-  std::erase_if(patterns, [&secrets](const std::string& pattern) {
-    return std::find(secrets.begin(), secrets.end(), pattern) == secrets.end();
-  });
-  return patterns;
-}
-
 }  // namespace
 
 HostTree::HostTree(Setup setup)
@@ -65,7 +57,7 @@ HostTree::HostTree(Setup setup)
       clock_(*setup.clock),
       mount_(std::move(setup.mount)),
       ignore_(root_.only() ? IgnoreList() : IgnoreList(mount_.ignore)),
-      withheld_(root_.only() ? IgnoreList() : IgnoreList(SecretsOf(mount_.ignore))),
+      withholds_(!root_.only() && WithholdsSecrets(mount_)),
       known_(std::move(setup.known)),
       local_(IsLocal(root_.fd())),
       watchable_(setup.max_watches > 0 && !root_.only()),
@@ -330,8 +322,7 @@ void HostTree::Drop(const std::string& path) {
 
 // Of what is ignored the names of secrets alone are told: nobody has asked for that.
 bool HostTree::IsWithheld(const std::string& path) const {
-  const std::string_view leaf = LeafOf(path);
-  return !leaf.starts_with(kOwnPrefix) && withheld_.Ignores(leaf);
+  return withholds_ && NamedLikeSecret(LeafOf(path));
 }
 
 bool HostTree::Trusted(const std::string& path, const StatKey& key) const {

@@ -105,7 +105,7 @@ class HostTree {
   const Clock& clock_;
   const Mount mount_;
   const IgnoreList ignore_;
-  const IgnoreList withheld_;               // of those, what is told
+  const bool withholds_;                    // names of secrets, which are told
   std::map<std::string, KnownFile> known_;  // until a Refresh succeeds
   const bool local_;                        // the root's file system
   const bool watchable_;

@@ -50,6 +50,11 @@ const std::vector<std::string>& SecretPatterns() {
   return *kPatterns;
 }
 
+bool NamedLikeSecret(std::string_view name) {
+  static const auto* const kNames = new NameFilter(SecretPatterns());
+  return !name.starts_with(kOwnPrefix) && kNames->Ignores(name);
+}
+
 bool DeniedOnPull(const RelPath& path) {
   bool in_git = false;
   std::string name;

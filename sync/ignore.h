@@ -35,6 +35,7 @@ class IgnoreList {
 // Names under which people keep what nobody else shall see. A directory's mount leaves them out on
 // both sides unless it says otherwise (CheckedMount): a work tree is mounted in a hurry.
 const std::vector<std::string>& SecretPatterns();
+bool NamedLikeSecret(std::string_view name);  // one part of a path
 
 // True for what a pull may never write, however it was asked for: what the host would run or log in
 // with by itself (.ssh; hooks and settings of git, and what leads git to others) and the

@@ -89,7 +89,7 @@ std::string_view OddityName(Oddity oddity) {
     case Oddity::kOtherFileSystem:
       return "other file system";
     case Oddity::kSecret:
-      return "named like a secret";
+      return "named like a secret (the mount has no secrets=include)";
   }
   return "";
 }

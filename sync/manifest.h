@@ -23,7 +23,7 @@ enum class Oddity {
   kUnreadable,       // a file or directory that this account may not read
   kTooBig,           // a file above the mount's max_file_bytes
   kOtherFileSystem,  // a mount point below the mount's root
-  kSecret,           // withheld for its name, see SecretPatterns; of the host only
+  kSecret,           // withheld for its name, see SecretPatterns; no far end says so
 };
 
 std::string_view OddityName(Oddity oddity);  // "odd name", "link", ...

@@ -75,6 +75,8 @@ class MountPair {
   // Host versions (nullopt: a deletion) that the far end did not take, as it holds a version that
   // nobody knew of: offered again once the host moves on, or a pull has looked.
   std::map<RelPath, MaybeContent> refused;
+  // What the last look found over there that never travels, as far as it is remembered.
+  FileMap withheld;
   bool recovered = false;  // no landing below the root waits for its end
 
  private:

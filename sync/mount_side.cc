@@ -1,5 +1,6 @@
 #include "sync/mount_side.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "daemon/runtime/event.h"
@@ -20,6 +21,14 @@ RemoteRoot RootOf(const Mount& mount, const std::optional<RelPath>& only) {
   return root;
 }
 
+RemoteRoot WithSecrets(RemoteRoot root) {
+  const std::vector<std::string>& secrets = SecretPatterns();
+  std::erase_if(root.ignore, [&secrets](const std::string& pattern) {
+    return std::find(secrets.begin(), secrets.end(), pattern) != secrets.end();
+  });
+  return root;
+}
+
 }  // namespace
 
 MountSide::MountSide(Mount m, std::shared_ptr<MountPair> p, std::unique_ptr<RemoteTree> f)
@@ -27,10 +36,18 @@ MountSide::MountSide(Mount m, std::shared_ptr<MountPair> p, std::unique_ptr<Remo
       ignore(p->root.only() ? IgnoreList() : IgnoreList(mount.ignore)),
       pair(std::move(p)),
       far(std::move(f)),
-      remote_root(RootOf(mount, pair->root.only())) {}
+      remote_root(RootOf(mount, pair->root.only())),
+      withholds(mount.WritesHost() && !pair->root.only() && WithholdsSecrets(mount)),
+      look_root(withholds ? WithSecrets(remote_root) : remote_root) {}
 
 RemoteRoot SideWork::Root() const {
   RemoteRoot root = side->remote_root;
+  root.wish = wish;
+  return root;
+}
+
+RemoteRoot SideWork::LookRoot() const {
+  RemoteRoot root = side->look_root;
   root.wish = wish;
   return root;
 }

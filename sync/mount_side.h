@@ -48,6 +48,9 @@ class MountSide {
   const std::unique_ptr<RemoteTree> far;
 
   const RemoteRoot remote_root;
+  // A pull would bring files but for their names, which are those of secrets: so it tells them.
+  const bool withholds;
+  const RemoteRoot look_root;  // for a pull's look, with the names that it tells
 };
 
 // Adds up how far all mounts of one sync are, and tells it.
@@ -74,6 +77,7 @@ struct SideWork {
   WishPtr wish;  // withdrawn: CANCELLED, soon
 
   RemoteRoot Root() const;  // of what is asked for this
+  RemoteRoot LookRoot() const;
 };
 
 // For what several attempts are worth: a transport that broke. Nothing else is tried again.

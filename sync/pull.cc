@@ -11,6 +11,7 @@
 #include "sync/land_place.h"
 #include "sync/land_right.h"
 #include "sync/undo.h"
+#include "sync/withheld.h"
 
 namespace hermes::sync {
 namespace {
@@ -116,14 +117,22 @@ Task<absl::Status> SidePull::LookOnce() {
   }
   work_.meter->Phase("comparing");
   const uint64_t doubts = pair_->doubts;
-  CO_ASSIGN_OR_RETURN(RemoteLook look,
-                      co_await work_.side->far->Look(work_.Root(), ManifestDigest(base_)));
+  FileMap withheld = pair_->withheld;
+  CO_ASSIGN_OR_RETURN(RemoteLook look, co_await work_.side->far->Look(work_.LookRoot(),
+                                                                      DigestWith(base_, withheld)));
   exists_ = look.exists;
   far_epoch_ = look.epoch;
   base_holds_ = !base_epoch_.empty() && far_epoch_ == base_epoch_;
   if (pair_->base.epoch() == base_epoch_) pair_->met = base_holds_ && pair_->doubts == doubts;
   far_ = std::move(look.manifest);
-  if (look.same) far_.files = base_;
+  if (work_.side->withholds)
+    withheld_ = co_await work_.deps.workers.Run([this] { return TakeWithheld(&far_); });
+  if (look.same) {
+    far_.files = base_;
+    withheld_.files = std::move(withheld);
+  } else {
+    pair_->withheld = RememberedOf(withheld_.files);
+  }
   const Mount& mount = work_.side->mount;
   const bool fits = !mount.WritesHost() || far_.files.size() <= mount.max_files;
   co_return fits ? absl::OkStatus() : TooMuch(mount);
@@ -483,13 +492,16 @@ Task<absl::Status> SidePull::Remember(std::vector<BaseChange> agreed) {
 
 void SidePull::TellOddities() {
   if (!work_.side->mount.WritesHost()) return;
-  for (const auto& [name, oddity] : far_.oddities) {
-    SyncEntry entry{.mount = work_.side->mount.id, .path = name, .why = Why::kOdd};
-    entry.note = "in the sandbox: " + std::string(OddityName(oddity));
-    work_.meter->Entry(entry);
-    ++work_.report->counts.rejected;
-    if (HidesWork(oddity)) ++work_.report->unsaved;
-  }
+  for (const auto& [name, oddity] : far_.oddities) TellOdd(name, oddity);
+  for (const std::string& name : WithheldNames(withheld_)) TellOdd(name, Oddity::kSecret);
+}
+
+void SidePull::TellOdd(const std::string& name, Oddity oddity) {
+  SyncEntry entry{.mount = work_.side->mount.id, .path = name, .why = Why::kOdd};
+  entry.note = "in the sandbox: " + std::string(OddityName(oddity));
+  work_.meter->Entry(entry);
+  ++work_.report->counts.rejected;
+  if (HidesWork(oddity)) ++work_.report->unsaved;
 }
 
 void SidePull::TellLacking(const Action& action) {

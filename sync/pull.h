@@ -75,6 +75,7 @@ class SidePull {
   Task<absl::Status> Remember(std::vector<BaseChange> agreed);
   bool Overtaken(const Action& action) const;
   void TellOddities();
+  void TellOdd(const std::string& name, Oddity oddity);
   void TellLacking(const Action& action);
   void Tell(const Action& action, Fate fate, std::string_view note);
   std::string WhereKept(const Action& action) const;
@@ -92,6 +93,7 @@ class SidePull {
   bool base_holds_ = false;  // the far end is the one that the base is of
   bool exists_ = false;
   Manifest far_;
+  Manifest withheld_;  // what else is there, under names of secrets
   // Over all attempts: what came whole is not asked for again.
   std::optional<Stage> stage_;
   uint32_t next_slot_ = 0;

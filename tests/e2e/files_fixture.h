@@ -131,6 +131,16 @@ class FilesTest : public testing::Test {
     grpc::ClientContext context;
     return ToEnd(stub->SyncBack(&context, request), on_phase);
   }
+  v1::SyncJob Get(const std::string& name) const {
+    auto stub = v1::SyncService::NewStub(daemon_.Connect());
+    v1::GetSyncRequest request;
+    request.set_name(name);
+    grpc::ClientContext context;
+    v1::SyncJob job;
+    const grpc::Status status = stub->GetSync(&context, request, &job);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return job;
+  }
   static Synced Undo(const DaemonProcess& daemon, const std::string& name) {
     auto stub = v1::SyncService::NewStub(daemon.Connect());
     v1::RevertSyncRequest request;

@@ -164,6 +164,49 @@ TEST_F(FilesTest, CleanupRefusesToThrowAwayWhatItCouldNotSaveUnlessToldTo) {
   EXPECT_EQ(Slurp(Host("a")), "1");
 }
 
+// A place may have its own, as a deployed .env: to refuse for those would be to refuse always.
+TEST_F(FilesTest, CleanupTellsSecretsOfTheSandboxAndLeavesThem) {
+  Spit(Host("a"), "1");
+  for (const auto engine : {v1::RUNNER_REQUIRE, v1::RUNNER_NEVER}) {
+    SCOPED_TRACE(v1::RunnerPolicy_Name(engine));
+    v1::CreateSessionRequest request = Request("s");
+    request.set_runner(engine);
+    ASSERT_TRUE(Create(daemon_, request).ok());
+    Out("cd " + dir_ +
+        "/far && mkdir -p d/.aws && echo key > d/.aws/x && echo key > .env && "
+        "ln -sf a .npmrc && echo new > new");
+    const auto told = [](const auto& entries) {
+      std::vector<std::string> names;
+      for (const v1::SyncEntry& entry : entries) {
+        if (entry.why() != v1::SyncEntry::ODD) continue;
+        EXPECT_EQ(entry.note(),
+                  "in the sandbox: named like a secret (the mount has no secrets=include)");
+        names.push_back(entry.path());
+      }
+      return names;
+    };
+    const std::vector<std::string> all = {".env", ".npmrc", "d/.aws"};
+    for (const bool again : {false, true}) {
+      const Synced pulled = Pull(daemon_);
+      ASSERT_TRUE(pulled.status.ok()) << pulled.status.error_message();
+      EXPECT_EQ(told(pulled.entries), all) << again;
+      EXPECT_EQ(pulled.job.rejected(), 3u);
+      EXPECT_EQ(told(Get(pulled.job.name()).entries()), all);
+    }
+    EXPECT_EQ(Slurp(Host("new")), "new\n");
+    const Cleaned cleaned = Cleanup();
+    EXPECT_TRUE(cleaned.finished) << cleaned.status.error_message();
+    ASSERT_TRUE(cleaned.pull.has_value());
+    EXPECT_EQ(cleaned.pull->rejected(), 3u);
+    EXPECT_EQ(cleaned.pull->unsaved(), 0u);
+    EXPECT_EQ(told(Get(cleaned.pull->name()).entries()), all);
+    for (const char* name : {".env", ".npmrc", "d"}) EXPECT_FALSE(fs::exists(Host(name))) << name;
+    EXPECT_EQ(Slurp(Far(".env")), "key\n");
+    fs::remove_all(dir_ + "/far");
+    fs::remove(Host("new"));
+  }
+}
+
 TEST_F(FilesTest, ATermDuringAPullEndsTheDaemonSoonAndLeavesEachFileOldOrNew) {
   constexpr int kFiles = 40;
   const std::string old(100'000, 'o');

@@ -172,6 +172,37 @@ TEST_F(SyncFormsTest, CleanupBringsBackOrRefusesOrDiscards) {
   EXPECT_EQ(Host("a"), "ours");
 }
 
+TEST_F(SyncFormsTest, SecretsOfTheSandboxAreToldByEachWayBack) {
+  const std::string why =
+      "ODD: in the sandbox: named like a secret (the mount has no "
+      "secrets=include)  ";
+  Create({"--mount", mount()});
+  Out({"exec", "s", "--",
+       "mkdir -p " + far() + "; cd " + far() +
+           R"sh(; echo key > .env; echo key > "$(printf 'x\033[2J.pem')")sh"});
+  EXPECT_THAT(Out({"sync-back", "s", "--dry-run"}), HasSubstr(why + ".env\n"));
+  const std::string told = Out({"sync-back", "s"});
+  EXPECT_THAT(told, HasSubstr(why + ".env\n"));
+  EXPECT_THAT(told, HasSubstr(why + R"(x\x1b[2J.pem)" + "\n"));
+  const std::string json = Out({"sync-back", "s", "-o", "json"});
+  EXPECT_THAT(json, HasSubstr("\"path\": \".env\""));
+  EXPECT_THAT(json, HasSubstr("\"rejected\": 2"));
+  EXPECT_THAT(Out({"syncs", NewestSync()}), HasSubstr(why + ".env\n"));
+  const Ran cleanup = Hermesctl({"cleanup", "s"});
+  EXPECT_EQ(cleanup.status, 0) << cleanup.err;
+  EXPECT_THAT(cleanup.err, HasSubstr("brought back 0 files, 2 rejected\n"));
+  EXPECT_THAT(cleanup.err, HasSubstr(why + ".env\n"));
+  EXPECT_THAT(cleanup.err, HasSubstr(why + R"(x\x1b[2J.pem)" + "\n"));
+  EXPECT_THAT(told + json + cleanup.err, Not(HasSubstr("\x1b")));
+}
+
+TEST_F(SyncFormsTest, ASecretTravelsBackWhereTheMountIncludesThem) {
+  Create({"--mount", mount() + ":two-way,secrets=include"});
+  Out({"exec", "s", "--", "mkdir -p " + far() + "; echo key > " + far() + "/.env"});
+  EXPECT_THAT(Hermesctl({"cleanup", "s"}).err, HasSubstr("brought back 1 file\n"));
+  EXPECT_EQ(Host(".env"), "key\n");
+}
+
 TEST_F(SyncFormsTest, CleanupPullsFirst) {
   Create({"--mount", mount()});
   Out({"exec", "s", "--", "printf new > " + far() + "/b"});

@@ -40,6 +40,7 @@ class DirTree : public RemoteTree {
 
   // What was asked.
   int looks = 0;
+  int lists = 0;  // looks that were answered with a list, not with a digest alone
   int applies = 0;
   std::vector<std::string> sent;     // names of all applies
   std::vector<std::string> fetched;  // names of all fetches
