@@ -96,7 +96,8 @@ std::string OnDisk(const std::string& path) {
         path.starts_with(point) && (path.size() == point.size() || path[point.size()] == '/');
     if (!holds || point.size() < longest) continue;
     longest = point.size();
-    found = "/" + device + root + path.substr(point.size());
+    found = "/";
+    found.append(device).append(root).append(path.substr(point.size()));
   }
   return found;
 }
