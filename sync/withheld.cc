@@ -1,6 +1,7 @@
 #include "sync/withheld.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string_view>
 #include <utility>
 
