@@ -1,6 +1,7 @@
 // Logins through a real ssh: what works, and how each failure is named.
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
@@ -9,6 +10,7 @@
 
 #include <filesystem>
 #include <sstream>
+#include <thread>
 
 #include "backends/ssh/ssh_host.h"
 #include "daemon/runtime/fd.h"
@@ -265,6 +267,27 @@ TEST_F(OpenSshLoginTest, ACertificateWorks) {
   target.spec.key_file = signed_key.private_path;
   Connection connection = MustConnect(target);
   EXPECT_EQ(Execute(connection, "echo x").out, "x\n");
+}
+
+TEST_F(OpenSshLoginTest, AHardwareKeyWorksOnceItIsTouched) {
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  const std::string provider = program + "/security_key.so", hard = dir_.path() + "/hard";
+  const std::string touch = dir_.path() + "/touch";
+  ASSERT_EQ(mkfifo(touch.c_str(), 0600), 0);
+  const Ran made = RunProgram({.argv = {"ssh-keygen", "-q", "-t", "ed25519-sk", "-w", provider,
+                                        "-O", "application=ssh:" + touch, "-N", "", "-f", hard}});
+  ASSERT_EQ(made.status, 0) << made.err;
+  key_.public_line = ReadWholeFile(hard + ".pub");
+  Serve();
+  SshTarget target = Target("SecurityKeyProvider " + provider);
+  target.spec.key_file = hard;
+  // Opens only when the key waits for it.
+  std::thread finger([&] { Fd(open(touch.c_str(), O_WRONLY | O_CLOEXEC)); });
+  absl::StatusOr<Connection> connection = Connect(target);
+  const Fd in_any_case(open(touch.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  finger.join();
+  ASSERT_TRUE(connection.ok()) << connection.status();
+  EXPECT_EQ(Execute(*connection, "echo x").out, "x\n");
 }
 
 TEST_F(OpenSshLoginTest, TheSharingKeyIsAboutWhatMatters) {
