@@ -84,6 +84,13 @@ bool IsRejected(const v1::SyncEntry& entry) {
           why == v1::SyncEntry::LIE);
 }
 
+// Where nothing is to be done, nothing is planned.
+std::string FateCell(const v1::SyncEntry& entry) {
+  const bool none =
+      entry.effect() == v1::SyncEntry::NOTHING && entry.fate() == v1::SyncEntry::PLANNED;
+  return none ? "-" : v1::SyncEntry::Fate_Name(entry.fate());
+}
+
 bool IsPull(const v1::SyncJob& job) { return job.kind() == v1::SyncJob::PULL; }
 
 std::string Hints(const SyncRecord& record) {
@@ -119,8 +126,7 @@ std::string Hints(const SyncRecord& record) {
 std::string RenderEntries(const std::vector<v1::SyncEntry>& entries, const View& view) {
   Table table({"MOUNT", "EFFECT", "FATE", "SIZE", "WHY", "PATH"});
   for (const v1::SyncEntry& entry : entries) {
-    table.Add({OrDash(entry.mount()), v1::SyncEntry::Effect_Name(entry.effect()),
-               v1::SyncEntry::Fate_Name(entry.fate()),
+    table.Add({OrDash(entry.mount()), v1::SyncEntry::Effect_Name(entry.effect()), FateCell(entry),
                entry.size() == 0 ? "-" : HumanBytes(entry.size()), WhyCell(entry),
                PathCell(entry)});
   }

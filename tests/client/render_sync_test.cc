@@ -40,9 +40,9 @@ TEST(RenderEntriesTest, IsATableWithThePathLast) {
       Entry("pipe", v1::SyncEntry::NOTHING, v1::SyncEntry::PLANNED, v1::SyncEntry::ODD);
   odd.set_note("a fifo");
   EXPECT_EQ(RenderEntries({conflict, odd}, {}),
-            "MOUNT  EFFECT   FATE     SIZE     WHY          PATH\n"
-            "src    BESIDE   DONE     1.5 KiB  CONFLICT     b/c.txt -> b/c.conflict-box.txt\n"
-            "src    NOTHING  PLANNED  -        ODD: a fifo  pipe\n");
+            "MOUNT  EFFECT   FATE  SIZE     WHY          PATH\n"
+            "src    BESIDE   DONE  1.5 KiB  CONFLICT     b/c.txt -> b/c.conflict-box.txt\n"
+            "src    NOTHING  -     -        ODD: a fifo  pipe\n");
 }
 
 TEST(RenderEntriesTest, HostileNamesAreOneHarmlessLineEach) {
