@@ -80,12 +80,12 @@ bool AwaitTouch(std::string_view application) {
 
 }  // namespace
 
-// The names and layouts are those of the interface.
+// The names of the functions and the layouts are those of the interface.
 extern "C" {
 
-struct sk_option;
+struct Option;
 
-struct sk_enroll_response {
+struct EnrollResponse {
   uint8_t flags;
   uint8_t* public_key;
   size_t public_key_len;
@@ -99,7 +99,7 @@ struct sk_enroll_response {
   size_t authdata_len;
 };
 
-struct sk_sign_response {
+struct SignResponse {
   uint8_t flags;
   uint32_t counter;
   uint8_t* sig_r;
@@ -108,17 +108,17 @@ struct sk_sign_response {
   size_t sig_s_len;
 };
 
-struct sk_resident_key;
+struct ResidentKey;
 
 uint32_t sk_api_version() { return kApiVersion; }
 
 int sk_enroll(uint32_t algorithm, const uint8_t* challenge, size_t challenge_size,
-              const char* application, uint8_t flags, const char* pin, sk_option** options,
-              sk_enroll_response** response) {
+              const char* application, uint8_t flags, const char* pin, Option** options,
+              EnrollResponse** response) {
   if (algorithm != kEd25519) return kUnsupported;
   Key key;
   if (RAND_bytes(key.data(), key.size()) != 1) return kFailed;
-  auto* made = static_cast<sk_enroll_response*>(calloc(1, sizeof(sk_enroll_response)));
+  auto* made = static_cast<EnrollResponse*>(calloc(1, sizeof(EnrollResponse)));
   made->flags = flags;
   made->public_key = Copy(PublicHalf(key));
   made->public_key_len = kKeyBytes;
@@ -132,7 +132,7 @@ int sk_enroll(uint32_t algorithm, const uint8_t* challenge, size_t challenge_siz
 
 int sk_sign(uint32_t algorithm, const uint8_t* data, size_t data_size, const char* application,
             const uint8_t* handle, size_t handle_size, uint8_t flags, const char* pin,
-            sk_option** options, sk_sign_response** response) {
+            Option** options, SignResponse** response) {
   if (algorithm != kEd25519 || handle_size != kKeyBytes) return kUnsupported;
   if (!AwaitTouch(application)) return kFailed;
   Key key;
@@ -142,7 +142,7 @@ int sk_sign(uint32_t algorithm, const uint8_t* data, size_t data_size, const cha
   text += static_cast<char>(flags);
   text += std::string("\0\0\0\1", 4);  // the counter, most significant byte first
   text += Sha256(Bytes(data, data_size));
-  auto* made = static_cast<sk_sign_response*>(calloc(1, sizeof(sk_sign_response)));
+  auto* made = static_cast<SignResponse*>(calloc(1, sizeof(SignResponse)));
   made->flags = flags;
   made->counter = kCounter;
   made->sig_r = Copy(Sign(key, text));
@@ -151,8 +151,7 @@ int sk_sign(uint32_t algorithm, const uint8_t* data, size_t data_size, const cha
   return 0;
 }
 
-int sk_load_resident_keys(const char* pin, sk_option** options, sk_resident_key*** keys,
-                          size_t* count) {
+int sk_load_resident_keys(const char* pin, Option** options, ResidentKey*** keys, size_t* count) {
   return kUnsupported;
 }
 
