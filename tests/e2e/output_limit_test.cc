@@ -2,7 +2,9 @@
 
 #include <signal.h>
 
+#include <chrono>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <thread>
 
@@ -62,7 +64,23 @@ class OutputLimitTest : public testing::TestWithParam<v1::RunnerPolicy> {
   const std::string mark_ = daemon_.dir() + "/went-on";
 };
 
-class RunnerOutputLimitTest : public OutputLimitTest {};
+class RunnerOutputLimitTest : public OutputLimitTest {
+ protected:
+  // hermesd is killed once the command waits; the next one comes when `met` has seen what it
+  // awaits.
+  Seen RunOverARestart(std::chrono::seconds timeout, const std::function<bool()>& met) {
+    v1::ExecuteRequest request = Flood(v1::OutputPolicy::BLOCK_PROCESS);
+    request.mutable_run_timeout()->set_seconds(timeout.count());
+    Seen seen;
+    std::thread client([&] { seen = ExecuteToEnd(daemon_, request); });
+    EXPECT_TRUE(Waits());
+    daemon_.Kill(SIGKILL);
+    EXPECT_TRUE(met());
+    daemon_.Start();
+    client.join();
+    return seen;
+  }
+};
 
 TEST_P(OutputLimitTest, UnderBlockProcessTheCommandWaitsUntilItIsCancelled) {
   const v1::ExecuteRequest request = Flood(v1::OutputPolicy::BLOCK_PROCESS);
@@ -106,29 +124,14 @@ TEST_P(RunnerOutputLimitTest, UnderBlockProcessARestartOfTheDaemonChangesNothing
 
 // It waits, its daemon dies, and its time is up meanwhile: the next daemon tells its end.
 TEST_P(RunnerOutputLimitTest, UnderBlockProcessAnEndWithoutADaemonIsToldByTheNextOne) {
-  v1::ExecuteRequest request = Flood(v1::OutputPolicy::BLOCK_PROCESS);
-  request.mutable_run_timeout()->set_seconds(3);
-  Seen seen;
-  std::thread client([&] { seen = ExecuteToEnd(daemon_, request); });
-  EXPECT_TRUE(Waits());
-  daemon_.Kill(SIGKILL);
-  EXPECT_TRUE(WaitUntilNoneHas("FLOOD=" + cookie_));
-  daemon_.Start();
-  client.join();
+  const Seen seen = RunOverARestart(std::chrono::seconds(3),
+                                    [this] { return WaitUntilNoneHas("FLOOD=" + cookie_); });
   ExpectKilled(seen, v1::Exit::RUN_TIMEOUT, kInSpool);
 }
 
 // As before, and it has filled the file, too, when the next daemon comes.
 TEST_P(RunnerOutputLimitTest, UnderBlockProcessATimeoutAfterARestartEndsTheCommandThatWaits) {
-  v1::ExecuteRequest request = Flood(v1::OutputPolicy::BLOCK_PROCESS);
-  request.mutable_run_timeout()->set_seconds(5);
-  Seen seen;
-  std::thread client([&] { seen = ExecuteToEnd(daemon_, request); });
-  EXPECT_TRUE(Waits());
-  daemon_.Kill(SIGKILL);
-  EXPECT_TRUE(Waits());
-  daemon_.Start();
-  client.join();
+  const Seen seen = RunOverARestart(std::chrono::seconds(5), [this] { return Waits(); });
   ExpectKilled(seen, v1::Exit::RUN_TIMEOUT, kInSpool);
 }
 
