@@ -59,6 +59,8 @@ void Supervised::ReadNotices() {
     Notice notice;
     ssize_t n = recv(socket_.fd(), &notice, sizeof notice, MSG_DONTWAIT);
     if (n < 0 && errno == EINTR) continue;
+    // Told once, and before what it had said: it ended and left an order of ours unread.
+    if (n < 0 && errno == ECONNRESET) continue;
     if (n < 0 && errno == EAGAIN) return;
     if (n != sizeof notice) return socket_.Close();  // what became of it is told by waitpid
     finished_ = notice.kind == Notice::kFailed || notice.kind == Notice::kEmpty;

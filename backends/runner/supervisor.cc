@@ -123,6 +123,8 @@ void Supervisor::SetTimes(uint64_t deadline_ms, uint32_t grace_ms) {
 void Supervisor::OnOrder() {
   Order order{};
   ssize_t n = recv(kSocketFd, &order, sizeof order, MSG_DONTWAIT);
+  // Told once, and before what was ordered: the runner died with a notice of ours unread.
+  if (n < 0 && errno == ECONNRESET) n = recv(kSocketFd, &order, sizeof order, MSG_DONTWAIT);
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (n != sizeof order) {
     runner_gone_ = true;

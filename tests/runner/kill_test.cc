@@ -221,6 +221,27 @@ TEST_F(DeathTest, ADeadSupervisorTakesItsTreeAlong) {
   ExpectAllGone();
 }
 
+// What it was told and did not look at any more is no reason to doubt what it said.
+TEST_F(DeathTest, ASupervisorThatEndsWithAnOrderUnreadDidNotDie) {
+  const std::string go = directory + "/go";
+  uint32_t command = StartReady(Shell("echo ready; until [ -e '" + go + "' ]; do :; done; exit 7"));
+  const pid_t supervisor = SupervisorOf(command);
+  kill(supervisor, SIGSTOP);
+  for (int order = 0; order < 2; ++order) {  // of which it takes one, and then it sees the end
+    client->Send(Type::kSignal, command, [](frames::Writer& w) {
+      w.U8(SIGURG);
+      w.U8(static_cast<uint8_t>(frames::Scope::kLeader));
+    });
+  }
+  client->List();  // both are with the supervisor
+  std::ofstream(go).close();
+  WaitForEnd(static_cast<pid_t>(client->results[command].pid));
+  kill(supervisor, SIGCONT);
+  ASSERT_TRUE(client->UntilDrained(command));
+  EXPECT_EQ(client->results[command].exit->cause, frames::Cause::kNatural);
+  EXPECT_EQ(client->results[command].exit->value, 7);
+}
+
 TEST_F(DeathTest, ADeadRunnerLeavesNoOrphan) {
   StartReady(Shell("setsid sleep 1000 & sleep 1000 & echo ready; wait"));
   StartReady(Shell("trap '' TERM; echo ready; while :; do sleep 1; done"));
