@@ -27,6 +27,8 @@ constexpr uid_t kFirstUid = 47000;
 constexpr uid_t kLastUid = 47999;
 constexpr const char* kStateDir = "/run/hermes-tests";
 constexpr const char* kSudoersDir = "/etc/sudoers.d/";
+// Where anybody may leave something, and the next account with the uid would find it.
+constexpr const char* kPublicFolders[] = {"/tmp", "/var/tmp", "/dev/shm"};
 
 // A line of the list: an account, and the process that must remove it.
 struct Entry {
@@ -88,6 +90,17 @@ void RemoveFile(const std::string& path, std::vector<std::string>* left) {
   if (fs::exists(fs::symlink_status(path, error))) left->push_back(path);
 }
 
+void RemovePublic(uid_t uid, const std::string& home, std::vector<std::string>* left) {
+  for (const char* folder : kPublicFolders) {
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(folder, error)) {
+      struct stat facts{};
+      if (::lstat(entry.path().c_str(), &facts) != 0 || facts.st_uid != uid) continue;
+      if (entry.path() != home) RemoveFile(entry.path(), left);
+    }
+  }
+}
+
 std::vector<std::string> RemoveEntry(const Entry& entry) {
   std::vector<std::string> left;
   uid_t uid = entry.uid;
@@ -106,6 +119,7 @@ std::vector<std::string> RemoveEntry(const Entry& entry) {
     if (::getgrnam(entry.name.c_str()) != nullptr) left.push_back("group " + entry.name);
   }
   RemoveFile(entry.home, &left);
+  RemovePublic(uid, entry.home, &left);
   RemoveFile(std::string(kAccountRoots) + "/" + entry.name, &left);
   ::rmdir(kAccountRoots);  // when it was the last
   return left;
@@ -220,12 +234,15 @@ std::unique_ptr<TestAccount> TestAccount::Own() {
 }
 
 TestAccount::~TestAccount() {
+  std::vector<std::string> remains;
   if (own_) {
     KillProcesses();
     for (const auto& entry : fs::directory_iterator(home_)) fs::remove_all(entry.path());
-    return;
+    RemovePublic(uid_, home_, &remains);
+  } else {
+    remains = Remove();
   }
-  for (const std::string& left : Remove()) ADD_FAILURE() << name_ << " left behind: " << left;
+  for (const std::string& left : remains) ADD_FAILURE() << name_ << " left behind: " << left;
 }
 
 void TestAccount::WriteHomeFile(const std::string& path, const std::string& text,

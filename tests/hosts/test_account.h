@@ -46,8 +46,8 @@ class TestAccount {
   static bool IsOwn();  // whether this process is one's
   static std::unique_ptr<TestAccount> Own();
 
-  // Remove(), and a test failure for what it could not remove. Own: its processes are ended and its
-  // home is emptied.
+  // Remove(), and a test failure for what it could not remove. Own: its processes are ended, its
+  // home is emptied, and what it left in public folders goes.
   ~TestAccount();
   TestAccount(const TestAccount&) = delete;
   TestAccount& operator=(const TestAccount&) = delete;
@@ -66,8 +66,8 @@ class TestAccount {
   std::vector<pid_t> Processes() const;
   void KillProcesses() const;
 
-  // Ends all processes, removes account, group, home, sudo rules. Returns what is left, in words;
-  // safe to call twice.
+  // Ends all processes, removes account, group, home, sudo rules, and what it owns in public
+  // folders as /tmp. Returns what is left, in words; safe to call twice.
   std::vector<std::string> Remove();
 
  private:

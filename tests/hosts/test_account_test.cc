@@ -66,6 +66,9 @@ TEST_F(TestAccountTest, LeavesNothingBehind) {
                              "setsid sh -c 'trap \"\" TERM HUP; sleep 1000; :' >&- 2>&- &"
                              "setsid sudo sleep 1000 >&- 2>&- & sleep 1000 >&- 2>&- &"});
   EXPECT_EQ(ran.status, 0) << ran.err;
+  const std::string remains = "/var/tmp/" + name;
+  ran = RunAs(*account, {"sh", "-c", "mkdir $0; >$0/file; ln -s /etc $0.link", remains});
+  EXPECT_EQ(ran.status, 0) << ran.err;
   auto sleeping = [&] {
     std::vector<pid_t> pids = account->Processes();
     return std::count_if(pids.begin(), pids.end(), [](pid_t pid) {
@@ -82,6 +85,9 @@ TEST_F(TestAccountTest, LeavesNothingBehind) {
   EXPECT_EQ(ReadWholeFile("/etc/group").find(name), std::string::npos);
   EXPECT_FALSE(std::filesystem::exists(home));
   EXPECT_FALSE(std::filesystem::exists("/etc/sudoers.d/" + name));
+  EXPECT_FALSE(std::filesystem::exists(remains));
+  EXPECT_FALSE(std::filesystem::is_symlink(remains + ".link"));
+  EXPECT_TRUE(std::filesystem::exists("/etc/passwd"));
 }
 
 TEST_F(TestAccountTest, SudoRulesHold) {

@@ -53,22 +53,8 @@ void PlaceStand::TearDown() {
     EXPECT_TRUE(Eventually([&] { return others().empty(); }))
         << "left over there: " << testing::PrintToString(others());
     account().KillProcesses();
-    RemoveRemains();
   }
   EndServer();
-}
-
-// Folders of a uid that the next test's account may get.
-void PlaceStand::RemoveRemains() const {
-  for (const char* folder : kPublicFolders) {
-    std::error_code ignored;
-    fs::remove_all(std::string(folder) + "/hermesd-" + std::to_string(account().uid()), ignored);
-  }
-}
-
-void PlaceStand::MakeAccount(AccountSpec spec) {
-  SshStand::MakeAccount(std::move(spec));
-  RemoveRemains();
 }
 
 void PlaceStand::Serve(std::vector<std::string> lines, OpenSshOptions options) {

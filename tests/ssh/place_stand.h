@@ -45,7 +45,6 @@ class PlaceStand : public testing::Test, protected SshStand {
   void SetUp() override;
   void TearDown() override;
 
-  void MakeAccount(AccountSpec spec = {});
   // An account is made if there is none yet.
   void Serve(std::vector<std::string> lines = {}, OpenSshOptions options = {});
   DelayProxy& PutProxy(std::chrono::microseconds rtt = {});
@@ -89,7 +88,6 @@ class PlaceStand : public testing::Test, protected SshStand {
  private:
   struct Crowd;
   static Task<void> RunOne(Engine* engine, Together* one, Crowd* crowd);
-  void RemoveRemains() const;
 
   SshTransportChoice transport_ = SshTransportChoice::kOpenSsh;
   contract::Place place_;
