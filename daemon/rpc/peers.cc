@@ -16,7 +16,6 @@ namespace hermes {
 namespace {
 
 constexpr std::string_view kPeerPrefix = "fd:";
-constexpr Duration kSweepInterval = std::chrono::seconds(1);
 constexpr int kRenumberTries = 4096;
 
 // 0: no socket (any more).
@@ -46,12 +45,8 @@ Role AccessRules::RoleOf(uint32_t uid) const {
   return has(operate) ? Role::kOperate : Role::kNone;
 }
 
-Peers::Peers(const Clock& clock, AccessRules access, Limits limits)
-    : clock_(clock),
-      access_(std::move(access)),
-      limits_(WithinProcess(limits)),
-      next_fd_(limits_.first_fd),
-      swept_(clock.Now()) {}
+Peers::Peers(AccessRules access, Limits limits)
+    : access_(std::move(access)), limits_(WithinProcess(limits)), next_fd_(limits_.first_fd) {}
 
 absl::StatusOr<Fd> Peers::Admit(Fd connection) {
   ucred credentials = {};
@@ -59,12 +54,9 @@ absl::StatusOr<Fd> Peers::Admit(Fd connection) {
   if (getsockopt(connection.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) {
     return ErrnoStatus(errno, "SO_PEERCRED");
   }
-  Entry entry;
-  entry.caller = {credentials.uid, access_.RoleOf(credentials.uid)};
-  entry.pid = credentials.pid;
-  entry.inode = SocketInode(connection.get());
+  const Entry entry{.caller = {credentials.uid, access_.RoleOf(credentials.uid)},
+                    .inode = SocketInode(connection.get())};
   MutexLock lock(mutex_);
-  if (clock_.Now() >= swept_ + kSweepInterval) SweepLocked();
   if (!CheckCaps(entry.caller).ok()) SweepLocked();
   RETURN_IF_ERROR(CheckCaps(entry.caller));
   ASSIGN_OR_RETURN(Fd numbered, Renumber(connection));
@@ -73,17 +65,13 @@ absl::StatusOr<Fd> Peers::Admit(Fd connection) {
 }
 
 absl::Status Peers::CheckCaps(const Caller& caller) {
-  size_t all = 0;
-  size_t of_uid = 0;
-  for (const auto& [fd, entry] : entries_) {
-    if (!entry.open) continue;
-    ++all;
-    if (entry.caller.uid == caller.uid) ++of_uid;
-  }
+  const size_t of_uid = static_cast<size_t>(std::count_if(
+      entries_.begin(), entries_.end(),
+      [&caller](const auto& entry) { return entry.second.caller.uid == caller.uid; }));
   const size_t per_uid = caller.role == Role::kNone
                              ? std::min(limits_.per_uid, kMaxConnectionsWithoutRights)
                              : limits_.per_uid;
-  if (all < limits_.connections && of_uid < per_uid) return absl::OkStatus();
+  if (entries_.size() < limits_.connections && of_uid < per_uid) return absl::OkStatus();
   return absl::ResourceExhaustedError("too many connections; uid " + std::to_string(caller.uid) +
                                       " has " + std::to_string(of_uid));
 }
@@ -92,8 +80,7 @@ absl::StatusOr<Fd> Peers::Renumber(const Fd& connection) {
   for (int tries = 0; tries < kRenumberTries; ++tries) {
     if (next_fd_ >= limits_.end_fd) next_fd_ = limits_.first_fd;
     const auto known = entries_.find(next_fd_);
-    if (known != entries_.end() &&
-        (known->second.open || clock_.Now() < known->second.closed + limits_.quarantine)) {
+    if (known != entries_.end() && SocketInode(next_fd_) == known->second.inode) {
       ++next_fd_;
       continue;
     }
@@ -115,29 +102,19 @@ std::optional<Caller> Peers::Find(std::string_view peer) const {
   if (parsed.ec != std::errc() || parsed.ptr != peer.data() + peer.size()) return std::nullopt;
   MutexLock lock(mutex_);
   const auto found = entries_.find(fd);
-  if (found == entries_.end() || !found->second.open) return std::nullopt;
+  if (found == entries_.end()) return std::nullopt;
   return found->second.caller;
 }
 
 size_t Peers::Sweep() {
   MutexLock lock(mutex_);
   SweepLocked();
-  return static_cast<size_t>(std::count_if(entries_.begin(), entries_.end(),
-                                           [](const auto& entry) { return entry.second.open; }));
+  return entries_.size();
 }
 
-// gRPC closes a descriptor only when no call of its connection is left.
 void Peers::SweepLocked() {
-  swept_ = clock_.Now();
-  for (auto it = entries_.begin(); it != entries_.end();) {
-    Entry& entry = it->second;
-    if (entry.open && SocketInode(it->first) != entry.inode) {
-      entry.open = false;
-      entry.closed = swept_;
-    }
-    const bool forget = !entry.open && swept_ >= entry.closed + limits_.quarantine;
-    it = forget ? entries_.erase(it) : std::next(it);
-  }
+  std::erase_if(entries_,
+                [](const auto& entry) { return SocketInode(entry.first) != entry.second.inode; });
 }
 
 }  // namespace hermes

@@ -2,12 +2,9 @@
 
 // Who is at the other end of each connection, from the kernel. gRPC shows a handler only the number
 // of the connection's descriptor ("fd:20017"); this maps it back. A number names one connection
-// only: numbers are taken in rotation from a range of their own, and one that was in use is left
-// alone for a while. Thread-safe.
+// only: numbers are taken in rotation from a range of their own, and gRPC closes a descriptor,
+// which frees its number, only when no call of the connection is left. Thread-safe.
 
-#include <sys/types.h>
-
-#include <chrono>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -16,7 +13,6 @@
 
 #include "absl/status/statusor.h"
 #include "daemon/core/requests.h"
-#include "daemon/runtime/clock.h"
 #include "daemon/runtime/fd.h"
 #include "daemon/runtime/mutex.h"
 
@@ -45,9 +41,8 @@ class Peers {
     // The range of descriptor numbers; capped by the process' limit.
     int first_fd = 16'384;
     int end_fd = 49'152;
-    Duration quarantine = std::chrono::seconds(60);
   };
-  Peers(const Clock& clock, AccessRules access, Limits limits);
+  Peers(AccessRules access, Limits limits);
 
   // Identifies a connected Unix socket and gives it a number of its own. The caller hands that
   // descriptor to gRPC, which closes it. QUOTA-like refusals are plain statuses for the log.
@@ -62,22 +57,17 @@ class Peers {
  private:
   struct Entry {
     Caller caller;
-    pid_t pid = 0;
     uint64_t inode = 0;  // of the socket: tells whether the number still means this connection
-    bool open = true;
-    SteadyTime closed;
   };
   void SweepLocked() EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckCaps(const Caller& caller) EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<Fd> Renumber(const Fd& connection) EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  const Clock& clock_;
   const AccessRules access_;
   const Limits limits_;
   mutable Mutex mutex_;
-  std::map<int, Entry> entries_ GUARDED_BY(mutex_);
+  std::map<int, Entry> entries_ GUARDED_BY(mutex_);  // also closed ones, until the next sweep
   int next_fd_ GUARDED_BY(mutex_);
-  SteadyTime swept_ GUARDED_BY(mutex_);
 };
 
 }  // namespace hermes

@@ -114,7 +114,7 @@ class RpcServer::Impl : public CallHost {
  public:
   Impl(RpcDeps deps, RpcOptions options)
       : context_(deps, std::move(options.info)),
-        peers_(deps.clock, options.access, options.peers),
+        peers_(options.access, options.peers),
         handlers_(deps.workers),
         sessions_(context_),
         exec_(context_),

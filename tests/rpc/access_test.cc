@@ -5,9 +5,11 @@
 #include <grpcpp/create_channel_posix.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <future>
 #include <string>
 #include <thread>
 #include <vector>
@@ -119,6 +121,47 @@ TEST(AccessTest, AnIdentityLivesAsLongAsItsCalls) {
     context.TryCancel();
     reader->Finish();
   }
+  EXPECT_TRUE(Eventually([&] { return stand.server().Connections() == 0; }));
+}
+
+// A number is free again when its descriptor is closed: that waits for a call that is not over,
+// however long its client has been gone.
+TEST(AccessTest, AConnectionKeepsItsNumberWhileACallIsOpen) {
+  Stand stand({.own_uid = getuid(), .full = {}, .operate = {}});
+  stand.Session("s");
+  Eventually([&] { return stand.server().Connections() == 0; });
+  const auto connect = [&stand](Fd* same) {
+    Fd fd = ConnectUnix(stand.socket());
+    fcntl(fd.get(), F_SETFL, O_NONBLOCK);
+    same->reset(dup(fd.get()));
+    return grpc::CreateInsecureChannelFromFd("local", fd.release());
+  };
+  Fd one, other;
+  const auto busy = connect(&one), idle = connect(&other);
+  EXPECT_TRUE(InfoAs(idle).ok());
+  grpc::ClientContext context;
+  v1::ExecuteRequest request = Script("s", "hang");
+  request.set_on_disconnect(v1::DETACH);
+  auto reader = v1::ExecService::NewStub(busy)->Execute(&context, request);
+  v1::CommandEvent event;
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_EQ(stand.server().Connections(), 2u);
+
+  std::promise<void> held, go;  // the loop: until then no call gets to its end
+  std::thread holder([&] {
+    stand.OnLoop([&] {
+      held.set_value();
+      go.get_future().wait();
+    });
+  });
+  held.get_future().wait();
+  shutdown(one.get(), SHUT_RDWR);
+  EXPECT_EQ(reader->Finish().error_code(), grpc::UNAVAILABLE);
+  shutdown(other.get(), SHUT_RDWR);
+  EXPECT_TRUE(Eventually([&] { return stand.server().Connections() < 2; }));
+  EXPECT_EQ(stand.server().Connections(), 1u);
+  go.set_value();
+  holder.join();
   EXPECT_TRUE(Eventually([&] { return stand.server().Connections() == 0; }));
 }
 
