@@ -203,6 +203,8 @@ bool Runner::OnStart(Link& link, const Frame& frame) {
   Command* same_number = FindCommand(number);
   if (same_number != known && same_number != nullptr)
     return refuse("BAD_FIELD", "the command number is in use");
+  if (known != nullptr && known->session().id != start->session)
+    return refuse("BAD_FIELD", "the run id is another session's");
   if (known != nullptr && !known->forgotten) {
     AttachAgain(*known, number);
     return true;

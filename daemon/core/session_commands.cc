@@ -58,7 +58,7 @@ Task<absl::StatusOr<Session::StartResult>> Session::Start(StartCommand request) 
     // A retry may still ask for what ran before the session ended.
     absl::StatusOr<std::optional<CommandInfo>> earlier =
         co_await deps_.store.FindRun(request.spec.run_id);
-    if (earlier.ok() && earlier->has_value() && (*earlier)->session_id == info_.id) {
+    if (earlier.ok() && earlier->has_value()) {
       co_return co_await AttachToKnown(std::move(request), **std::move(earlier));
     }
   }
@@ -115,6 +115,7 @@ CommandInfo Session::NewCommandInfo(const StartCommand& request) {
   info.has_pty = request.spec.pty.has_value();
   info.output = request.output;
   info.kill_grace = request.spec.kill_grace;
+  info.on_disconnect = request.on_disconnect;
   return info;
 }
 
@@ -244,7 +245,9 @@ Task<void> Session::FeedStdin(std::shared_ptr<CommandRun> run, std::string data)
 
 Task<absl::StatusOr<Session::StartResult>> Session::AttachToKnown(StartCommand request,
                                                                   CommandInfo known) {
-  if (known.request_digest != request.digest) co_return ReusedError(request.spec.run_id);
+  if (known.session_id != info_.id || known.request_digest != request.digest) {
+    co_return ReusedError(request.spec.run_id);
+  }
   absl::StatusOr<std::shared_ptr<CommandRun>> run = co_await Find(known.id);
   if (!run.ok()) co_return run.status();
   co_return StartResult(*std::move(run), true);

@@ -53,8 +53,8 @@ class SessionStore {
   // With its commands and syncs.
   virtual Task<absl::Status> DeleteSession(std::string session_id) = 0;
 
-  // Write-ahead of a start. If the run id (of this session) is known, nothing changes and the known
-  // one is returned.
+  // Write-ahead of a start. If the run id is known, of whatever session, nothing changes and the
+  // known one is returned.
   struct Accepted {
     bool fresh = false;
     CommandInfo existing;  // when !fresh

@@ -44,11 +44,21 @@ CREATE INDEX syncs_by_order ON syncs(session_id, seq);
 CREATE INDEX syncs_by_time ON syncs(create_time);
 )sql";
 
+// A run id is one for all sessions. Where two sessions had used the same, the later one keeps its
+// row, and is no longer found by it.
+constexpr char kVersion3[] = R"sql(
+DROP INDEX commands_by_run;
+UPDATE commands SET run_id = run_id || ' ' || seq
+  WHERE seq NOT IN (SELECT MIN(seq) FROM commands GROUP BY run_id);
+CREATE UNIQUE INDEX commands_by_run ON commands(run_id);
+)sql";
+
 // The n-th makes version n + 1 out of version n.
 using Migration = absl::Status (*)(SqliteDb&);
 constexpr Migration kMigrations[] = {
     [](SqliteDb& db) { return db.Exec(kVersion1); },
     [](SqliteDb& db) { return db.Exec(kVersion2); },
+    [](SqliteDb& db) { return db.Exec(kVersion3); },
 };
 
 int64_t Count(WallTime time) { return time.time_since_epoch().count(); }
@@ -107,10 +117,7 @@ SqliteRows::SqliteRows(SqliteDb& db)
       accept_(db,
               "INSERT INTO commands(session_id, id, run_id, state, live, expired, end_time, data) "
               "VALUES(?, ?, ?, ?, 1, 0, ?, ?) ON CONFLICT DO NOTHING"),
-      find_run_(db,
-                "SELECT data, expired FROM commands WHERE run_id = ? ORDER BY seq DESC LIMIT 1"),
-      find_run_in_session_(
-          db, "SELECT data, expired FROM commands WHERE run_id = ? AND session_id = ?"),
+      find_run_(db, "SELECT data, expired FROM commands WHERE run_id = ?"),
       delete_command_(db, "DELETE FROM commands WHERE session_id = ? AND id = ?"),
       put_command_(db,
                    "UPDATE commands SET state = ?, live = ?, expired = ?, end_time = ?, data = ?, "
@@ -261,12 +268,9 @@ absl::StatusOr<SessionStore::Accepted> SqliteRows::AcceptCommand(const CommandIn
                       .Run());
   accepted.fresh = db_.ChangedRows() == 1;
   if (accepted.fresh) return accepted;
-  ASSIGN_OR_RETURN(const bool found,
-                   find_run_in_session_.Bind(command.run_id, command.session_id).Next());
-  if (!found) return Error(Reason::k_BUG, "the command id is taken: " + command.id);
-  ASSIGN_OR_RETURN(StoredCommand existing, CommandOf(find_run_in_session_));
-  find_run_in_session_.Reset();
-  accepted.existing = std::move(existing.info);
+  ASSIGN_OR_RETURN(std::optional<CommandInfo> existing, FindRun(command.run_id));
+  if (!existing) return Error(Reason::k_BUG, "the command id is taken: " + command.id);
+  accepted.existing = *std::move(existing);
   return accepted;
 }
 

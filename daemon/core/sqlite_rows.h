@@ -60,7 +60,7 @@ class SqliteRows {
 
   SqliteStatement get_meta_, set_meta_, take_over_, load_sessions_, load_live_;
   SqliteStatement put_session_, delete_session_, delete_session_commands_;
-  SqliteStatement accept_, find_run_, find_run_in_session_, delete_command_, put_command_;
+  SqliteStatement accept_, find_run_, delete_command_, put_command_;
   SqliteStatement get_command_, get_sequence_, list_all_, list_session_;
   SqliteStatement expiring_, expire_, delete_expired_;
   SqliteStatement accept_sync_, find_sync_request_, put_sync_, get_sync_, get_sync_sequence_;

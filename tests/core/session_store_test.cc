@@ -132,15 +132,35 @@ TEST_F(SessionStoreTest, KeepsTheDaemonsIdAndRaisesTheEpochWithEachStart) {
   EXPECT_EQ(contents_.sessions[0].epoch, 3u);
 }
 
-TEST_F(SessionStoreTest, AcceptsARunIdOncePerSession) {
+TEST_F(SessionStoreTest, AcceptsARunIdOnce) {
   Accept(MakeCommand("s", "c1", "run-1"));
   const auto again = Do(store_->AcceptCommand(MakeCommand("s", "c2", "run-1")));
   ASSERT_TRUE(again.ok());
   EXPECT_FALSE(again->fresh);
   EXPECT_EQ(again->existing.id, "c1");
   EXPECT_EQ(again->existing.summary, "echo c1");
-  Accept(MakeCommand("other", "c1", "run-1"));
-  EXPECT_EQ(List("s", "", 10), Names({"s/c1"}));
+  const auto elsewhere = Do(store_->AcceptCommand(MakeCommand("other", "c1", "run-1")));
+  ASSERT_TRUE(elsewhere.ok());
+  EXPECT_FALSE(elsewhere->fresh);
+  EXPECT_EQ(elsewhere->existing.session_id, "s");
+  EXPECT_EQ(List("", "", 10), Names({"s/c1"}));
+}
+
+TEST_F(SessionStoreTest, AStoreWhereTwoSessionsHadTheSameRunIdLosesNeither) {
+  ASSERT_TRUE(Do(store_->PutSession(MakeSession("s"))).ok());
+  ASSERT_TRUE(Do(store_->PutSession(MakeSession("other"))).ok());
+  Accept(MakeCommand("s", "c1", "run-1"));
+  Accept(MakeCommand("other", "c1", "run-2"));
+  store_.reset();
+  Sql("DROP INDEX commands_by_run; UPDATE commands SET run_id = 'run-1';"
+      "CREATE UNIQUE INDEX commands_by_run ON commands(run_id, session_id);"
+      "PRAGMA user_version = 2");
+  Open();
+  EXPECT_EQ(contents_.live_commands.size(), 2u);
+  EXPECT_EQ(List("", "", 10), Names({"other/c1", "s/c1"}));
+  const auto found = Do(store_->FindRun("run-1"));
+  ASSERT_TRUE(found.ok() && found->has_value());
+  EXPECT_EQ((*found)->session_id, "s");
 }
 
 TEST_F(SessionStoreTest, AcceptsOneOfTwoThatAreQueuedTogether) {

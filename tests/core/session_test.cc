@@ -53,6 +53,21 @@ TEST_F(SessionTest, SameRequestIdWithAnotherBodyIsRefusedAlwaysAndNeverStarts) {
   EXPECT_EQ(host_.place.starts["id-1"], 1);
 }
 
+TEST_F(SessionTest, ARequestIdOfAnotherSessionIsRefusedAlwaysAndNeverStarts) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  ASSERT_TRUE(daemon_->Create("other").ok());
+  const auto elsewhere = [&] {
+    return ReasonOf(daemon_->Start("other", "sleep 50", "id-1").status());
+  };
+  ASSERT_TRUE(daemon_->Start("s", "sleep 50", "id-1").ok());
+  EXPECT_EQ(elsewhere(), Reason::k_REQUEST_ID_REUSED);
+  daemon_->Pass(seconds(1));
+  EXPECT_EQ(elsewhere(), Reason::k_REQUEST_ID_REUSED);
+  Restart();
+  EXPECT_EQ(elsewhere(), Reason::k_REQUEST_ID_REUSED);
+  EXPECT_EQ(host_.place.starts["id-1"], 1);
+}
+
 TEST_F(SessionTest, RunningCommandIsAdoptedAfterACrashWithExactOffsets) {
   ASSERT_TRUE(daemon_->Create("s").ok());
   auto started =

@@ -20,7 +20,7 @@ class MemoryStore : public SessionStore {
   struct Disk {
     std::map<std::string, SessionInfo> sessions;
     std::map<std::pair<std::string, std::string>, StoredCommand> commands;  // by session and id
-    std::map<std::pair<std::string, std::string>, std::string> run_ids;     // by session and run id
+    std::map<std::string, std::pair<std::string, std::string>> run_ids;     // to session and id
     std::vector<StoredSync> syncs;  // in the order of beginning
   };
 
@@ -62,19 +62,19 @@ class MemoryStore : public SessionStore {
   Task<absl::Status> DeleteSession(std::string id) override {
     co_return co_await Write("DeleteSession", [&] {
       disk_.sessions.erase(id);
-      std::erase_if(disk_.commands, [&id](const auto& row) { return row.first.first == id; });
-      std::erase_if(disk_.run_ids, [&id](const auto& row) { return row.first.first == id; });
+      std::erase_if(disk_.commands, [&id](const auto& row) { return row.second.first == id; });
+      std::erase_if(disk_.run_ids, [&id](const auto& row) { return row.second.first == id; });
       std::erase_if(disk_.syncs, [&id](const auto& row) { return row.info.session_id == id; });
     });
   }
 
   Task<absl::StatusOr<Accepted>> AcceptCommand(CommandInfo command) override {
-    auto known = disk_.run_ids.find({command.session_id, command.run_id});
+    auto known = disk_.run_ids.find(command.run_id);
     if (known != disk_.run_ids.end()) {
-      co_return Accepted{false, disk_.commands.at({command.session_id, known->second}).info};
+      co_return Accepted{false, disk_.commands.at(known->second).info};
     }
     CO_RETURN_IF_ERROR(co_await Write("AcceptCommand", [&] {
-      disk_.run_ids[{command.session_id, command.run_id}] = command.id;
+      disk_.run_ids[command.run_id] = {command.session_id, command.id};
       StoredCommand row;
       row.info = command;
       disk_.commands[{command.session_id, command.id}] = row;
@@ -83,18 +83,16 @@ class MemoryStore : public SessionStore {
   }
 
   Task<absl::StatusOr<std::optional<CommandInfo>>> FindRun(std::string run_id) override {
-    for (const auto& [key, id] : disk_.run_ids) {
-      if (key.second == run_id) co_return disk_.commands.at({key.first, id}).info;
-    }
-    co_return std::optional<CommandInfo>();
+    const auto known = disk_.run_ids.find(run_id);
+    if (known == disk_.run_ids.end()) co_return std::optional<CommandInfo>();
+    co_return disk_.commands.at(known->second).info;
   }
 
   Task<absl::Status> DeleteCommand(std::string session, std::string id) override {
     co_return co_await Write("DeleteCommand", [&] {
       disk_.commands.erase({session, id});
-      std::erase_if(disk_.run_ids, [&](const auto& row) {
-        return row.first.first == session && row.second == id;
-      });
+      std::erase_if(disk_.run_ids,
+                    [&](const auto& row) { return row.second == std::pair(session, id); });
     });
   }
 

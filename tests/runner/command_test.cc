@@ -127,6 +127,20 @@ TEST_F(CommandTest, ASecondStartOfARunIdAttachesToTheFirst) {
   (void)first;
 }
 
+TEST_F(CommandTest, ARunIdOfAnotherSessionIsRefused) {
+  ASSERT_TRUE(client->Open({.session = "other", .cwd = "/tmp", .env = {}, .resume = 0}));
+  frames::Start start = Shell("echo mine; read -r line; echo $line");
+  start.stdin_kind = frames::StdinKind::kOpen;
+  uint32_t first = client->Start(start);
+  start.session = "other";
+  const Result& elsewhere = client->Finish(start);
+  EXPECT_EQ(elsewhere.refused, "BAD_FIELD");
+  EXPECT_EQ(elsewhere.out, "");
+  client->Kill(first, 0);
+  ASSERT_TRUE(client->UntilDrained(first));
+  EXPECT_EQ(client->results[first].out, "mine\n");
+}
+
 TEST_F(CommandTest, AForgottenRunIdIsRefused) {
   frames::Start start = Shell("true");
   client->Finish(start);
