@@ -111,7 +111,7 @@ Task<absl::StatusOr<SyncReport>> SyncManager::Push(PushRequest request) {
   }
   co_return Error(
       Reason::k_SYNC_FAILED,
-      std::to_string(report.counts.failed) + " files could not be placed in the sandbox",
+      std::to_string(report.counts.failed) + " files could not be brought to the sandbox",
       {{"failed", std::to_string(report.counts.failed)}});
 }
 

@@ -65,14 +65,19 @@ std::string_view Above(std::string_view name) {
   return slash == name.npos ? std::string_view() : name.substr(0, slash);
 }
 
-bool IsOdd(const Manifest& side, std::string_view path) {
-  if (side.oddities.empty()) return false;
+// What is odd there, above it, or below it.
+std::optional<Oddity> OddityAt(const Manifest& side, std::string_view path) {
+  if (side.oddities.empty()) return std::nullopt;
   for (std::string_view up = path; !up.empty(); up = Above(up)) {
-    if (side.oddities.contains(std::string(up))) return true;
+    const auto found = side.oddities.find(std::string(up));
+    if (found != side.oddities.end()) return found->second;
   }
   const auto below = side.oddities.lower_bound(std::string(path) + "/");
-  return below != side.oddities.end() && Related(below->first, path);
+  if (below == side.oddities.end() || !Related(below->first, path)) return std::nullopt;
+  return below->second;
 }
+
+bool IsOdd(const Manifest& side, std::string_view path) { return OddityAt(side, path).has_value(); }
 
 // Walks several sorted maps as one: each path once, with what each map has of it.
 class Merge {
@@ -258,6 +263,18 @@ std::vector<RemoteChange> PlanPush(const Mount& mount, const IgnoreList& ignore,
   }
   Order(&changes, [](const RemoteChange& change) { return !change.wanted; });
   return changes;
+}
+
+std::map<std::string, Oddity> StaleOnFarSide(const Mount& mount, const IgnoreList& ignore,
+                                             const FileMap& base, const Manifest& host) {
+  std::map<std::string, Oddity> stale;
+  if (!mount.WritesRemote() || host.oddities.empty()) return stale;
+  for (const auto& [path, content] : base) {
+    if (host.files.contains(path) || ignore.Ignores(path.str())) continue;
+    if (const std::optional<Oddity> oddity = OddityAt(host, path.str()))
+      stale.emplace(path.str(), *oddity);
+  }
+  return stale;
 }
 
 }  // namespace hermes::sync

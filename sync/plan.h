@@ -7,6 +7,7 @@
 // with it; a push then sends whatever the host has beyond the base. So each version that is edited
 // on one side reaches the other or the undo store, or stays where it is.
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -90,5 +91,10 @@ struct RemoteChange {
 // What the host has beyond the base, in the same order; empty for a pull mount.
 std::vector<RemoteChange> PlanPush(const Mount& mount, const IgnoreList& ignore,
                                    const FileMap& base, const Manifest& host);
+
+// Files that were sent and are on the host something that cannot travel, by name, with what that
+// is: what lies on the far side is an older version, and no push can mend it.
+std::map<std::string, Oddity> StaleOnFarSide(const Mount& mount, const IgnoreList& ignore,
+                                             const FileMap& base, const Manifest& host);
 
 }  // namespace hermes::sync

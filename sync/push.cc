@@ -1,6 +1,7 @@
 #include "sync/push.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "daemon/runtime/log.h"
@@ -43,18 +44,22 @@ class Pusher {
     CO_RETURN_IF_ERROR(co_await SettleSent(work_));
     CO_RETURN_IF_ERROR(
         co_await RefreshHost(work_, options_.force ? Effort::kStats : Effort::kChanges));
+    FindStale();
     if (options_.tell_odd) TellOddities();
     for (int round = 1; round <= kRounds; ++round) {
       if (IsWithdrawn(work_.wish)) co_return Withdrawn();
       const uint64_t generation = pair_->tree.generation();
+      FindStale();
       PushBatch batch = co_await MakeBatch(work_.deps.workers, work_.side, work_.meter, Changes(),
                                            round == kRounds);
       if (pair_->met && batch.changes.empty() && !batch.moved) {
-        pair_->pushed = generation;
+        TellStale();
+        if (!failed_) pair_->pushed = generation;
         co_return absl::OkStatus();
       }
       const bool last = round == kRounds;
       CO_ASSIGN_OR_RETURN(const bool settled, co_await Send(&batch, last));
+      if (settled && (!batch.moved || last)) TellStale();
       if (settled && !batch.moved && !failed_) {
         pair_->pushed = generation;
         pair_->before.clear();
@@ -83,6 +88,11 @@ class Pusher {
       return refused != pair_->refused.end() && refused->second == change.wanted;
     });
     return changes;
+  }
+
+  void FindStale() {
+    stale_ = StaleOnFarSide(work_.side->mount, work_.side->ignore, pair_->base.files(),
+                            pair_->tree.manifest());
   }
 
   // False: something is still to be sent.
@@ -116,7 +126,7 @@ class Pusher {
     for (const RemoteChange& change : batch->changes) sent.push_back({change.path, change.wanted});
     CO_RETURN_IF_ERROR(co_await Announce(work_, std::move(sent)));
     // Nothing may start on files that turn out to be only a part of what is missing.
-    if (known && pair_->met && batch->held && !batch->moved)
+    if (known && pair_->met && batch->held && !batch->moved && stale_.empty())
       apply.on_follow = std::exchange(options_.on_follow, nullptr);
     co_return co_await work_.side->far->Apply(std::move(apply));
   }
@@ -159,8 +169,24 @@ class Pusher {
     }
   }
 
+  // What was sent and cannot travel any more: no command may start on its older version.
+  void TellStale() {
+    for (const auto& [path, oddity] : stale_) {
+      SyncEntry entry{.mount = work_.side->mount.id, .path = path, .fate = Fate::kFailed};
+      entry.why = Why::kOdd;
+      entry.note = "on the host: " + std::string(OddityName(oddity)) +
+                   ", so the sandbox has an older version: make it a readable file within "
+                   "max_file_bytes, or remove it";
+      work_.meter->Entry(entry);
+      ++work_.report->counts.rejected;
+      ++work_.report->counts.failed;
+      failed_ = true;
+    }
+  }
+
   void TellOddities() {
     for (const auto& [name, oddity] : pair_->tree.manifest().oddities) {
+      if (stale_.contains(name)) continue;  // told as a failure
       SyncEntry entry{.mount = work_.side->mount.id, .path = name, .why = Why::kOdd};
       entry.note = "on the host: " + std::string(OddityName(oddity));
       work_.meter->Entry(entry);
@@ -200,6 +226,7 @@ class Pusher {
   const SideWork work_;
   PushOptions options_;
   const std::shared_ptr<MountPair> pair_;
+  std::map<std::string, Oddity> stale_;  // see FindStale
   bool failed_ = false;  // some file is not over there, so the next push has to try it again
 };
 

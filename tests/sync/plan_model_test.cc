@@ -304,6 +304,10 @@ class History {
     const std::set<std::string> odd = SomeOdd(rough);
     const std::vector<RemoteChange> changes =
         PlanPush(mount_, ignore_, FilesOf(base_, {}), ManifestOf(host_, odd));
+    const auto stale = StaleOnFarSide(mount_, ignore_, FilesOf(base_, {}), ManifestOf(host_, odd));
+    for (const auto& [name, version] : base_) {
+      ASSERT_EQ(stale.contains(name), mount_.WritesRemote() && OddAt(odd, name));
+    }
     std::set<std::string> planned;
     for (const RemoteChange& change : changes) {
       planned.insert(change.path.str());

@@ -1,7 +1,12 @@
 // Pushes whose answer or whose token was lost.
 
+#include <sys/stat.h>
+
 #include <filesystem>
+#include <functional>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include <gmock/gmock.h>
 
@@ -95,6 +100,65 @@ TEST_F(PushTest, WhatIsAskedAfterALostAnswerIsAskedOnce) {
   WriteHost("a", "3");
   MustPush();
   EXPECT_EQ(far().looks, looks + 1);
+}
+
+// Over there lies what was sent before, and whoever starts on it has to know.
+TEST_F(PushTest, AFileThatCannotTravelAnyMoreFailsEachPushUntilThatIsMended) {
+  const std::vector<std::pair<std::string, std::function<void()>>> ways = {
+      {"too big", [&] { WriteHost("d/a", std::string(9, '2')); }},
+      {"link",
+       [&] {
+         fs::remove(Host("d/a"));
+         fs::create_symlink("b", Host("d/a"));
+       }},
+      {"fifo, socket or device",
+       [&] {
+         fs::remove(Host("d/a"));
+         ASSERT_EQ(mkfifo(Host("d/a").c_str(), 0600), 0);
+       }},
+      {"link",  // of its directory
+       [&] {
+         fs::rename(Host("d"), Host("moved"));
+         fs::create_symlink("moved", Host("d"));
+       }},
+  };
+  for (const auto& [oddity, becomes] : ways) {
+    Empty();
+    Agree({{"d/a", "1"}, {"b", "1"}}, {.max_file_bytes = 8});
+    far().hooks.follows = true;
+    bool followed = false;
+    becomes();
+    WriteHost("b", "2");
+    const PushRequest request{.on_follow = [&](std::string) { followed = true; }};
+    for (int i = 0; i < 2; ++i) {
+      EXPECT_FALSE(manager().Clean()) << oddity;
+      EXPECT_EQ(ReasonOf(Push(request).status()), Reason::k_SYNC_FAILED) << oddity;
+      EXPECT_EQ(heard_.Of("d/a").why, Why::kOdd);
+      EXPECT_EQ(heard_.Of("d/a").fate, Fate::kFailed);
+      EXPECT_THAT(heard_.Of("d/a").note, ::testing::HasSubstr(oddity));
+    }
+    EXPECT_FALSE(followed) << "a command would run on an old file";
+    EXPECT_EQ(FarFiles().at("b"), "2") << "the others are sent";
+    EXPECT_EQ(FarFiles().at("d/a"), "1");
+    EXPECT_EQ(ReasonOf(Push({.tell_odd = true}).status()), Reason::k_SYNC_FAILED);
+    heard_.Of("d/a");  // once
+    fs::remove(Host("d/a"));
+    fs::remove_all(Host("d"));
+    MustPush();
+    EXPECT_FALSE(FarFiles().contains("d/a"));
+    EXPECT_TRUE(manager().Clean());
+  }
+}
+
+TEST_F(PushTest, WhatNeverWasSentFailsNothing) {
+  WriteHost("big", std::string(9, '1'));
+  WriteHost("a", "1");
+  Open({.max_file_bytes = 8});
+  MustPush();
+  WriteHost("big", std::string(9, '2'));
+  MustPush();
+  EXPECT_TRUE(manager().Clean());
+  EXPECT_EQ(FarFiles(), (Files{{"a", "1"}}));
 }
 
 }  // namespace
