@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "sync/beneath.h"
+#include "sync/stat_key.h"
 
 namespace hermes::sync {
 namespace {
@@ -19,6 +20,7 @@ constexpr size_t kPieceBytes = 256 << 10;
 
 struct Version {
   Content content = {};
+  int64_t mtime_ns = 0;
   std::string bytes = {};    // of a held one
   uint64_t copied_from = 0;  // of a copied one: where it begins in the copy
 };
@@ -34,7 +36,7 @@ Fd MakeCopy(int root) {
 std::optional<Version> ReadAll(const Fd& file, uint64_t max_bytes, const Fd* copy) {
   struct stat seen;
   if (fstat(file.get(), &seen) != 0) return std::nullopt;
-  Version version;
+  Version version{.mtime_ns = KeyOf(seen).mtime_ns};
   if (copy != nullptr) version.copied_from = static_cast<uint64_t>(lseek(copy->get(), 0, SEEK_END));
   Hasher hasher;
   std::string piece(std::min<uint64_t>(kPieceBytes, static_cast<uint64_t>(seen.st_size) + 1), '\0');
@@ -177,6 +179,7 @@ Task<PushBatch> MakeBatch(Workers& workers, const MountSide* side, SyncMeter* me
   }
   batch.held = batch.bytes <= kMaxHeldBytes;
   if (!batch.held && !still) {
+      change.mtime_ns = version.mtime_ns;
     batch.changes = changes;
     batch.source = std::make_unique<FileBlobs>(workers, side, meter, std::move(changes));
     co_return batch;

@@ -209,6 +209,19 @@ bool Overlap(const HostRoot& one, const HostRoot& other) {
   return one.IsWithin(other) || other.IsWithin(one);
 }
 
+FarPlace PlaceOf(const HostRoot& host, std::string far) {
+  bool missing = false;
+  while (Resolved(far).empty() && far.size() > 1) {
+    missing = true;
+    far.resize(std::max<size_t>(far.rfind('/'), 1));
+  }
+  const bool below = IsAtOrAbove(host.path_, Resolved(far));
+  const bool above = !missing && IsAtOrAbove(Resolved(far), host.path_);
+  if (below && above) return FarPlace::kSame;
+  if (host.only_) return FarPlace::kApart;
+  return below ? FarPlace::kBelow : above ? FarPlace::kAbove : FarPlace::kApart;
+}
+
 absl::Status HostRoot::CheckSame() const {
   struct stat seen;
   if (stat(path_.c_str(), &seen) == 0 && seen.st_dev == device_ && seen.st_ino == inode_)

@@ -29,6 +29,16 @@ class HostRoot;
 // Some path of the host is reached through both, by whatever links or bind mounts.
 bool Overlap(const HostRoot& one, const HostRoot& other);
 
+// How a far end that lies on this very host lies to a mount's end here.
+enum class FarPlace {
+  kApart,
+  kSame,   // both ends are one directory: there is nothing to move
+  kBelow,  // the far end is in the host's: what is sent there is to be sent again
+  kAbove,  // the host's is in the far end: what is brought from there is there again
+};
+// `far`: a directory, which need not exist; of a file mount the one that holds the file. Blocks.
+FarPlace PlaceOf(const HostRoot& host, std::string far);
+
 // The homes of root and of all accounts of people in /etc/passwd.
 std::vector<std::string> HomesOfPeople();
 
@@ -54,6 +64,7 @@ class HostRoot {
 
  private:
   friend bool Overlap(const HostRoot& one, const HostRoot& other);
+  friend FarPlace PlaceOf(const HostRoot& host, std::string far);
   bool IsWithin(const HostRoot& above) const;
 
   HostRoot() = default;

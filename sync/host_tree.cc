@@ -119,6 +119,11 @@ absl::Status HostTree::Refresh(Effort effort) {
   return absl::OkStatus();
 }
 
+int64_t HostTree::MtimeNs(const RelPath& path) const {
+  const TreeState::File* file = state_.Find(path.str());
+  return file != nullptr ? file->key.mtime_ns : 0;
+}
+
 StatKey HostTree::TrustedKey(const RelPath& path) const {
   const TreeState::File* file = state_.Find(path.str());
   return file != nullptr && file->trusted ? file->key : StatKey{};

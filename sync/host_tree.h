@@ -74,6 +74,8 @@ class HostTree {
   uint64_t generation() const { return state_.generation(); }  // grows as the manifest changes
   bool watching() const { return watch_.on(); }
 
+  int64_t MtimeNs(const RelPath& path) const;  // 0: there is no such file
+
   // The key to remember a file's content by; an inode of 0: it can't be trusted (yet).
   StatKey TrustedKey(const RelPath& path) const;
 

@@ -5,6 +5,7 @@
 #include <ctime>
 #include <utility>
 
+#include "daemon/runtime/log.h"
 #include "daemon/runtime/status.h"
 #include "daemon/runtime/task_group.h"
 #include "sync/mount_side.h"
@@ -69,13 +70,50 @@ Task<absl::StatusOr<std::unique_ptr<SyncManager>>> SyncManager::Open(Deps deps, 
                         co_await manager->deps_.pairs.Get(mount, given.place));
     manager->sides_.push_back(
         std::make_unique<MountSide>(mount, std::move(pair), given.new_tree()));
+    manager->sides_.back()->number = manager->sides_.size() - 1;
   }
   // Again: what a path leads to may have changed since the session was made.
   std::vector<const HostRoot*> roots;
   for (const std::unique_ptr<MountSide>& side : manager->sides_) roots.push_back(&side->pair->root);
   CO_RETURN_IF_ERROR(co_await manager->deps_.workers.Run(
       [&given, &roots] { return CheckApart(given.mounts, roots); }));
+  CO_RETURN_IF_ERROR(
+      co_await manager->deps_.workers.Run([&manager] { return manager->CheckHere(); }));
   co_return manager;
+}
+
+absl::Status SyncManager::CheckHere() {
+  if (!setup_.here) return absl::OkStatus();
+  std::vector<std::unique_ptr<MountSide>> apart;
+  for (std::unique_ptr<MountSide>& side : sides_) {
+    std::string far = side->remote_root.path;
+    if (far.starts_with("~")) far = setup_.home.empty() ? "" : setup_.home + far.substr(1);
+    const FarPlace place = far.empty() ? FarPlace::kApart : PlaceOf(side->pair->root, far);
+    if (place == FarPlace::kSame) {
+      LogInfo("mount '" + side->mount.id + "' has one directory for both ends: nothing is moved");
+      same_.push_back(side->mount.id);
+      continue;
+    }
+    const bool grows = (place == FarPlace::kBelow && side->mount.WritesRemote()) ||
+                       (place == FarPlace::kAbove && side->mount.WritesHost());
+    if (grows) {
+      return Error(Reason::k_BAD_FIELD,
+                   "mount '" + side->mount.id + "': one of its ends lies in the other",
+                   {{"field", "mounts[" + std::to_string(side->number) + "].remote_root"},
+                    {"mount", side->mount.id}});
+    }
+    apart.push_back(std::move(side));
+  }
+  sides_ = std::move(apart);
+  return absl::OkStatus();
+}
+
+void SyncManager::TellSame(SyncMeter* meter) const {
+  for (const std::string& mount : same_) {
+    SyncEntry entry{.mount = mount, .path = ".", .why = Why::kSame};
+    entry.note = "both ends are one directory: nothing is moved";
+    meter->Entry(entry);
+  }
 }
 
 bool SyncManager::Clean() {
@@ -94,6 +132,7 @@ Task<absl::StatusOr<SyncReport>> SyncManager::Push(PushRequest request) {
       stale.push_back(side.get());
   }
   SyncMeter meter(request.listener);
+  if (request.tell_odd) TellSame(&meter);
   std::vector<Part> parts(stale.size());
   TaskGroup group(deps_.loop);
   for (size_t i = 0; i < stale.size(); ++i) {
@@ -105,6 +144,7 @@ Task<absl::StatusOr<SyncReport>> SyncManager::Push(PushRequest request) {
   co_await group.Join();
   CO_RETURN_IF_ERROR(FirstFailure(parts));
   SyncReport report = Sum(parts);
+  Count(report);
   if (report.counts.failed == 0) {
     last_push_ = now;  // one that failed is tried again at once
     co_return report;
@@ -121,11 +161,12 @@ Task<absl::StatusOr<SyncReport>> SyncManager::Pull(PullRequest request) {
                     "the sandbox has lied before: salvage takes what is in order");
   }
   SyncMeter meter(request.listener);
+  TellSame(&meter);
   const std::string tag = ConflictTag(setup_.session_id, deps_.clock);
   std::vector<Part> parts(sides_.size());
   TaskGroup group(deps_.loop);
   for (size_t i = 0; i < sides_.size(); ++i) {
-    PullOptions options{.land_id = LandId(request.id, i), .conflict_tag = tag};
+    PullOptions options{.land_id = LandId(request.id, sides_[i]->number), .conflict_tag = tag};
     options.lock_file = setup_.lock_file;
     options.dry_run = request.dry_run;
     options.approve_deletes = request.approve_deletes;
@@ -138,6 +179,7 @@ Task<absl::StatusOr<SyncReport>> SyncManager::Pull(PullRequest request) {
   for (Part& part : parts) part.status = co_await part.pull->Finish();
   const SyncReport report = Sum(parts);
   const absl::Status status = FirstFailure(parts);
+  if (!request.dry_run) Count(report);
   if (report.suspect) suspect_ = true;
   if (request.salvage && !request.dry_run && !report.suspect && status.ok()) suspect_ = false;
   CO_RETURN_IF_ERROR(status);
@@ -157,7 +199,8 @@ Task<absl::StatusOr<SyncReport>> SyncManager::Revert(std::string id, WishPtr wis
   bool reverted = false;
   for (size_t i = 0; i < sides_.size(); ++i) {
     SideWork work{deps_, sides_[i].get(), &meter, &report, wish};
-    const absl::Status one = co_await RevertSide(work, LandId(id, i), setup_.lock_file);
+    const absl::Status one =
+        co_await RevertSide(work, LandId(id, sides_[i]->number), setup_.lock_file);
     // What one mount has is worth more than that another has nothing.
     reverted = reverted || one.ok();
     if (one.ok() || ReasonOf(one) == Reason::k_RESULT_EXPIRED) continue;
@@ -169,6 +212,22 @@ Task<absl::StatusOr<SyncReport>> SyncManager::Revert(std::string id, WishPtr wis
 }
 
 void SyncManager::Distrust() {
+void SyncManager::Count(const SyncReport& report) const {
+  if (deps_.conflicts != nullptr) *deps_.conflicts += report.counts.conflicts;
+}
+
+SyncManager::Refused SyncManager::refused(size_t most) const {
+  Refused all;
+  for (const std::unique_ptr<MountSide>& side : sides_) {
+    all.count += side->pair->refused.size();
+    for (const auto& [path, content] : side->pair->refused) {
+      if (all.names.size() == most) break;
+      all.names.push_back(path.str());
+    }
+  }
+  return all;
+}
+
   for (const std::unique_ptr<MountSide>& side : sides_) {
     side->pair->met = false;
     ++side->pair->doubts;

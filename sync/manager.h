@@ -51,6 +51,7 @@ class SyncManager {
     std::string session_id;
     std::string place;          // see MountPairs::Get
     std::string home;           // over there, see CheckFarApart; empty: not known
+    bool here = false;          // the far side is this host, as this account
     std::vector<Mount> mounts;  // of a MountTable
     std::string lock_file;      // see LockRequest
     Duration min_interval{0};   // between two pushes that nobody forces
@@ -58,7 +59,8 @@ class SyncManager {
   };
 
   // Opens all host roots and bases; asks nothing of the far side. BAD_FIELD (see CheckApart and
-  // CheckFarApart, too), SYNC_HELD.
+  // CheckFarApart, too; or one end of a mount lies in the other), SYNC_HELD. A mount whose two ends
+  // are one directory is left alone by all calls, which tell so by an entry.
   static Task<absl::StatusOr<std::unique_ptr<SyncManager>>> Open(Deps deps, Setup setup);
   ~SyncManager();
 
@@ -80,6 +82,14 @@ class SyncManager {
   // CANCELLED: the wish was withdrawn, and mounts that had not begun stay as they are.
   Task<absl::StatusOr<SyncReport>> Revert(std::string id, WishPtr wish, SyncListener* listener);
 
+  // Files of the host that the far side did not take, as it holds versions that nobody knew of;
+  // they stay until a pull. At most `most` names of them.
+  struct Refused {
+    size_t count = 0;
+    std::vector<std::string> names = {};
+  };
+  Refused refused(size_t most) const;
+
   // The place was replaced, or may have been: nothing is believed of the far side until it shows
   // our epochs again.
   void Distrust();
@@ -90,11 +100,16 @@ class SyncManager {
 
  private:
   SyncManager(Deps deps, Setup setup);
+  // Of the far ends of all sides, on this host.
+  absl::Status CheckHere();
+  void TellSame(SyncMeter* meter) const;
   static std::string LandId(const std::string& sync, size_t side);
+  void Count(const SyncReport& report) const;
 
   const Deps deps_;
   const Setup setup_;
   std::vector<std::unique_ptr<MountSide>> sides_;
+  std::vector<std::string> same_;  // ids of mounts whose two ends are one directory
   std::optional<SteadyTime> last_push_;
   bool suspect_ = false;
 };

@@ -3,6 +3,7 @@
 // MountSide: one mount of one session, and what its pushes and pulls share: the pair, the far end,
 // and how far they are. Owned by the SyncManager; loop thread.
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -36,6 +37,9 @@ struct SyncDeps {
   std::string quarantine_dir;  // of streams that lied; empty: nothing is kept of them
   UndoLimits undo;
   std::string* confinement = nullptr;  // told which layers confined the parser when it last ran
+  // Counted up: files of which both sides had a version; looks that found what no notice told.
+  uint64_t* conflicts = nullptr;
+  uint64_t* drift = nullptr;
 };
 
 class MountSide {
@@ -43,6 +47,7 @@ class MountSide {
   MountSide(Mount m, std::shared_ptr<MountPair> p, std::unique_ptr<RemoteTree> f);
 
   const Mount mount;
+  size_t number = 0;  // of the mount in its session
   const IgnoreList ignore;
   const std::shared_ptr<MountPair> pair;
   const std::unique_ptr<RemoteTree> far;

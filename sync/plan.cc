@@ -259,7 +259,7 @@ std::vector<RemoteChange> PlanPush(const Mount& mount, const IgnoreList& ignore,
   while (const RelPath* path = merge.Next(&versions)) {
     if (versions[0] == versions[1]) continue;
     if (ignore.Ignores(path->str()) || IsOdd(host, path->str())) continue;
-    changes.push_back({*path, versions[0], versions[1]});
+    changes.push_back({.path = *path, .expected = versions[0], .wanted = versions[1]});
   }
   Order(&changes, [](const RemoteChange& change) { return !change.wanted; });
   return changes;

@@ -7,6 +7,7 @@
 // with it; a push then sends whatever the host has beyond the base. So each version that is edited
 // on one side reaches the other or the undo store, or stays where it is.
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -85,6 +86,8 @@ struct RemoteChange {
   RelPath path;
   MaybeContent expected;
   MaybeContent wanted;
+  // Of the host's file, as it goes over with it; 0: not known. A time alone is no change.
+  int64_t mtime_ns = 0;
   bool operator==(const RemoteChange&) const = default;
 };
 

@@ -82,10 +82,15 @@ class Pusher {
     for (RemoteChange& change : changes) {
       const auto before = pair_->before.find(change.path);
       if (!change.expected && before != pair_->before.end()) change.expected = before->second;
+      if (change.wanted) change.mtime_ns = pair_->tree.MtimeNs(change.path);
     }
-    std::erase_if(changes, [this](const RemoteChange& change) {
-      const auto refused = pair_->refused.find(change.path);
-      return refused != pair_->refused.end() && refused->second == change.wanted;
+    std::map<RelPath, MaybeContent> refused = std::move(pair_->refused);
+    pair_->refused.clear();
+    std::erase_if(changes, [this, &refused](const RemoteChange& change) {
+      const auto same = refused.find(change.path);
+      if (same == refused.end() || same->second != change.wanted) return false;
+      pair_->refused.insert(refused.extract(same));
+      return true;
     });
     return changes;
   }
@@ -292,8 +297,10 @@ Task<absl::Status> RefreshHost(SideWork work, Effort effort) {
   work.meter->Phase("scanning");
   CO_RETURN_IF_ERROR(
       co_await work.deps.workers.Run([&pair, effort] { return pair.tree.Refresh(effort); }));
-  if (quiet && pair.tree.generation() != generation)
+  if (quiet && pair.tree.generation() != generation) {
     LogInfo("mount '" + work.side->mount.id + "' had changed on the host without a notice of it");
+    if (work.deps.drift != nullptr) ++*work.deps.drift;
+  }
   if (effort >= Effort::kStats) pair.stats_at = now;
   if (effort == Effort::kBytes) pair.bytes_at = now;
   co_return absl::OkStatus();

@@ -58,8 +58,10 @@ TEST_F(BlindSpotTest, AWriteThroughAHardLinkElsewhereIsPushedAfterAMinute) {
   EXPECT_EQ(FarFiles().at("a"), "1");
   clock_.ahead += seconds(30);
   EXPECT_FALSE(manager().Clean());
+  EXPECT_EQ(drift_, 0u);
   MustPush();
   EXPECT_EQ(FarFiles(), (Files{{"a", "2"}, {"b", "2"}}));
+  EXPECT_EQ(drift_, 1u);
 }
 
 TEST_F(BlindSpotTest, AStoreIntoADirtyMappingIsPushedByTheAuditOfBytes) {
@@ -83,6 +85,7 @@ TEST_F(BlindSpotTest, AStoreIntoADirtyMappingIsPushedByTheAuditOfBytes) {
   EXPECT_FALSE(manager().Clean());
   MustPush();
   EXPECT_EQ(FarFiles().at("a"), "xy");
+  EXPECT_GE(drift_, 1u);
   munmap(bytes, 2);
 }
 

@@ -1,5 +1,6 @@
 #include "tests/sync/dir_tree.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <filesystem>
@@ -91,6 +92,9 @@ Placed DirTree::Place(const RemoteApply& apply, const RemoteChange& change, std:
   Spit(path + ".new", bytes);
   const mode_t mode = apply.secret ? 0600 : change.wanted->executable ? 0755 : 0644;
   if (chmod((path + ".new").c_str(), mode) != 0) return Placed::kFailed;
+  const timespec times[] = {{0, UTIME_OMIT},
+                            {change.mtime_ns / 1'000'000'000, change.mtime_ns % 1'000'000'000}};
+  if (change.mtime_ns != 0) utimensat(AT_FDCWD, (path + ".new").c_str(), times, 0);
   return rename((path + ".new").c_str(), path.c_str()) == 0 ? Placed::kDone : Placed::kFailed;
 }
 

@@ -109,6 +109,7 @@ TEST_F(ManagerTest, AForeignVersionStaysAndIsTold) {
   EXPECT_EQ(heard_.Of("a").why, Why::kConflict);
   EXPECT_EQ(heard_.Of("a").fate, Fate::kChanged);
   EXPECT_EQ(FarFiles(), (Files{{"a", "theirs"}, {"b", "2"}}));
+  EXPECT_EQ(conflicts_, 1u);
   EXPECT_TRUE(manager().Clean());  // nothing is offered twice
 }
 

@@ -8,6 +8,8 @@
 #include <chrono>
 #include <filesystem>
 
+#include "sync/host_blobs.h"
+#include "sync/mount_side.h"
 #include "tests/sync/process.h"
 #include "tests/sync/python_holder.h"
 #include "tests/sync/sync_stand.h"
@@ -236,6 +238,8 @@ TEST_F(PredecessorTest, V39FiveHundredEightyFilesGoInOnePush) {
   }
   for (const auto& [name, bytes] : files) WriteHost(name, bytes);
   fs::permissions(Host("d0/f0"), fs::perms::owner_all);
+  const timespec old[2] = {{1, 0}, {1'111'111'111, 222}};
+  ASSERT_EQ(utimensat(AT_FDCWD, Host("d0/f0").c_str(), old, 0), 0);
   Open();
   MustPush();
   EXPECT_TRUE(FarFiles() == files);
@@ -243,10 +247,17 @@ TEST_F(PredecessorTest, V39FiveHundredEightyFilesGoInOnePush) {
   struct stat seen = {};
   ASSERT_EQ(stat(Far("d0/f0").c_str(), &seen), 0);
   EXPECT_EQ(seen.st_mode & 07777, 0755u);
+  EXPECT_EQ(seen.st_mtim.tv_sec, 1'111'111'111);
+  EXPECT_EQ(seen.st_mtim.tv_nsec, 222);
   ASSERT_EQ(stat(Far("d1/f1").c_str(), &seen), 0);
   EXPECT_EQ(seen.st_mode & 07777, 0644u);
   EXPECT_EQ(heard_.progress.files_done, 580u);
   EXPECT_EQ(heard_.progress.bytes_done, heard_.progress.bytes_total);
+  WriteHost("big", std::string(kMaxHeldBytes + 1, 'x'));  // is read as it goes out
+  ASSERT_EQ(utimensat(AT_FDCWD, Host("big").c_str(), old, 0), 0);
+  MustPush();
+  ASSERT_EQ(stat(Far("big").c_str(), &seen), 0);
+  EXPECT_EQ(seen.st_mtim.tv_sec, 1'111'111'111);
 }
 
 TEST_F(PredecessorTest, D05AnEditIsSeenBySizeByTimeAndV41ByNeither) {
@@ -487,8 +498,9 @@ TEST_F(PredecessorTest, AFileMountMovesThatFileAlone) {
   EXPECT_EQ(FarFiles().at("one"), "3");
 }
 
-// V63: somebody names the same directory for both ends.
-TEST_F(PredecessorTest, V63ATreeThatIsItsOwnFarEndIsNotCopied) {
+// V63: somebody names the same directory for both ends. On another host that cannot be seen, and
+// nothing may come to harm.
+TEST_F(PredecessorTest, V63ATreeThatIsItsOwnFarEndIsNotHarmed) {
   WriteHost("a", "1");
   Open({.remote_root = dir_ + "/host"});
   MustPush();
@@ -503,3 +515,53 @@ TEST_F(PredecessorTest, V63ATreeThatIsItsOwnFarEndIsNotCopied) {
 
 }  // namespace
 }  // namespace hermes::sync
+TEST_F(PredecessorTest, V63OnThisHostItIsSeenAndNothingIsMoved) {
+  WriteHost("a", "1");
+  WriteHost("d/b", "1");
+  fs::create_symlink(dir_ + "/host", dir_ + "/link");
+  far_is_here_ = true;
+  far_home_ = dir_;
+  for (const char* far : {"~/host", "~/link", "~/link/d/b"}) {
+    const bool file = std::string_view(far).ends_with("b");
+    Open({.host_root = Host(file ? "d/b" : ""), .remote_root = far});
+    EXPECT_TRUE(manager().Clean()) << far;
+    WriteHost("a", "2");
+    EXPECT_TRUE(manager().Clean()) << far;
+    MustPush({.force = true, .tell_odd = true});
+    EXPECT_EQ(heard_.Of(".").why, Why::kSame);
+    const SyncReport report = MustPull();
+    EXPECT_EQ(heard_.Of(".").note, "both ends are one directory: nothing is moved");
+    EXPECT_EQ(report.unsaved, 0u);
+    EXPECT_FALSE(fs::exists(Host(".hermesd-epoch"))) << "nothing of ours is left in it";
+  }
+}
+
+TEST_F(PredecessorTest, V63NoEndOfAMountMayLieInTheOther) {
+  struct Nested {
+    const char* host;
+    const char* far;
+    Policy policy;
+    bool refused;
+  };
+  const Nested cases[] = {
+      {"/host", "/host/d", Policy::kPush, true},
+      {"/host", "/host/not/yet", Policy::kTwoWay, true},
+      {"/host", "/link/d", Policy::kTwoWay, true},
+      {"/host/d", "/host", Policy::kTwoWay, true},
+      {"/host/d", "/host", Policy::kPull, true},
+      {"/host/d", "/host", Policy::kPush, false},
+      {"/host", "/host/d", Policy::kPull, false},
+      {"/host", "/hosts", Policy::kTwoWay, false},
+      {"/host", "/far", Policy::kTwoWay, false},
+  };
+  fs::create_directory(Host("d"));
+  fs::create_symlink(dir_ + "/host", dir_ + "/link");
+  far_is_here_ = true;
+  for (const Nested& c : cases) {
+    Mount mount{.host_root = dir_ + c.host, .remote_root = dir_ + c.far, .policy = c.policy};
+    const absl::Status opened = TryManager({mount}, "s").status();
+    if (c.refused) EXPECT_EQ(ReasonOf(opened), Reason::k_BAD_FIELD) << c.host << " " << c.far;
+    if (!c.refused) EXPECT_TRUE(opened.ok()) << c.host << " " << c.far << " " << opened;
+  }
+}
+

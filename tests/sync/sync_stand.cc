@@ -75,6 +75,7 @@ absl::StatusOr<std::unique_ptr<SyncManager>> SyncStand::TryManager(std::vector<M
   SyncManager::Setup setup{.session_id = std::move(session), .place = "here", .mounts = mounts};
   setup.lock_file = lock_file_;
   setup.home = far_home_;
+  setup.here = far_is_here_;
   setup.min_interval = min_interval_;
   setup.new_tree = [&, i = size_t{0}]() mutable {
     const std::string& root = mounts[i++].remote_root;
@@ -93,7 +94,9 @@ absl::StatusOr<std::unique_ptr<SyncManager>> SyncStand::TryManager(std::vector<M
                 .pairs = *pairs_,
                 .unpack_program = FindUnpack(),
                 .quarantine_dir = dir_ + "/quarantine",
-                .undo = {}};
+                .undo = {},
+                .conflicts = &conflicts_,
+                .drift = &drift_};
   return Run(SyncManager::Open(std::move(deps), std::move(setup)));
 }
 

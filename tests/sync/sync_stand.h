@@ -118,8 +118,11 @@ class SyncStand : public ::testing::Test {
   SyncLocks locks_;
   std::string lock_file_;
   std::string far_home_;
+  bool far_is_here_ = false;
   Duration min_interval_{0};
-  Heard heard_;  // of the last call
+  Heard heard_;             // of the last call
+  uint64_t conflicts_ = 0;  // as the daemon counts them
+  uint64_t drift_ = 0;
   std::unique_ptr<MountPairs> pairs_;
   std::unique_ptr<SyncManager> manager_;
   DirTree* far_ = nullptr;
