@@ -194,7 +194,6 @@ Task<absl::StatusOr<SyncReport>> SyncManager::Revert(std::string id, WishPtr wis
                                                      SyncListener* listener) {
   SyncMeter meter(listener);
   SyncReport report;
-  absl::Status nothing = Error(Reason::k_RESULT_EXPIRED, "nothing is kept of this sync any more");
   absl::Status failure;
   bool reverted = false;
   for (size_t i = 0; i < sides_.size(); ++i) {
@@ -204,10 +203,12 @@ Task<absl::StatusOr<SyncReport>> SyncManager::Revert(std::string id, WishPtr wis
     // What one mount has is worth more than that another has nothing.
     reverted = reverted || one.ok();
     if (one.ok() || ReasonOf(one) == Reason::k_RESULT_EXPIRED) continue;
-    (ReasonOf(one) == Reason::k_PLAN_STALE ? nothing : failure) = one;
+    failure = one;
   }
   CO_RETURN_IF_ERROR(failure);
-  if (!reverted) co_return nothing;
+  if (!reverted) {
+    co_return Error(Reason::k_RESULT_EXPIRED, "nothing is kept of this sync any more");
+  }
   co_return report;
 }
 

@@ -78,7 +78,7 @@ class SyncManager {
   Task<absl::StatusOr<SyncReport>> Pull(PullRequest request);
 
   // Puts the host back to what it was before a pull, file by file, but for files edited since. A
-  // later push takes that to the far side. RESULT_EXPIRED, PLAN_STALE, SYNC_HELD, DISK_FULL;
+  // later push takes that to the far side. RESULT_EXPIRED, SYNC_HELD, DISK_FULL;
   // CANCELLED: the wish was withdrawn, and mounts that had not begun stay as they are.
   Task<absl::StatusOr<SyncReport>> Revert(std::string id, WishPtr wish, SyncListener* listener);
 

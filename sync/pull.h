@@ -29,8 +29,8 @@ struct PullOptions {
   bool salvage = false;
 };
 
-// Takes back what landed under this id below the side's host root. RESULT_EXPIRED, PLAN_STALE,
-// SYNC_HELD, DISK_FULL; CANCELLED: nothing was changed.
+// Takes back what landed under this id below the side's host root. RESULT_EXPIRED, SYNC_HELD,
+// DISK_FULL; CANCELLED: nothing was changed.
 Task<absl::Status> RevertSide(SideWork work, std::string land_id, std::string lock_file);
 
 class SidePull {

@@ -65,15 +65,15 @@ absl::StatusOr<LandReport> UndoStore::Revert(std::string_view id) {
   if (!journal.ok()) return Error(Reason::k_SYNC_FAILED, std::string(journal.status().message()));
   const TurnPlace turn_place{fs_, root_};
   if (journal->open()) {
-    RETURN_IF_ERROR(FinishTurn(turn_place, sync, *journal, false).status());
+    const bool back = journal->backwards();
+    ASSIGN_OR_RETURN(LandReport ended, FinishTurn(turn_place, sync, *journal, false));
+    if (back) return ended;  // which is what is asked for
   }
   std::vector<uint32_t> indexes;
   for (uint32_t i = 0; i < journal->plan().changes.size(); ++i) {
     if (journal->landed(i)) indexes.push_back(i);
   }
-  if (indexes.empty()) {
-    return Error(Reason::k_PLAN_STALE, "nothing of this sync is in place any more");
-  }
+  if (indexes.empty()) return LandReport();  // as after a revert that a kill interrupted
   RETURN_IF_ERROR(journal->BeginRevert(std::move(indexes)));
   return FinishTurn(turn_place, sync, *journal, false);
 }

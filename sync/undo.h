@@ -43,9 +43,9 @@ class UndoStore {
   absl::StatusOr<std::vector<UndoEntry>> List();
 
   // Puts back every file of the sync that is still as the sync left it; the others are kHostChanged
-  // and untouched. Journaled as the landing was. RESULT_EXPIRED: not kept. PLAN_STALE: nothing of
-  // it is in place any more. SYNC_HELD: somebody works on it. SYNC_FAILED: its journal is
-  // unreadable.
+  // and untouched. Journaled as the landing was, and ends such a turn that was interrupted. Done
+  // again it does nothing: what is in place no more is what was wanted. RESULT_EXPIRED: not kept.
+  // SYNC_HELD: somebody works on it. SYNC_FAILED: its journal is unreadable.
   absl::StatusOr<LandReport> Revert(std::string_view id);
 
   absl::Status Expire(const UndoLimits& limits, int64_t now_s);

@@ -178,8 +178,7 @@ class History : public SyncStand {
     if (session.pulls.empty() || KeepsBoth()) return;
     const auto report = Run(session.manager->Revert(session.pulls.back(), {}, nullptr));
     const std::optional<Reason> reason = ReasonOf(report.status());
-    EXPECT_TRUE(report.ok() || reason == Reason::k_RESULT_EXPIRED || reason == Reason::k_PLAN_STALE)
-        << report.status();
+    EXPECT_TRUE(report.ok() || reason == Reason::k_RESULT_EXPIRED) << report.status();
     session.pulls.pop_back();
   }
 

@@ -466,7 +466,7 @@ TEST_F(TurnTest, AnUndoThatOneMountRefusesIsNoSuccess) {
   Spit(journal, whole);
   EXPECT_TRUE(Revert("y1").ok());
   EXPECT_TRUE(HostFiles().empty());
-  EXPECT_EQ(ReasonOf(Revert("y1").status()), Reason::k_PLAN_STALE);
+  EXPECT_TRUE(Revert("y1").ok()) << "as often as one likes";
 }
 
 }  // namespace
