@@ -60,6 +60,19 @@ std::optional<Version> ReadAll(const Fd& file, uint64_t max_bytes, const Fd* cop
   return version;
 }
 
+bool IsGone(const Fd& file) { return !file.valid() && (errno == ENOENT || errno == ENOTDIR); }
+
+// It is left out, and the next look at the tree knows no more of it.
+void TellGone(const MountSide* side, SyncMeter* meter, const RemoteChange& change) {
+  SyncEntry entry{.mount = side->mount.id, .path = change.path.str()};
+  entry.effect = change.expected ? Effect::kReplace : Effect::kCreate;
+  entry.fate = Fate::kChanged;
+  entry.why = Why::kGone;
+  entry.remote = change.expected;
+  entry.note = "it was gone on the host when it was to be sent";
+  meter->Entry(entry);
+}
+
 // The bytes of files that were read before; of a deletion nothing is asked.
 class ReadBlobs : public BlobSource {
  public:
@@ -103,18 +116,21 @@ class FileBlobs : public BlobSource {
       : workers_(workers), side_(side), meter_(meter), changes_(std::move(changes)) {}
 
   Task<Blob> Read(size_t index) override {
-    Blob blob = co_await workers_.Run([this, index] { return ReadHere(index); });
+    bool gone = false;
+    Blob blob = co_await workers_.Run([this, index, &gone] { return ReadHere(index, &gone); });
+    if (gone) TellGone(side_, meter_, changes_[index]);
     meter_->Done(0, blob.bytes.size());
     co_return blob;
   }
 
  private:
-  Blob ReadHere(size_t index) {
+  Blob ReadHere(size_t index, bool* gone) {
     const RemoteChange& change = changes_[index];
     if (!file_.valid()) {
       file_ = OpenVersionBeneath(side_->pair->root.fd(), change.path.str(), side_->mount.links);
       left_ = change.wanted->size;
     }
+    *gone = IsGone(file_);
     Blob blob;
     if (!file_.valid()) return {.failed = true};
     blob.bytes.resize(std::min<uint64_t>(kPieceBytes, left_));
@@ -136,12 +152,13 @@ class FileBlobs : public BlobSource {
 struct Versions {
   std::vector<RemoteChange> changes;
   std::vector<RemoteChange> left_out;
+  std::vector<RemoteChange> gone;
   std::vector<Version> versions;
   Fd copy = {};
   bool moved = false;
 };
 
-// What has gone, or cannot be read, is left to the next look at the tree.
+// What cannot be read is left to the next look at the tree.
 Versions ReadVersions(const MountSide* side, std::vector<RemoteChange> changes, bool copies) {
   Versions read;
   if (copies) read.copy = MakeCopy(side->pair->root.fd());
@@ -152,16 +169,17 @@ Versions ReadVersions(const MountSide* side, std::vector<RemoteChange> changes, 
     if (change.wanted) {
       const Fd file =
           OpenVersionBeneath(side->pair->root.fd(), change.path.str(), side->mount.links);
-      const bool gone = !file.valid() && (errno == ENOENT || errno == ENOTDIR);
+      const bool gone = IsGone(file);
       std::optional<Version> found;
       if (file.valid()) found = ReadAll(file, most, copies ? &read.copy : nullptr);
       if (!found || found->content != *change.wanted) read.moved = true;
       if (!found) {
-        if (!gone) read.left_out.push_back(std::move(change));
+        (gone ? read.gone : read.left_out).push_back(std::move(change));
         continue;
       }
       version = *std::move(found);
       change.wanted = version.content;
+      change.mtime_ns = version.mtime_ns;
     }
     read.changes.push_back(std::move(change));
     read.versions.push_back(std::move(version));
@@ -179,7 +197,6 @@ Task<PushBatch> MakeBatch(Workers& workers, const MountSide* side, SyncMeter* me
   }
   batch.held = batch.bytes <= kMaxHeldBytes;
   if (!batch.held && !still) {
-      change.mtime_ns = version.mtime_ns;
     batch.changes = changes;
     batch.source = std::make_unique<FileBlobs>(workers, side, meter, std::move(changes));
     co_return batch;
@@ -187,6 +204,7 @@ Task<PushBatch> MakeBatch(Workers& workers, const MountSide* side, SyncMeter* me
   Versions read = co_await workers.Run([side, &changes, copies = !batch.held] {
     return ReadVersions(side, std::move(changes), copies);
   });
+  for (const RemoteChange& change : read.gone) TellGone(side, meter, change);
   batch.changes = std::move(read.changes);
   batch.left_out = std::move(read.left_out);
   batch.moved = read.moved;

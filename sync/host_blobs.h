@@ -2,8 +2,8 @@
 
 // HostBlobs: the bytes of a push. Few bytes are read before the push is planned to its end, so what
 // is announced is what is sent, whoever writes to the files meanwhile; many are read as they go
-// out, and a file that moved under us is told as bad and sent again by the next round. Used by one
-// push; loop thread, reading on the workers.
+// out, and a file that moved under us is told as bad and sent again by the next round. One that has
+// gone is left out, and an entry says so. Used by one push; loop thread, reading on the workers.
 
 #include <cstdint>
 #include <memory>

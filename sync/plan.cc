@@ -54,7 +54,8 @@ std::optional<Decision> Decide(const Sides& at, const Mount& mount) {
   }
   if (at.denied) return Decision{Verb::kLeave, Why::kDenied};
   if (host_edited) return Conflict(mount.conflict, at.host.has_value());
-  if (!at.remote && mount.deletes != DeletePolicy::kGuarded)
+  if (!at.remote && mount.deletes == DeletePolicy::kNever) return std::nullopt;
+  if (!at.remote && mount.deletes == DeletePolicy::kReport)
     return Decision{Verb::kLeave, Why::kNotDeleted};
   return Decision{Verb::kTake, Why::kRemoteChanged};
 }

@@ -40,7 +40,7 @@ enum class Why {
   kHostStands,     // deleted there, edited here: a change beats a deletion
   kConflict,       // edited there, and edited or deleted here: the conflict policy decided
   kHeld,           // deletions that the guard holds back until they are approved
-  kNotDeleted,     // a deletion that the mount's rules ignore or only report
+  kNotDeleted,     // a deletion that the mount only reports
   kPushOnly,       // changed there, but the mount only pushes
   kOdd,            // one side holds a link, special or unreadable file there
   kTree,           // a file on one side, a directory of that name on the other
@@ -48,7 +48,7 @@ enum class Why {
   // Of reports, not of plans:
   kHostChanged,  // a push's: made, edited or deleted on the host
   kLie,          // what the place sent breaks the rules
-  kGone,         // it was gone when it was fetched
+  kGone,         // it was gone when it was to be read
 };
 
 struct Action {

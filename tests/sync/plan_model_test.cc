@@ -108,7 +108,9 @@ Outcomes Oracle(const Case& c) {
   const bool held =
       !c.approve && (c.remote.empty() || (deletions > 10 && deletions * 4 > c.base.size()));
   for (auto& [name, outcome] : outcomes) {
-    if (outcome == kDelete && (held || c.mount.deletes != DeletePolicy::kGuarded)) outcome = kLeave;
+    if (outcome != kDelete) continue;
+    if (c.mount.deletes == DeletePolicy::kNever) outcome = kNothing;
+    if (c.mount.deletes == DeletePolicy::kReport || (held && outcome == kDelete)) outcome = kLeave;
   }
   for (bool settled = false; !settled;) {  // no file may come to lie below another one
     settled = true;
@@ -372,6 +374,7 @@ class History {
       }
     }
     if (!rest.empty() || mount_.policy != Policy::kTwoWay) return;
+    if (mount_.deletes == DeletePolicy::kNever) return;  // they may differ, and nothing says so
     ASSERT_EQ(host_, remote_);
     ASSERT_EQ(host_, base_);
   }

@@ -318,7 +318,7 @@ TEST_F(PredecessorTest, V43AnUploadThatBreaksLeavesTheStateForTheNextOne) {
   EXPECT_EQ(FarFiles().at("a"), "2");
 }
 
-TEST_F(PredecessorTest, V44AFileThatVanishesOnItsWayIsLeftOutAndTheRestArrives) {
+TEST_F(PredecessorTest, V44AFileThatVanishesOnItsWayIsSkippedAndReportedAndTheRestArrives) {
   const std::string big(5 << 20, 'b');  // read as it goes out
   Agree({{"a", "1"}});
   WriteHost("big", big);
@@ -329,6 +329,28 @@ TEST_F(PredecessorTest, V44AFileThatVanishesOnItsWayIsLeftOutAndTheRestArrives) 
   };
   MustPush();
   EXPECT_EQ(FarFiles(), (Files{{"a", "1"}, {"c", "2"}}));
+  EXPECT_EQ(heard_.Of("big").why, Why::kGone);
+  EXPECT_EQ(heard_.Of("big").fate, Fate::kChanged);
+}
+
+TEST_F(PredecessorTest, V44SoIsOneThatVanishesBeforeItIsRead) {
+  WriteHost("c", "2");
+  Mount mount;
+  mount.id = "m";
+  mount.host_root = dir_ + "/host";
+  mount.remote_root = dir_ + "/far";
+  const auto pair = Run(pairs_->Get(mount, "place"));
+  ASSERT_TRUE(pair.ok()) << pair.status();
+  const MountSide side(mount, *pair, std::make_unique<DirTree>(dir_ + "/far"));
+  SyncMeter meter(&heard_);
+  const std::vector<RemoteChange> changes = {
+      {*RelPath::Parse("c"), std::nullopt, Content{.size = 1}},
+      {*RelPath::Parse("gone"), std::nullopt, Content{.size = 1}}};
+  const PushBatch batch = Run(MakeBatch(workers_, &side, &meter, changes, false));
+  EXPECT_EQ(batch.changes.size(), 1u);
+  EXPECT_TRUE(batch.moved);
+  EXPECT_EQ(heard_.Of("gone").why, Why::kGone);
+  EXPECT_EQ(heard_.entries.size(), 1u);
 }
 
 TEST_F(PredecessorTest, V45AFileThatIsRewrittenOnItsWayArrivesAsItIsInTheEnd) {
@@ -513,8 +535,6 @@ TEST_F(PredecessorTest, V63ATreeThatIsItsOwnFarEndIsNotHarmed) {
   EXPECT_EQ(HostFiles(), (Files{{"a", "1"}, {"b", "2"}}));
 }
 
-}  // namespace
-}  // namespace hermes::sync
 TEST_F(PredecessorTest, V63OnThisHostItIsSeenAndNothingIsMoved) {
   WriteHost("a", "1");
   WriteHost("d/b", "1");
@@ -565,3 +585,5 @@ TEST_F(PredecessorTest, V63NoEndOfAMountMayLieInTheOther) {
   }
 }
 
+}  // namespace
+}  // namespace hermes::sync
