@@ -17,6 +17,9 @@ namespace hermes::sync {
 
 inline constexpr size_t kMaxMounts = 64;  // of one session; one more is BAD_FIELD
 inline constexpr uint64_t kDefaultMaxFiles = 20'000;
+// The most that a request may ask for, and the most that a far end may list: what a push has sent
+// must be found again by a pull.
+inline constexpr uint64_t kMostMountFiles = 200'000;
 inline constexpr uint64_t kDefaultMaxBytes = 2ull << 30;
 inline constexpr uint64_t kDefaultMaxFileBytes = 256ull << 20;
 

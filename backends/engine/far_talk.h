@@ -15,6 +15,7 @@
 #include "daemon/runtime/task.h"
 #include "daemon/runtime/wish.h"
 #include "sync/far_answer.h"
+#include "sync/mount.h"
 
 namespace hermes {
 
@@ -29,7 +30,7 @@ inline constexpr uint64_t kFarStepBytes = 4 << 20;
 inline constexpr uint64_t kMaxCommandLaneBytes = 8 << 20;
 inline constexpr size_t kMaxCommandLaneFiles = 100;  // of a fetch whose bytes nobody knows
 // Files in one far manifest. More: SYNC_FAILED.
-inline constexpr size_t kMaxFarFiles = 200'000;
+inline constexpr size_t kMaxFarFiles = sync::kMostMountFiles;
 
 // How long a far end has let us wait; one for all the talks of a fetch, so that it does not begin
 // anew with each of its parts. What we ourselves take our time for does not count.

@@ -114,7 +114,8 @@ absl::StatusOr<sync::Mount> DecodeMount(const v1::Mount& wire) {
   ASSIGN_OR_RETURN(mount.kind, DecodeKind(wire.kind()));
   mount.ignore.assign(wire.ignore().begin(), wire.ignore().end());
   mount.secrets = wire.include_secrets();
-  RETURN_IF_ERROR(DecodeLimit("max_files", wire.max_files(), kMostMountFiles, &mount.max_files));
+  RETURN_IF_ERROR(
+      DecodeLimit("max_files", wire.max_files(), sync::kMostMountFiles, &mount.max_files));
   RETURN_IF_ERROR(DecodeLimit("max_bytes", wire.max_bytes(), kMostMountBytes, &mount.max_bytes));
   RETURN_IF_ERROR(
       DecodeLimit("max_file_bytes", wire.max_file_bytes(), kMostMountBytes, &mount.max_file_bytes));

@@ -15,8 +15,7 @@
 
 namespace hermes {
 
-// The most that a mount may ask for.
-inline constexpr uint64_t kMostMountFiles = 1'000'000;
+// The most that a mount may ask for, as with sync::kMostMountFiles.
 inline constexpr uint64_t kMostMountBytes = uint64_t{1} << 40;
 inline constexpr size_t kMaxMountTextBytes = 64 << 10;  // paths and patterns of all mounts
 inline constexpr Duration kMaxSyncInterval = std::chrono::hours(1);

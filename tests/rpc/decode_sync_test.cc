@@ -91,7 +91,7 @@ const std::vector<BadRow>& BadMounts() {
        [](Request& r) {
          for (int i = 0; i < 257; ++i) Second(r).add_ignore("a");
        }},
-      {"mounts[1].max_files", [](Request& r) { Second(r).set_max_files(1'000'001); }},
+      {"mounts[1].max_files", [](Request& r) { Second(r).set_max_files(200'001); }},
       {"mounts[1].max_bytes", [](Request& r) { Second(r).set_max_bytes(~uint64_t{0}); }},
       {"mounts[1].max_file_bytes",
        [](Request& r) { Second(r).set_max_file_bytes((uint64_t{1} << 40) + 1); }},
@@ -266,6 +266,31 @@ TEST(DecodeMountsTest, AProfileAddsItsMountsAndItsLock) {
   EXPECT_EQ(create->sync.mounts[4].remote_root, "~/.hermes/auth.json");
   EXPECT_EQ(create->sync.mounts[4].policy, sync::Policy::kPush);
   EXPECT_EQ(create->sync.lock_file, "/home/me/.hermes/.sync.lock");
+}
+
+TEST(DecodeMountsTest, AProfileWithholdsSecretsUnlessItIncludesThem) {
+  for (const bool include : {false, true}) {
+    Request request = Good();
+    request.clear_mounts();
+    Profile(request).set_include_secrets(include);
+    Profile(request).add_credentials("c.pem");
+    const auto create = DecodeCreate(request, {}, 0);
+    ASSERT_TRUE(create.ok()) << create.status();
+    for (const sync::Mount& mount : create->sync.mounts)
+      EXPECT_EQ(WithholdsSecrets(mount), !include && mount.kind != sync::MountKind::kFile);
+  }
+}
+
+TEST(DecodeMountsTest, AMountMayHaveAsManyFilesAsAFarEndMayList) {
+  Request request = Good();
+  Second(request).set_max_files(sync::kMostMountFiles);
+  const auto create = DecodeCreate(request, {}, 0);
+  ASSERT_TRUE(create.ok()) << create.status();
+  EXPECT_EQ(create->sync.mounts[1].max_files, 200'000u);
+  Second(request).set_max_files(sync::kMostMountFiles + 1);
+  const absl::Status refused = DecodeCreate(request, {}, 0).status();
+  EXPECT_EQ(ReasonOf(refused), Reason::k_BAD_FIELD);
+  EXPECT_NE(refused.message().find("at most 200000"), std::string::npos) << refused;
 }
 
 TEST(DecodeMountsTest, TheDigestCoversMountsProfileAndPolicy) {
