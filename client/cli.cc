@@ -95,7 +95,8 @@ void AddSessionCreate(CLI::App& parent, Wiring& wiring) {
           "[,conflict=remote|host|both|abort][,deletes=guarded|never|report][,secrets=include]]",
           "MOUNT");
   AddText(sub, "--mount-profile", args->mount_profile,
-          "More mounts: hermes (skills and cache two-way, credentials push only)", "PROFILE");
+          "More mounts: hermes[,secrets=include] (skills and cache two-way, credentials push only)",
+          "PROFILE");
   AddText(sub, "--hermes-home", args->hermes_home, "hermes: the agent's home on this host", "DIR");
   AddList(sub, "--credential", args->credentials, "hermes: a file below that home", "FILE");
   AddText(sub, "--on-sync-error", args->on_sync_error,

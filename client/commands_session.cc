@@ -67,9 +67,10 @@ absl::Status FillSsh(const SessionCreateArgs& args, v1::CreateSessionRequest* re
 
 absl::Status FillProfile(const SessionCreateArgs& args, const Whereabouts& at,
                          v1::HermesProfile* profile) {
-  if (*args.mount_profile != "hermes") {
+  profile->set_include_secrets(*args.mount_profile == "hermes,secrets=include");
+  if (*args.mount_profile != "hermes" && !profile->include_secrets()) {
     return absl::InvalidArgumentError("--mount-profile '" + *args.mount_profile +
-                                      "' is not known; there is hermes");
+                                      "' is not known; there is hermes[,secrets=include]");
   }
   if (!args.hermes_home) {
     return absl::InvalidArgumentError("--mount-profile hermes needs --hermes-home");

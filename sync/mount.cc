@@ -130,6 +130,7 @@ absl::StatusOr<std::vector<Mount>> ExpandProfile(const HermesProfile& profile) {
     mount.host_root = *home + "/" + name;
     mount.remote_root = *remote_home + "/" + name;
     mount.policy = policy;
+    mount.secrets = profile.secrets && policy != Policy::kPush;  // those are named each
     return mount;
   };
   std::vector<Mount> mounts = {mount_of("skills", Policy::kTwoWay),

@@ -73,6 +73,7 @@ struct HermesProfile {
   std::string home;  // absolute: the agent's home on the host
   std::string remote_home = "~/.hermes";
   std::vector<std::string> credentials;  // below `home`
+  bool secrets = false;                  // Mount::secrets, of skills and cache
 };
 absl::StatusOr<std::vector<Mount>> ExpandProfile(const HermesProfile& profile);
 

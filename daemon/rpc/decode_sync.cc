@@ -138,6 +138,7 @@ absl::StatusOr<sync::HermesProfile> DecodeProfile(const v1::HermesProfile& wire)
   profile.home = wire.home();
   if (!wire.remote_home().empty()) profile.remote_home = wire.remote_home();
   profile.credentials.assign(wire.credentials().begin(), wire.credentials().end());
+  profile.secrets = wire.include_secrets();
   return profile;
 }
 

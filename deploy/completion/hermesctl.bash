@@ -65,7 +65,7 @@ _hermesctl() {
       ;;
     -o | --output) set -- table json jsonl ;;
     --runner) set -- auto never require ;;
-    --mount-profile) set -- hermes ;;
+    --mount-profile) set -- hermes hermes,secrets=include ;;
     --on-sync-error) set -- fail run-stale ;;
     --backend) set -- local ssh ;;
     --transport) set -- auto openssh libssh2 ;;

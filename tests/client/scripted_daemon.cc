@@ -55,6 +55,7 @@ std::string Mounts(const v1::CreateSessionRequest& request) {
            std::to_string(mount.policy());
   }
   if (request.has_profile()) out += " home " + request.profile().home();
+  if (request.profile().include_secrets()) out += " with secrets";
   for (const std::string& file : request.profile().credentials()) out += " " + file;
   if (request.has_sync()) {
     out += " on_error " + std::to_string(request.sync().on_error()) + " every " +

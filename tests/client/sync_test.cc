@@ -343,6 +343,9 @@ TEST_F(SyncCommandTest, CreateSendsMountsAsTheyAreSeenFromHere) {
   EXPECT_THAT(daemon_.calls().back(), HasSubstr(" mount /home/me/out:/out:0"));
   EXPECT_THAT(daemon_.calls().back(), HasSubstr(" home /home/me/.hermes auth.json b.json"));
   EXPECT_THAT(daemon_.calls().back(), HasSubstr(" on_error 2 every 5s"));
+  Output({"session", "create", "box", "--mount-profile", "hermes,secrets=include", "--hermes-home",
+          "/h"});
+  EXPECT_THAT(daemon_.calls().back(), HasSubstr(" home /h with secrets"));
 }
 
 TEST_F(SyncCommandTest, CreateRefusesWhatItDoesNotUnderstand) {
@@ -351,6 +354,7 @@ TEST_F(SyncCommandTest, CreateRefusesWhatItDoesNotUnderstand) {
            {"--mount", "/a:/b:sideways"},
            {"--mount-profile", "other", "--hermes-home", "/h"},
            {"--mount-profile", "hermes"},
+           {"--mount-profile", "hermes,secrets", "--hermes-home", "/h"},
            {"--hermes-home", "/h"},
            {"--credential", "x"},
            {"--mount-profile", "hermes", "--hermes-home", "/h", "--credential", "/x"},

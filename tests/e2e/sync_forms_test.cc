@@ -275,6 +275,19 @@ TEST_F(SyncFormsTest, InfoShowsWhatConfinesTheParserOnceItHasRun) {
   Out({"exec", "s", "--", "printf new > " + far() + "/b"});
   Out({"sync-back", "s"});
   EXPECT_THAT(Out({"info"}), ContainsRegex("parser confined by: *no new privileges, not dumpable, "
+TEST_F(SyncFormsTest, AProfileTakesTheSecretsOfSkillsAlongOnlyWhenItIsTold) {
+  std::filesystem::create_directories(host() + "/skills/one");
+  std::filesystem::create_directories(host() + "/cache");
+  Write(host() + "/skills/one/.env", "key");
+  for (const char* profile : {"hermes", "hermes,secrets=include"}) {
+    Create({"--mount-profile", profile, "--hermes-home", host()});
+    const bool withheld = std::string(profile) == "hermes";
+    EXPECT_EQ(Out({"exec", "s", "--", "cat ~/.hermes/skills/one/.env 2>&1 || :"}) == "key",
+              !withheld);
+    Out({"cleanup", "s"});
+  }
+}
+
                                            "limits.*seccomp\n"));
 }
 
