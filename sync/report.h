@@ -79,6 +79,9 @@ struct SyncReport {
   uint32_t unsaved = 0;
   bool suspect = false;     // the place lied; what it sent was not used, or salvaged
   bool revertible = false;  // the undo store has something of it
+
+  // Of a pull: nothing is lost, and nothing left to decide, if the place ends now.
+  bool saved() const { return unsaved == 0 && counts.held == 0; }
 };
 
 }  // namespace hermes::sync

@@ -24,6 +24,16 @@ bool Passes(const absl::Status& status) {
          reason == Reason::k_DRAINING || reason == Reason::k_DISK_FULL;
 }
 
+// With the ways out that the words alone do not show.
+std::string WhatIsLeft(const sync::SyncReport& pull) {
+  std::string left;
+  if (pull.unsaved > 0) left = "files that the host does not have: " + std::to_string(pull.unsaved);
+  if (pull.counts.held == 0) return left;
+  return left + (left.empty() ? "" : "; ") +
+         "deletions that are held back: " + std::to_string(pull.counts.held) +
+         " (sync-back --approve-deletes takes them over, cleanup --discard gives them up)";
+}
+
 absl::Status Draining() {
   return Error(Reason::k_DRAINING, "the cleanup goes on when the daemon is back");
 }
@@ -187,9 +197,8 @@ Task<absl::Status> Session::PullBeforeRelease(CloseRequest close, ProgressPtr pr
   if (abandoned_) co_return Draining();
   if (sync_->suspect()) co_return PullPending("the sandbox has lied: salvage, or discard");
   if (pull.state != SyncState::kDone) co_return PullPending(pull.reason + ": " + pull.message);
-  if (pull.report.unsaved == 0) co_return absl::OkStatus();
-  co_return PullPending("files that the host does not have: " +
-                        std::to_string(pull.report.unsaved));
+  if (pull.report.saved()) co_return absl::OkStatus();
+  co_return PullPending(WhatIsLeft(pull.report));
 }
 
 absl::Status Session::PullPending(const std::string& why) const {

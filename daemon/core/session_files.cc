@@ -128,7 +128,7 @@ Task<void> Session::NoteSync() {
 
 Task<void> Session::NoteSync(const SyncInfo& ended) {
   const bool saved = ended.kind == SyncKind::kPull && ended.state == SyncState::kDone &&
-                     ended.report.unsaved == 0 && !sync_->suspect();
+                     ended.report.saved() && !sync_->suspect();
   if (saved && ClearCondition(kPullPending)) (void)co_await Save();
   co_await NoteSync();
 }

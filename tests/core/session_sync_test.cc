@@ -497,6 +497,27 @@ TEST_F(SessionSyncTest, HostRootsAreCheckedBeforeTheSessionIsAccepted) {
   auto created = daemon_->Await(daemon_->table.Create(std::move(request)));
   EXPECT_EQ(ReasonOf(created.status()), Reason::k_BAD_FIELD);
   EXPECT_EQ(MetadataOf(created.status())["field"], "mounts[1].host_root");
+TEST_F(SessionSyncTest, CleanupKeepsTheSessionWhileDeletionsAreHeldBack) {
+  Create();
+  const auto host_has = [this](int i) { return fs::exists(dir_ + "/host/" + std::to_string(i)); };
+  for (int i = 0; i < 20; ++i) Spit(dir_ + "/host/" + std::to_string(i), "1");
+  ASSERT_TRUE(Run().error.ok());
+  for (int i = 0; i < 15; ++i) fs::remove(dir_ + "/far/" + std::to_string(i));
+  const absl::Status refused = Close();
+  EXPECT_EQ(ReasonOf(refused), Reason::k_PULL_PENDING);
+  for (const char* word : {"held back: 15", "sync-back --approve-deletes", "cleanup --discard"})
+    EXPECT_NE(refused.message().find(word), std::string::npos) << refused;
+  EXPECT_EQ(State(), SessionState::kReady);
+  EXPECT_TRUE(host_has(0));
+  EXPECT_EQ(Sync({.kind = SyncKind::kPull}).report.counts.held, 15u);
+  EXPECT_TRUE(Has("PULL_PENDING")) << "a pull that holds them back has settled nothing";
+  EXPECT_EQ(Sync({.kind = SyncKind::kPull, .approve_deletes = true}).state, SyncState::kDone);
+  EXPECT_FALSE(Has("PULL_PENDING"));
+  EXPECT_FALSE(host_has(0));
+  EXPECT_TRUE(host_has(15));
+  EXPECT_TRUE(Close().ok());
+}
+
   EXPECT_EQ(MetadataOf(created.status())["mount"], "bad");
   EXPECT_FALSE(daemon_->table.Find("s").ok());
 }

@@ -152,8 +152,14 @@ TEST_F(SyncFormsTest, DeletionsThatAreHeldBackWaitForApproval) {
   EXPECT_THAT(held.out, HasSubstr("\"held\": 20"));
   EXPECT_EQ(held.status, kExitPartly) << held.err;
   EXPECT_TRUE(std::filesystem::exists(host() + "/f1"));
+  const Ran refused = Hermesctl({"cleanup", "s"});
+  EXPECT_EQ(refused.status, kExitHermes);
+  EXPECT_THAT(refused.err, HasSubstr("[PULL_PENDING]"));
+  EXPECT_THAT(refused.err, HasSubstr("hermesctl sync-back s --approve-deletes"));
+  EXPECT_THAT(refused.err, HasSubstr("hermesctl cleanup s --discard"));
   Out({"sync-back", "s", "--approve-deletes"});
   EXPECT_FALSE(std::filesystem::exists(host() + "/f1"));
+  Out({"cleanup", "s"});
 }
 
 TEST_F(SyncFormsTest, CleanupBringsBackOrRefusesOrDiscards) {
@@ -269,12 +275,6 @@ TEST_F(SyncFormsTest, AProfileKeepsSkillsInStepAndSendsCredentialsOnly) {
   }
 }
 
-TEST_F(SyncFormsTest, InfoShowsWhatConfinesTheParserOnceItHasRun) {
-  Create({"--mount", mount()});
-  EXPECT_THAT(Out({"info"}), HasSubstr("parser confined by:  -\n"));
-  Out({"exec", "s", "--", "printf new > " + far() + "/b"});
-  Out({"sync-back", "s"});
-  EXPECT_THAT(Out({"info"}), ContainsRegex("parser confined by: *no new privileges, not dumpable, "
 TEST_F(SyncFormsTest, AProfileTakesTheSecretsOfSkillsAlongOnlyWhenItIsTold) {
   std::filesystem::create_directories(host() + "/skills/one");
   std::filesystem::create_directories(host() + "/cache");
@@ -288,6 +288,12 @@ TEST_F(SyncFormsTest, AProfileTakesTheSecretsOfSkillsAlongOnlyWhenItIsTold) {
   }
 }
 
+TEST_F(SyncFormsTest, InfoShowsWhatConfinesTheParserOnceItHasRun) {
+  Create({"--mount", mount()});
+  EXPECT_THAT(Out({"info"}), HasSubstr("parser confined by:  -\n"));
+  Out({"exec", "s", "--", "printf new > " + far() + "/b"});
+  Out({"sync-back", "s"});
+  EXPECT_THAT(Out({"info"}), ContainsRegex("parser confined by: *no new privileges, not dumpable, "
                                            "limits.*seccomp\n"));
 }
 
