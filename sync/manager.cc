@@ -212,7 +212,6 @@ Task<absl::StatusOr<SyncReport>> SyncManager::Revert(std::string id, WishPtr wis
   co_return report;
 }
 
-void SyncManager::Distrust() {
 void SyncManager::Count(const SyncReport& report) const {
   if (deps_.conflicts != nullptr) *deps_.conflicts += report.counts.conflicts;
 }
@@ -229,6 +228,7 @@ SyncManager::Refused SyncManager::refused(size_t most) const {
   return all;
 }
 
+void SyncManager::Distrust() {
   for (const std::unique_ptr<MountSide>& side : sides_) {
     side->pair->met = false;
     ++side->pair->doubts;
