@@ -80,21 +80,31 @@ Task<void> SessionTable::SweepOrphans() {
   if (removed > 0) LogInfo("output files of " + std::to_string(removed) + " gone commands removed");
 }
 
-// What the last daemon was landing when it died is ended now, not when the session is used again.
+// What the last daemon was landing or taking back when it died is ended now, not when the session
+// is used again. What an ended one has brought back can be taken back for as long as it is listed.
 Task<void> SessionTable::RecoverMounts() {
-  std::map<std::string, std::pair<sync::Mount, std::string>> roots;
+  struct Root {
+    sync::Mount mount;
+    std::string lock_file;
+    bool live;
+  };
+  std::map<std::string, Root> roots;
   for (const auto& [id, entry] : sessions_) {
-    const SessionInfo& info = entry.session->info();
-    for (const sync::Mount& mount : info.sync.mounts) {
-      if (mount.WritesHost() && entry.session->live())
-        roots.try_emplace(mount.host_root, mount, info.sync.lock_file);
+    const bool live = entry.session->live();
+    for (sync::Mount mount : entry.session->info().sync.mounts) {
+      if (!mount.WritesHost()) continue;
+      if (!live) mount.policy = sync::Policy::kPush;  // a root that has gone is not made again
+      const std::string path = mount.host_root;
+      roots.try_emplace(path, std::move(mount), entry.session->info().sync.lock_file, live);
     }
   }
-  for (const auto& [root, mount] : roots) {
+  for (const auto& [path, root] : roots) {
     if (draining_) co_return;
     absl::Status status =
-        co_await deps_.sync.pairs.Recover(mount.first, mount.second, deps_.sync.undo);
-    if (!status.ok()) LogWarning("a mount is not recovered: " + std::string(status.message()));
+        co_await deps_.sync.pairs.Recover(root.mount, root.lock_file, deps_.sync.undo);
+    const bool gone = !root.live && ReasonOf(status) == Reason::k_BAD_FIELD;
+    if (!status.ok() && !gone)
+      LogWarning("a mount is not recovered: " + std::string(status.message()));
   }
 }
 

@@ -1,9 +1,15 @@
 // What a session with mounts does for its commands, syncs and cleanup.
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
 
+#include "daemon/runtime/fd.h"
+#include "sync/journal.h"
+#include "sync/land_place.h"
+#include "sync/real_fs.h"
 #include "sync/tar_writer.h"
 #include "tests/core/session_sync_fixture.h"
 
@@ -423,6 +429,32 @@ TEST_F(SessionSyncTest, CleanupOfAPlaceThatIsAwayKeepsTheSessionToo) {
 }
 
 TEST_F(SessionSyncTest, ASandboxThatLiesIsSuspectUntilASalvageAndItsCleanupNeedsAWord) {
+TEST_F(SessionSyncTest, AnUndoOfAClosedSessionThatAKillInterruptedIsEndedByTheNextStart) {
+  CreateSession request = Request("s");
+  request.sync.mounts.push_back(
+      {.id = "gone", .host_root = dir_ + "/gone", .remote_root = dir_ + "/far-gone"});
+  ASSERT_TRUE(daemon_->Await(daemon_->table.Create(std::move(request))).ok());
+  Spit(dir_ + "/host/a", "1");
+  ASSERT_TRUE(Run().error.ok());
+  Spit(dir_ + "/far/a", "2");
+  ASSERT_TRUE(Close().ok());
+  const std::string pull = Rows()[0].id;
+  {
+    sync::RealFs files;
+    const Fd root(open((dir_ + "/host").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const auto landed = sync::Place(files, root.get()).Open(pull + ".0");
+    ASSERT_TRUE(landed.ok()) << landed.status();
+    auto journal = sync::Journal::Open(files, landed->dir.get());
+    ASSERT_TRUE(journal.ok() && journal->BeginRevert({0}).ok()) << journal.status();
+  }
+  fs::remove_all(dir_ + "/gone");
+  Restart();
+  LiveUntil([&] { return Slurp(dir_ + "/host/a") == "1"; });
+  EXPECT_FALSE(fs::exists(dir_ + "/gone")) << "nobody needs it any more";
+  const SyncInfo undo = Sync({.kind = SyncKind::kRevert, .of_sync = pull});
+  EXPECT_EQ(undo.state, SyncState::kDone) << undo.message;
+}
+
   Create();
   Spit(dir_ + "/host/a", "1");
   ASSERT_TRUE(Run().error.ok());
