@@ -24,7 +24,8 @@ namespace hermes::sync {
 inline constexpr size_t kMaxShellNames = 96 << 10;
 // A longer name cannot be placed: with the stage before it, it is over PATH_MAX there.
 inline constexpr size_t kMaxShellName = 3900;
-// Files of one digest are sent once from this size on; below, a copy costs more than the bytes.
+// Files of one digest are sent once from this size on; below, a copy costs more than the bytes, as
+// a program runs for it. A runner copies by itself, so it is given each digest once.
 inline constexpr uint64_t kMinSharedBytes = 64 << 10;
 
 inline constexpr std::string_view kStagedFolder = "t/";  // in an apply's tar, before a file's name

@@ -3,7 +3,6 @@
 #include <map>
 
 #include "backends/engine/frames.h"
-#include "sync/shell_tree.h"
 
 namespace hermes {
 namespace {
@@ -76,7 +75,7 @@ std::vector<std::optional<uint32_t>> SharedBytes(const std::vector<sync::RemoteC
   std::map<sync::Digest, uint32_t> first;
   for (uint32_t i = 0; i < changes.size(); ++i) {
     const sync::MaybeContent& wanted = changes[i].wanted;
-    if (!wanted || wanted->size < sync::kMinSharedBytes) continue;
+    if (!wanted) continue;
     const auto [known, fresh] = first.emplace(wanted->digest, i);
     if (!fresh) shared[i] = known->second;
   }

@@ -35,8 +35,7 @@ std::string ApplyRequest(std::string_view mark, const sync::RemoteApply& apply);
 std::string FetchRequest(std::string_view mark, const sync::RemoteRoot& root,
                          const std::vector<sync::RelPath>& names);
 
-// For each change, the first one with the same bytes if that is another one and they are many
-// enough: they go out once.
+// For each change, the first one with the same bytes if that is another one: they go out once.
 std::vector<std::optional<uint32_t>> SharedBytes(const std::vector<sync::RemoteChange>& changes);
 
 // What follows a file's bytes.

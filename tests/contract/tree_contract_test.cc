@@ -240,9 +240,13 @@ TEST_P(BackendContract, FetchGivesWhatIsStillThere) {
 TEST_P(BackendContract, OddNamesAndOddThingsAreToldAlikeAtEachLevel) {
   FarTree far(world(), session());
   std::vector<FarChange> changes;
+                       {.name = "few", .wanted = "3"},
+                       {.name = "none", .wanted = ""},
+                       {.name = "d/none", .wanted = ""},
   for (const char* name :
        {"-rf", "--", "a b", "$(x)", "'\"`", "*", "cr\r", "d/\xff\xfe", "\x01", "~"})
     changes.push_back({.name = name, .wanted = name});
+  EXPECT_EQ(far.In("cat few three; stat -c %s none d/none"), "330\n0\n");
   EXPECT_EQ(far.Apply(changes), std::string(changes.size(), 'p'));
   far.In(
       "ln -s d link; mkfifo fifo; : >'new\nline'; : >'back\\slash'; head -c 200 /dev/zero >big; "
