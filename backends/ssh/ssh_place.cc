@@ -20,14 +20,15 @@ constexpr std::string_view kCommon =
 // $2 nonce, $3 $4 digest and size for x86-64, $5 $6 for arm64, $7 not empty for a file service.
 // Where a runner lives, there it is talked to, whatever has become of the directory. Else a file is
 // executed there, and room for two programs is found, before anything is sent; a program that is
-// there is believed by its digest, and is as old as its last use: who puts another one there
-// removes those that nobody has used for a month.
+// there is believed by its digest, which it tells itself where nothing else can, and is as old as
+// its last use: who puts another one there removes those that nobody has used for a month.
 constexpr std::string_view kFindOrPut =
     "a=$(uname -sm); k=${a%% *} a=${a##* } w=- z=0; "
     "case $a in x86_64|amd64) w=$3 z=$4;; aarch64|arm64) w=$5 z=$6;; esac; "
     "good() { [ -f \"$1\" ] && [ -x \"$1\" ] || return 1; "
-    "h=$({ sha256sum || openssl dgst -sha256 -r || shasum -a 256; } 2>/dev/null <\"$1\"); "
-    "case $h in \"\") [ $(wc -c <\"$1\") -eq $z ];; $w*) ;; *) return 1;; esac; }; "
+    "h=$({ sha256sum || openssl dgst -sha256 -r || shasum -a 256 || "
+    "{ [ $(wc -c <\"$1\") -eq $z ] && \"$1\" digest; }; } 2>/dev/null <\"$1\"); "
+    "case $h in $w*) ;; *) return 1;; esac; }; "
     "lives() { [ -S \"$s/s\" ] || return 1; "
     "case $(cat /proc/net/unix 2>/dev/null) in *\" $s/s\"*) return 0;; esac; return 1; }; "
     "t=none; q=\"no directory where programs may run and are given room\"; "

@@ -3,6 +3,7 @@
 
 #include <sys/utsname.h>
 
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -24,17 +25,17 @@ class PlaceFacts : public OpenSshStand {
     OpenSshStand::TearDown();
   }
 
-  // As a link is made, without a session.
-  absl::StatusOr<ssh::FarRunner> Ask(ssh::Programs programs) {
+  // As a link is made, without a session. `sent`: what arrives of the program, if that is not it.
+  absl::StatusOr<ssh::FarRunner> Ask(ssh::Programs programs, ssh::Programs sent = {}) {
+    if (sent.x86_64.empty()) sent = programs;
     const Connection connection = MustConnect(Target());
     const std::string nonce = random_.Hex(12);
     auto stream = RunTask(
         loop_,
         connection->Run(ssh::PlaceCommand(ssh::QuestionFor(programs, "facts-00000000", nonce))));
     if (!stream.ok()) GiveUp(std::string(stream.status().message()));
-    return RunTask(loop_,
-                   ssh::AwaitRunner(clock_, *std::move(stream),
-                                    {.programs = programs, .nonce = nonce, .wish = nullptr}));
+    return RunTask(loop_, ssh::AwaitRunner(clock_, *std::move(stream),
+                                           {.programs = sent, .nonce = nonce, .wish = nullptr}));
   }
   static ssh::Programs Ours() { return {RunnerBinary("x86_64"), RunnerBinary("aarch64")}; }
 
@@ -109,6 +110,65 @@ TEST_F(PlaceFacts, AHostWithNothingButBusyboxHasOnlyItsTools) {
   }
   EXPECT_EQ(far->place.tools, ToolsThere());
   far->stream->Abort();
+}
+
+// As on a small system that has none of them: what the account finds under their names is no
+// program.
+class PlaceWithoutDigests : public PlaceFacts {
+ protected:
+  void SetUp() override {
+    PlaceFacts::SetUp();
+    if (IsSkipped()) return;
+    if (RunProgram({.argv = {"unshare", "--mount", "true"}}).status != 0) {
+      GTEST_SKIP() << "mount namespaces are refused here";
+    }
+    OpenSshOptions options;
+    for (const char* tool : {"sha256sum", "openssl", "shasum"}) {
+      for (const char* folder : {"/usr/local/bin/", "/usr/bin/", "/bin/"}) {
+        const std::string path = std::string(folder) + tool;
+        options.in_namespace += "[ ! -x " + path + " ] || mount --bind /dev/null " + path + "\n";
+      }
+    }
+    Serve({}, options);
+    const Connection connection = MustConnect(Target());
+    ASSERT_EQ(Execute(connection, "for t in sha256sum openssl shasum; do $t </dev/null; done").out,
+              "");
+  }
+};
+
+// The one that was sent is asked for its own digest.
+TEST_F(PlaceWithoutDigests, TheProgramIsBelievedByItsOwn) {
+  for (const bool uploaded : {true, false}) {
+    absl::StatusOr<ssh::FarRunner> far = Ask(Ours());
+    ASSERT_TRUE(far.ok()) << far.status();
+    EXPECT_EQ(far->uploaded, uploaded);
+    far->stream->Abort();
+    far->stream.reset();
+    account_->KillProcesses();
+  }
+  const std::string path = RunProgram({.argv = {"find", account_->home() + "/.cache/hermesd/bin",
+                                                "-type", "f", "-printf", "%p"}})
+                               .out;
+  std::string program = ReadWholeFile(path);
+  program.back() = static_cast<char>(program.back() ^ 1);
+  std::ofstream(path) << program;
+  absl::StatusOr<ssh::FarRunner> far = Ask(Ours());
+  ASSERT_TRUE(far.ok()) << far.status();
+  EXPECT_TRUE(far->uploaded) << "it was damaged, and of the right size";
+  far->stream->Abort();
+}
+
+// A byte that makes no difference to how it runs.
+TEST_F(PlaceWithoutDigests, ADamagedOneIsRefusedAsItComes) {
+  const ssh::Programs ours = Ours();
+  std::string x86(ours.x86_64.begin(), ours.x86_64.end());
+  std::string arm(ours.aarch64.begin(), ours.aarch64.end());
+  for (std::string* image : {&x86, &arm}) {
+    if (!image->empty()) image->back() = static_cast<char>(image->back() ^ 1);
+  }
+  const absl::Status refused = Ask(ours, {x86, arm}).status();
+  EXPECT_EQ(ReasonOf(refused), Reason::k_CAPABILITY_MISSING) << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("could not be stored undamaged"));
 }
 
 // A daemon that was built without a program for the machine says so, and the way out.
