@@ -23,8 +23,7 @@ using shell::State;
 // Run ids that may not start any more are remembered up to this many, the latest; the session store
 // above remembers all.
 constexpr size_t kMaxSpentRuns = 4096;
-constexpr Duration kLoginLimit = std::chrono::seconds(15);  // the far side gives its shell ten
-constexpr Duration kDrainLimit = std::chrono::seconds(2);   // at Close, after the kill
+constexpr Duration kDrainLimit = std::chrono::seconds(2);  // at Close, after the kill
 constexpr size_t kCookieBytes = 16;
 constexpr size_t kMaxShownNoise = 200;  // bytes
 // What to do about a place that runs neither shell; at most 256 bytes.
@@ -114,14 +113,33 @@ std::optional<Opened> ParseOpened(Kind kind, const Place::Answer& answer,
   return opened;
 }
 
-Task<absl::StatusOr<std::optional<Opened>>> TryOpen(std::shared_ptr<Place> place, Kind kind,
-                                                    bool login, std::string* noise) {
+absl::Status RunsNothing(const std::string& what, const std::string& noise) {
+  return Error(Reason::k_CAPABILITY_MISSING,
+               "the place's login shell " + what + "; it said" +
+                   (noise.empty() ? " nothing" : ": " + Printable(noise, kMaxShownNoise)),
+               {{"next", kMendAccount}});
+}
+
+struct Attempt {
+  Kind kind = Kind::kBash;
+  bool login = true;
+  Duration limit{0};
+};
+Task<absl::StatusOr<std::optional<Opened>>> TryOpen(std::shared_ptr<Place> place, Attempt attempt,
+                                                    std::string* noise) {
+  const auto [kind, login, limit] = attempt;
   const std::string mark = place->NewMark();
   const std::string nonce = place->random.Hex(16);
-  CO_ASSIGN_OR_RETURN(Place::Answer answer,
-                      co_await Place::Ask(place, kind, plain::OpenText(kind, mark, nonce, login),
-                                          mark, kLoginLimit));
+  CO_ASSIGN_OR_RETURN(
+      Place::Answer answer,
+      co_await Place::Ask(place, kind, plain::OpenText(kind, mark, nonce, login), mark, limit));
   if (!answer.noise.empty()) *noise = answer.noise;
+  if (answer.expired) {
+    const auto seconds = std::chrono::ceil<std::chrono::seconds>(limit).count();
+    co_return RunsNothing("did not run our command within " + std::to_string(seconds) +
+                              " s: start files that are slow or wait, or a forced command",
+                          *noise);
+  }
   co_return ParseOpened(kind, answer, nonce);
 }
 
@@ -167,6 +185,7 @@ class PlainEngine : public Engine {
       : capabilities_(options.capabilities),
         reason_(std::move(options.reason)),
         start_patience_(options.start_patience),
+        open_limit_(deps.open_limit),
         session_(std::make_shared<Session>()) {
     session_->place =
         std::make_shared<Place>(deps.loop, deps.clock, deps.random, std::move(options.sandbox));
@@ -204,6 +223,7 @@ class PlainEngine : public Engine {
   Capabilities capabilities_;
   std::string reason_;
   Duration start_patience_;
+  Duration open_limit_;
   std::shared_ptr<Session> session_;
   bool open_ = false;
 };
@@ -215,17 +235,12 @@ Task<absl::StatusOr<SessionFacts>> PlainEngine::Open(SessionSpec spec) {
     for (bool login : {true, false}) {
       if (opened) break;
       absl::StatusOr<std::optional<Opened>> answer =
-          co_await TryOpen(session_->place, kind, login, &noise);
+          co_await TryOpen(session_->place, {kind, login, open_limit_}, &noise);
       if (!answer.ok()) co_return answer.status();
       opened = *std::move(answer);
     }
   }
-  if (!opened) {
-    co_return Error(Reason::k_CAPABILITY_MISSING,
-                    "the place's login shell runs neither bash nor sh for us; it said" +
-                        (noise.empty() ? " nothing" : ": " + Printable(noise, kMaxShownNoise)),
-                    {{"next", kMendAccount}});
-  }
+  if (!opened) co_return RunsNothing("runs neither bash nor sh for us", noise);
   session_->place->far = opened->far;
   session_->state = std::move(opened->state);
   for (const auto& [name, value] : spec.env) session_->state.env[name] = value;

@@ -28,6 +28,11 @@ namespace hermes {
 // A login that is refused has mostly failed by then; a caller of Start is not kept longer.
 inline constexpr Duration kStartPatience = std::chrono::seconds(3);
 
+// Until the place has told what it is, at Open: start files may be slow, and over there its login
+// shell is given ten seconds more. A connection that is dead is known sooner. Beyond it:
+// CAPABILITY_MISSING, for the login shell runs something else.
+inline constexpr Duration kPlainOpenLimit = std::chrono::seconds(30);
+
 struct PlainEngineOptions {
   std::shared_ptr<Sandbox> sandbox;
   Capabilities capabilities;  // the backend's; narrowed if the place has no bash
@@ -39,6 +44,7 @@ struct PlainEngineDeps {
   Loop& loop;
   Clock& clock;
   Random& random;
+  Duration open_limit = kPlainOpenLimit;
 };
 
 // The deps outlive the engine by one turn of the loop. Destroying an engine that was not closed

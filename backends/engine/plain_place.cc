@@ -71,7 +71,8 @@ Task<absl::StatusOr<Place::Answer>> Place::Ask(std::shared_ptr<Place> self, shel
   absl::Status status = co_await WithDeadline(
       self->clock, self->clock.Now() + limit, Talk(asking, Framed(text), std::move(mark)),
       [asking] { asking->stream->Abort(); }, &expired);
-  if (expired) co_return Error(Reason::k_BACKEND_UNREACHABLE, "the place did not answer in time");
+  asking->answer.expired = expired && !asking->answer.complete;
+  if (expired) co_return std::move(asking->answer);
   // A shell that is not there may have ended before it took all of the text: that is an answer.
   if (!status.ok() && status.code() != absl::StatusCode::kUnavailable) co_return status;
   co_return std::move(asking->answer);
@@ -83,7 +84,7 @@ Task<absl::StatusOr<Place::Answer>> Place::AskSoon(std::shared_ptr<Place> self, 
   const auto alarm = self->clock.At(self->clock.Now() + limit, [wish] { wish->Withdraw(); });
   absl::StatusOr<Answer> answer =
       co_await Ask(self, self->far.kind, std::move(text), std::move(mark), limit, wish);
-  if (!answer.ok() && wish->withdrawn()) {
+  if (answer.ok() ? answer->expired : wish->withdrawn()) {
     co_return Error(Reason::k_BACKEND_UNREACHABLE, "the place did not answer in time");
   }
   co_return answer;

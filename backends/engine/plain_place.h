@@ -30,6 +30,7 @@ struct Place : std::enable_shared_from_this<Place> {
   struct Answer {
     std::vector<std::string> lines;  // without the mark
     bool complete = false;           // the last line came
+    bool expired = false;            // it did not in time
     std::string noise;               // what the login shell said instead, if nothing else came
   };
   // Runs `text`, whose lines carry `mark`, with a reader of `kind`. The limit counts from when the

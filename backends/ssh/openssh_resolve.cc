@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdlib>
@@ -60,6 +61,9 @@ bool UsesTypedName(std::string_view value) {
   return value.find("%n") != std::string_view::npos || value.find("%k") != std::string_view::npos;
 }
 
+// What leads elsewhere than the host's own name does, to which machine or by which name.
+constexpr std::array<std::string_view, 3> kRoute = {"proxyjump", "proxycommand", "hostkeyalias"};
+
 void Append(const std::vector<std::string>& files, std::vector<std::string>* to) {
   for (const std::string& file : files) to->push_back(ExpandHome(file));
 }
@@ -77,6 +81,8 @@ absl::StatusOr<OpenSshResolved> ParseResolved(const SshTarget& target, std::stri
   std::string agent = "SSH_AUTH_SOCK";
   std::string typed;
   bool typed_matters = false;
+  std::string route;
+  bool typed_leads = false;
   while (!output.empty()) {
     const size_t end = output.find('\n');
     const std::string_view line = output.substr(0, end);
@@ -88,6 +94,10 @@ absl::StatusOr<OpenSshResolved> ParseResolved(const SshTarget& target, std::stri
       continue;
     }
     if (UsesTypedName(value)) typed_matters = true;
+    if (std::find(kRoute.begin(), kRoute.end(), name) != kRoute.end() && value != "none") {
+      route.append(line).append("\n");
+      if (UsesTypedName(value)) typed_leads = true;
+    }
     matters.append(line).append("\n");
     if (name == "hostname") resolved.facts.host = value;
     if (name == "user") resolved.facts.user = value;
@@ -115,6 +125,8 @@ absl::StatusOr<OpenSshResolved> ParseResolved(const SshTarget& target, std::stri
   Append({target.learned_known_hosts}, &resolved.facts.known_hosts_files);
   if (typed_matters) matters += "host " + typed + "\n";
   resolved.facts.sharing_key = Digest(matters);
+  if (typed_leads) route += "host " + typed + "\n";
+  if (!route.empty()) resolved.facts.route = Digest(route);
   return resolved;
 }
 

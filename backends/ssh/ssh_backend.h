@@ -25,6 +25,7 @@ struct SshOptions {
   std::string host_key = "strict";  // of sessions that do not say
   SshTransportChoice transport = SshTransportChoice::kAuto;  // likewise
   ssh::Programs programs;
+  Duration place_limit = ssh::kPlaceLimit;
   std::unique_ptr<SshTransport> openssh;
   std::unique_ptr<SshTransport> libssh2;
 };

@@ -2,10 +2,16 @@
 
 #include <sys/stat.h>
 
+#include "daemon/runtime/status.h"
+
 namespace hermes {
 namespace {
 
 constexpr char kSlotBusyUrl[] = "hermes/slot-busy";
+
+constexpr char kLeadBack[] =
+    "Let ssh_config lead to the session's host again, and retry; or give the session up (hermesctl "
+    "cleanup SESSION --discard) and make a new one.";
 
 }  // namespace
 
@@ -13,6 +19,19 @@ bool IsPinned(const SshSpec& spec) { return spec.host_key.starts_with("SHA256:")
 
 bool MixesPrograms(std::string_view version) {
   return version.find("dropbear") != std::string_view::npos;
+}
+
+SshPlace PlaceOf(const SshResolved& resolved) {
+  return {.name = resolved.user + "@" + resolved.host + ":" + std::to_string(resolved.port),
+          .route = resolved.route};
+}
+
+absl::Status LeadsElsewhere(const std::string& typed, const SshPlace& was, const SshPlace& now) {
+  std::string what = "the session is on " + was.name + ", and ssh_config now leads " + typed;
+  what += now.name != was.name ? " to " + now.name
+                               : " there by another way, maybe to another machine (ProxyJump, "
+                                 "ProxyCommand, HostKeyAlias)";
+  return Error(Reason::k_BACKEND_UNREACHABLE, what, {{std::string(kNextKey), kLeadBack}});
 }
 
 std::string StampOf(const std::vector<std::string>& files) {

@@ -50,12 +50,30 @@ struct SshResolved {
   // "host:port" of the first of its jump hosts, by the name that the configuration has for it;
   // empty: none. That one sees our address, the target sees another.
   std::string first_hop = {};
+  // A digest of what may make another machine of the same host: the jump hosts, the proxy command,
+  // the name that its key is known by. Empty: none of them.
+  std::string route = {};
   // Targets with the same key may share a connection: a digest of everything that matters to it.
   std::string sharing_key;
   // The files that a login's credentials come from: keys, the agent's socket.
   std::vector<std::string> credential_files = {};
   std::vector<std::string> known_hosts_files = {};
 };
+
+// The machine and the account that a target leads to, whatever else of a connection changes.
+struct SshPlace {
+  std::string name;  // "user@host:port"
+  std::string route;
+  bool operator==(const SshPlace&) const = default;
+};
+SshPlace PlaceOf(const SshResolved& resolved);
+
+// BACKEND_UNREACHABLE: who is at `was` does not follow where `typed` leads now.
+absl::Status LeadsElsewhere(const std::string& typed, const SshPlace& was, const SshPlace& now);
+
+// Of an error's metadata: what its reader can do about it, where that is not what the catalogue
+// says of the reason. At most 256 bytes.
+inline constexpr std::string_view kNextKey = "next";
 
 // What tells whether files have changed: their device, number and times, never their contents.
 std::string StampOf(const std::vector<std::string>& files);

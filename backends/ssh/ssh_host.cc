@@ -12,8 +12,7 @@ SshHost::SshHost(Deps deps, SshTransport& transport, SshTarget target, SshResolv
       resolved_(std::move(resolved)),
       gate_(std::move(gate)),
       command_lane_(MakeLane(Duration::zero())),
-      bulk_lane_(MakeLane(kBulkIdleLimit)),
-      runner_(deps.loop) {}
+      bulk_lane_(MakeLane(kBulkIdleLimit)) {}
 
 SshHost::~SshHost() {
   command_lane_->Stop();
@@ -28,6 +27,7 @@ SshLane::Ptr SshHost::MakeLane(Duration idle_limit) const {
                     .transport = transport_,
                     .target = target_,
                     .gate = gate_,
+                    .place = resolved_,
                     .logins_at_once = resolved_.first_hop.empty() ? 1 : kMostJumpLogins,
                     .idle_limit = idle_limit,
                     .credential_files = resolved_.credential_files,
@@ -51,10 +51,6 @@ Task<absl::StatusOr<std::unique_ptr<Stream>>> SshHost::OpenControl(SshLane::Ptr 
       co_await SshLane::Run(std::move(first), command, wish, /*may_wait=*/false);
   if (stream.ok() || !IsSlotBusy(stream.status())) co_return stream;
   co_return co_await SshLane::Run(std::move(other), std::move(command), std::move(wish));
-}
-
-std::string SshHost::description() const {
-  return resolved_.user + "@" + resolved_.host + ":" + std::to_string(resolved_.port);
 }
 
 std::shared_ptr<SshGate> SshGates::For(const SshResolved& resolved) {
@@ -97,11 +93,12 @@ Task<absl::StatusOr<std::shared_ptr<SshHosts::Use>>> SshHosts::For(SshTarget tar
   if (host == nullptr) {
     host = std::make_shared<SshHost>(deps_, transport_, std::move(target), *resolved,
                                      gates_.For(*resolved));
-  } else if (host->target_ != target) {
-    host->command_lane_->StayAt(host->resolved_);
-    host->bulk_lane_->StayAt(host->resolved_);
   }
   co_return std::make_shared<Use>(*this, host);
+}
+
+void SshHosts::Forget(const SshTarget& target) {
+  std::erase_if(resolved_, [&target](const auto& entry) { return entry.second.target == target; });
 }
 
 void SshHosts::Release(const std::shared_ptr<SshHost>& host) {

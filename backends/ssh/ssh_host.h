@@ -12,7 +12,6 @@
 #include "backends/backend.h"
 #include "backends/ssh/ssh_lane.h"
 #include "daemon/runtime/clock.h"
-#include "daemon/runtime/event.h"
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/random.h"
 
@@ -44,18 +43,6 @@ class SshHost {
   Task<absl::StatusOr<std::unique_ptr<Stream>>> Open(std::string command, Lane lane, WishPtr wish);
 
   const SshResolved& resolved() const { return resolved_; }
-  std::string description() const;
-
-  // What the users of a host tell one another: whether a runner was looked for there, and that one
-  // of them is removing it, so that nobody connects to what is going.
-  struct Runner {
-    explicit Runner(Loop& loop) : changed(loop) {}
-    bool sought = false;
-    bool leaving = false;
-    Event changed;  // leaving
-  };
-  Runner& runner() { return runner_; }
-  bool shared() const { return users_ > 1; }
 
  private:
   friend class SshHosts;
@@ -73,7 +60,6 @@ class SshHost {
   const SshLane::Ptr command_lane_;
   const SshLane::Ptr bulk_lane_;
   int users_ = 0;
-  Runner runner_;
   std::unique_ptr<Clock::Alarm> linger_;
 };
 
@@ -108,6 +94,8 @@ class SshHosts {
   };
 
   Task<absl::StatusOr<std::shared_ptr<Use>>> For(SshTarget target);
+  // The next For asks where it leads, whoever asked a moment ago.
+  void Forget(const SshTarget& target);
 
  private:
   struct Known {

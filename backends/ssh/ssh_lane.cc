@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -140,7 +139,6 @@ SshLane::Ptr SshLane::Next() {
     --deps.spares;
     next_ = std::make_shared<SshLane>(std::move(deps));
     next_->single_ = true;
-    next_->place_ = place_;
   }
   return next_;
 }
@@ -375,23 +373,12 @@ Task<absl::Status> SshLane::LogIn(Ptr self, WishPtr login) {
   co_return absl::OkStatus();
 }
 
-void SshLane::StayAt(const SshResolved& place) {
-  place_ = place;
-  if (next_ != nullptr) next_->StayAt(place);
-}
-
 Task<absl::Status> SshLane::CheckPlace(Ptr self) {
-  if (!self->place_) co_return absl::OkStatus();
   CO_ASSIGN_OR_RETURN(const SshResolved now,
                       co_await self->deps_.transport.Resolve(self->deps_.target));
-  const auto where = [](const SshResolved& of) {
-    return std::tie(of.host, of.user, of.port, of.first_hop);
-  };
-  if (where(now) == where(*self->place_)) co_return absl::OkStatus();
-  co_return Error(Reason::k_BACKEND_UNREACHABLE,
-                  "ssh_config now leads elsewhere for " + self->deps_.target.spec.host +
-                      ", whose connection to " + self->place_->user + "@" + self->place_->host +
-                      " others share: sessions that are there can't follow, open new ones");
+  const SshPlace was = PlaceOf(self->deps_.place), there = PlaceOf(now);
+  if (there == was) co_return absl::OkStatus();
+  co_return LeadsElsewhere(self->deps_.target.spec.host, was, there);
 }
 
 // Nobody has tried these yet.

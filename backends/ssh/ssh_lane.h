@@ -82,6 +82,9 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
     SshTransport& transport;
     SshTarget target;
     std::shared_ptr<SshGate> gate;
+    // Where the target led when it was made. It logs in nowhere else, whatever ssh_config says by
+    // then: what runs is here.
+    SshResolved place = {};
     int logins_at_once = 1;  // through the gate
     Duration idle_limit{0};  // a connection without streams is dropped after it; 0: kept
     int spares = kMostSpares;
@@ -100,10 +103,6 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
   // still refuse.
   bool HasRoom() const;
   bool up() const { return connection_ != nullptr && connection_->alive(); }
-
-  // Several targets have come to `place`, whose users share this lane. From now on it logs in
-  // nowhere else: the configuration may change for the one that it logs in by, and not for others.
-  void StayAt(const SshResolved& place);
 
   // Drops the connection; calls under way and later ones end with RECONNECTING.
   void Stop();
@@ -148,12 +147,11 @@ class SshLane : public std::enable_shared_from_this<SshLane> {
   Backoff login_pause_;
   Backoff auth_pause_;
 
-  std::optional<SshResolved> place_;  // where it stays
-  bool single_ = false;               // one stream at a time, by the last login
-  Ptr next_;                          // in the chain; null until it is needed
-  uint32_t open_ = 0;                 // streams that live or are being opened
-  uint32_t limit_;                    // what the host is believed to allow at once
-  uint64_t ended_ = 0;                // streams
+  bool single_ = false;  // one stream at a time, by the last login
+  Ptr next_;             // in the chain; null until it is needed
+  uint32_t open_ = 0;    // streams that live or are being opened
+  uint32_t limit_;       // what the host is believed to allow at once
+  uint64_t ended_ = 0;   // streams
   uint64_t next_ticket_ = 0;
   std::deque<uint64_t> queue_;  // who waits for a slot, in order
   std::unique_ptr<Clock::Alarm> idle_;

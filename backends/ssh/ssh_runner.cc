@@ -7,6 +7,7 @@
 
 #include <openssl/sha.h>
 
+#include "backends/ssh/ssh_connection.h"
 #include "daemon/runtime/race.h"
 #include "daemon/runtime/status.h"
 
@@ -76,6 +77,7 @@ struct Conversation {
   std::string noise;   // the beginning of them
   PlaceAnswer place;
   bool uploaded = false;
+  Duration limit{0};
   bool expired = false;
 };
 
@@ -83,7 +85,11 @@ absl::Status GivenUp() { return Error(Reason::k_RECONNECTING, "nobody waits for 
 
 absl::Status NoAnswer(const Conversation& talk, const std::optional<Stream::End>& end) {
   std::string what = "the login shell did not run our command";
-  if (talk.expired) what += " in time: start files that are slow or wait, or a forced command";
+  if (talk.expired) {
+    const auto seconds = std::chrono::ceil<std::chrono::seconds>(talk.limit).count();
+    what += " within " + std::to_string(seconds) +
+            " s: start files that are slow or wait, or a forced command";
+  }
   if (end && !end->signalled) what += " (it ended with " + std::to_string(end->value) + ")";
   std::string said = talk.noise + talk.unread.substr(0, kMaxShownNoise);
   for (char& c : said) {
@@ -179,11 +185,12 @@ Task<absl::StatusOr<FarRunner>> AwaitRunner(Clock& clock, std::unique_ptr<Stream
   talk->stream = std::move(stream);
   talk->programs = wait.programs;
   talk->nonce = std::move(wait.nonce);
+  talk->limit = wait.limit;
   const auto stop = [talk] { talk->stream->Abort(); };
   const Wish::Ear ear(wait.wish, stop);
   bool expired = false;
   absl::Status status =
-      co_await WithDeadline(clock, clock.Now() + kPlaceLimit, AwaitAnswer(talk), stop, &expired);
+      co_await WithDeadline(clock, clock.Now() + wait.limit, AwaitAnswer(talk), stop, &expired);
   talk->expired = expired;
   if (IsWithdrawn(wait.wish)) co_return GivenUp();
   if (expired) co_return NoAnswer(*talk, std::nullopt);

@@ -26,10 +26,6 @@ inline constexpr Duration kPutLimit = std::chrono::seconds(60);
 // Bytes that a login shell may say before our line: beyond, CAPABILITY_MISSING.
 inline constexpr size_t kMaxNoise = 256 << 10;
 
-// Of an error's metadata: what its reader can do about it, where that is not what the catalogue
-// says of the reason.
-inline constexpr std::string_view kNextKey = "next";
-
 struct Programs {
   std::span<const char> x86_64;  // empty: none
   std::span<const char> aarch64;
@@ -47,6 +43,7 @@ struct RunnerWait {
   Programs programs;
   std::string nonce;
   WishPtr wish;  // withdrawn: nobody waits for it any more
+  Duration limit = kPlaceLimit;
 };
 
 // CAPABILITY_MISSING where no runner can run, with what the login shell said when it was not our

@@ -48,7 +48,8 @@ void SshStand::ServeDropbear() {
   server_ = DropbearServer::Start();
 }
 
-std::unique_ptr<Backend> SshStand::MakeBackend(Loop& loop, Clock& clock, const std::string& dir) {
+std::unique_ptr<Backend> SshStand::MakeHastyBackend(Loop& loop, Clock& clock,
+                                                    const std::string& dir, Duration place_limit) {
   static auto* kept = new std::vector<std::unique_ptr<Needs>>;
   kept->push_back(std::make_unique<Needs>(loop));
   Needs& needs = *kept->back();
@@ -58,6 +59,7 @@ std::unique_ptr<Backend> SshStand::MakeBackend(Loop& loop, Clock& clock, const s
   options.daemon_id = "stand";
   options.learned_known_hosts = dir + "/learned";
   options.host_key = "accept-new";
+  options.place_limit = place_limit;
   options.programs = {RunnerBinary("x86_64"), RunnerBinary("aarch64")};
   options.openssh = MakeOpenSshTransport(loop, clock, needs.random, std::move(openssh));
   options.libssh2 = MakeLibssh2Transport(loop, clock, needs.workers);

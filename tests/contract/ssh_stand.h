@@ -10,6 +10,7 @@
 #include <string>
 
 #include "backends/backend.h"
+#include "backends/ssh/ssh_runner.h"
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/loop.h"
 #include "tests/fakes/temp_dir.h"
@@ -42,7 +43,11 @@ class SshStand {
   const TempDir& dir() const { return dir_; }
 
   // The backend, with its files in `dir`. What it refers to lives until the process ends.
-  static std::unique_ptr<Backend> MakeBackend(Loop& loop, Clock& clock, const std::string& dir);
+  static std::unique_ptr<Backend> MakeBackend(Loop& loop, Clock& clock, const std::string& dir) {
+    return MakeHastyBackend(loop, clock, dir, ssh::kPlaceLimit);
+  }
+  static std::unique_ptr<Backend> MakeHastyBackend(Loop& loop, Clock& clock, const std::string& dir,
+                                                   Duration place_limit);
   // The account at the server; `port` of a proxy before it, or 0.
   void Fill(SandboxSpec& spec, SshTransportChoice transport, int port = 0);
 

@@ -29,10 +29,7 @@ class SshE2eTest : public testing::Test {
     me_ = TestAccount::Make();
     far_ = TestAccount::Make();
     key_ = MakeKey("key");
-    OpenSshOptions options;
-    options.logins = {{far_->name(), {key_.public_line}}};
-    server_ = OpenSshServer::Start(options);
-    Know(server_->KnownHosts());
+    ServeWith({{far_->name(), {key_.public_line}}});
     daemon_ = std::make_unique<AccountDaemon>(*me_);
     daemon_->Start();
   }
@@ -45,6 +42,11 @@ class SshE2eTest : public testing::Test {
     server_.reset();
   }
 
+  void ServeWith(decltype(OpenSshOptions::logins) logins) {
+    server_.reset();
+    server_ = OpenSshServer::Start({.logins = std::move(logins)});
+    Know(server_->KnownHosts());
+  }
   SshKey MakeKey(const std::string& name) const {
     SshKey key = SshKey::Make(dir_.path(), name);
     me_->WriteHomeFile(name, ReadWholeFile(key.private_path), 0600);
@@ -52,6 +54,14 @@ class SshE2eTest : public testing::Test {
     return key;
   }
   void Know(const std::string& lines) const { me_->WriteHomeFile(".ssh/known_hosts", lines, 0600); }
+  // What "box" means in the account's own configuration.
+  void Configure(const std::string& user, const std::string& more = "") const {
+    me_->WriteHomeFile(".ssh/config",
+                       "Host box\n  HostName " + server_->host() + "\n  Port " +
+                           std::to_string(server_->port()) + "\n  User " + user +
+                           "\n  IdentityFile " + key_.private_path + "\n" + more,
+                       0600);
+  }
   std::string KnownHosts() const { return ReadWholeFile(me_->home() + "/.ssh/known_hosts"); }
   std::string Fingerprint() const {
     const Ran ran =
@@ -117,6 +127,7 @@ class SshE2eTest : public testing::Test {
   TempDir dir_;
   std::unique_ptr<TestAccount> me_;
   std::unique_ptr<TestAccount> far_;
+  std::unique_ptr<TestAccount> other_;  // of some tests
   SshKey key_;
   std::unique_ptr<OpenSshServer> server_;
   std::unique_ptr<AccountDaemon> daemon_;
@@ -216,6 +227,56 @@ TEST_F(SshE2eTest, KillNineOfTheDaemonMakesPlainCommandsUnknown) {
   }
   ExpectWorks("s");
   far_->WriteHomeFile("end", "");
+  MustCleanUp("s");
+}
+
+// What ssh_config says of how to connect is no matter of what a session is.
+TEST_F(SshE2eTest, AnEditOfSshConfigAndARestartLoseNothing) {
+  const std::string root = me_->home() + "/work";
+  me_->WriteHomeFile("work/a", "one");
+  Configure(far_->name());
+  const Ran made = Create("s", {"--host", "box", "--mount", root + ":~/far"});
+  ASSERT_EQ(made.status, 0) << made.err;
+  EXPECT_EQ(daemon_->Execute("s", "export A='x y'; f() { echo \"f $A\"; }; cd /usr").status, 0);
+  const std::string fifo = far_->home() + "/go";
+  const std::string command =
+      daemon_->StartCommand("s", "seq 1 2000; mkfifo " + fifo + "; cat " + fifo + "; exit 9");
+  ASSERT_TRUE(Eventually([&] { return std::filesystem::exists(fifo); }));
+  const std::vector<pid_t> before = far_->Processes();
+  daemon_->Kill();
+  Configure(far_->name(), "Host *\n  ServerAliveInterval 7\n  TCPKeepAlive no\n");
+  daemon_->Start();
+  EXPECT_EQ(daemon_->Execute("s", "pwd; f; echo on >" + fifo).out, "/usr\nf x y\n");
+  EXPECT_EQ(daemon_->Ctl({"wait", command}).status, 9);
+  std::string whole;
+  for (int i = 1; i <= 2000; ++i) whole += std::to_string(i) + "\n";
+  EXPECT_EQ(daemon_->Ctl({"logs", command}).out, whole + "on\n");
+  EXPECT_THAT(daemon_->Ctl({"sync", "s"}).err, HasSubstr("sent 0 files"));
+  MustCleanUp("s");
+  std::filesystem::remove_all(far_->home() + "/far");
+  std::filesystem::remove(fifo);
+  EXPECT_EQ(Left(), Words()) << "its folder goes with it";
+}
+
+TEST_F(SshE2eTest, ASessionDoesNotFollowSshConfigToAnotherAccount) {
+  other_ = TestAccount::Make();
+  ServeWith({{far_->name(), {key_.public_line}}, {other_->name(), {key_.public_line}}});
+  Configure(far_->name());
+  const Ran made = Create("s", {"--host", "box"});
+  ASSERT_EQ(made.status, 0) << made.err;
+  EXPECT_EQ(daemon_->Execute("s", "A=1; export A").status, 0);
+  Configure(other_->name());
+  daemon_->Kill();
+  daemon_->Start();
+  const Ran refused = daemon_->Execute("s", "id -un");
+  EXPECT_EQ(refused.status, kFailed);
+  EXPECT_THAT(refused.err, HasSubstr("BACKEND_UNREACHABLE"));
+  EXPECT_THAT(refused.err, HasSubstr("the session is on " + far_->name() + "@"));
+  EXPECT_THAT(refused.err, HasSubstr("now leads box to " + other_->name() + "@"));
+  EXPECT_THAT(refused.err, HasSubstr("Let ssh_config lead to the session's host again"));
+  EXPECT_TRUE(std::filesystem::is_empty(other_->home())) << "nobody was there";
+  Configure(far_->name());
+  EXPECT_EQ(daemon_->Execute("s", "id -un; echo $A").out, far_->name() + "\n1\n");
   MustCleanUp("s");
 }
 

@@ -10,6 +10,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -30,7 +32,8 @@ struct Far {
   uint32_t running = 0;
   int connections = 0;  // now
   int started = 0;
-  bool answers = true;  // to logins; else they hang until they are given up
+  std::vector<std::string> commands = {};  // that were run
+  bool answers = true;                     // to logins; else they hang until they are given up
   absl::Status verdict = absl::OkStatus();
   int logins = 0;  // begun
   int given_up = 0;
@@ -69,8 +72,9 @@ class FarConnection : public SshConnection {
  public:
   explicit FarConnection(Far& far) : far_(far) { ++far_.connections; }
   ~FarConnection() override { --far_.connections; }
-  Task<absl::StatusOr<std::unique_ptr<Stream>>> Run(std::string) override {
+  Task<absl::StatusOr<std::unique_ptr<Stream>>> Run(std::string command) override {
     while (!far_.opens) co_await far_.changed.Wait();
+    far_.commands.push_back(std::move(command));
     if (far_.running >= far_.slots) co_return SlotBusy("full");
     co_return std::make_unique<HeldStream>(far_);
   }

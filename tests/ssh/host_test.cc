@@ -7,12 +7,14 @@
 #include <utility>
 #include <vector>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <asio/co_spawn.hpp>
 
 #include "backends/ssh/ssh_host.h"
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/random.h"
+#include "daemon/runtime/status.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/ssh/far_transport.h"
 
@@ -72,8 +74,6 @@ TEST_F(HostTest, SessionsOnOneHostShareItsConnectionAndOthersDoNot) {
   EXPECT_EQ(far_.logins, 1);
   const StreamPtr third = Open(other, Lane::kCommand);
   EXPECT_EQ(far_.logins, 2);
-  EXPECT_TRUE((*one)->shared());
-  EXPECT_FALSE((*other)->shared());
 }
 
 TEST_F(HostTest, NamesThatComeToTheSameShareItToo) {
@@ -81,33 +81,49 @@ TEST_F(HostTest, NamesThatComeToTheSameShareItToo) {
   const UsePtr one = Use("a"), two = Use("b");
   const StreamPtr first = Open(one, Lane::kCommand), second = Open(two, Lane::kCommand);
   EXPECT_EQ(far_.logins, 1);
-  EXPECT_TRUE((*one)->shared());
 }
 
-// By whose name it was made does not matter to the other.
-TEST_F(HostTest, AConnectionOfTwoNamesIsNotMadeAnewElsewhere) {
+// By whose name it was made does not matter, nor how many names it has.
+TEST_F(HostTest, NoConnectionIsMadeAnewElsewhere) {
   far_.names = {{"a", {.host = "h", .sharing_key = "k"}}, {"b", {.host = "h", .sharing_key = "k"}}};
-  const UsePtr one = Use("a"), two = Use("b");
-  Open(two, Lane::kBulk).reset();
+  for (const char* second : {"b", "a"}) {
+    SCOPED_TRACE(second);
+    clock_.Advance(kHostLinger);  // nothing is left of the one before
+    const int before = far_.logins;
+    const UsePtr one = Use("a"), two = Use(second);
+    const StreamPtr command = Open(one, Lane::kCommand);
+    for (const SshResolved& elsewhere :
+         {SshResolved{.host = "elsewhere", .sharing_key = "other"},
+          SshResolved{.host = "h", .user = "somebody", .sharing_key = "other"},
+          SshResolved{.host = "h", .port = 23, .sharing_key = "other"},
+          SshResolved{.host = "h", .route = "by a jump host", .sharing_key = "other"}}) {
+      far_.names["a"] = elsewhere;
+      auto stream = Go((*two)->Open("true", Lane::kBulk, nullptr));
+      clock_.Advance(kLoginPauseMost);
+      ASSERT_TRUE(stream->has_value());
+      EXPECT_EQ(ReasonOf((*stream)->status()), Reason::k_BACKEND_UNREACHABLE);
+      const std::string text((*stream)->status().message());
+      EXPECT_THAT(text, testing::HasSubstr("the session is on @h:22"));
+      EXPECT_THAT(MetadataOf((*stream)->status())["next"],
+                  testing::HasSubstr("Let ssh_config lead to the session's host again"));
+    }
+    EXPECT_EQ(far_.logins - before, 1) << "the files went where the commands are not";
+    far_.names["a"] = {.host = "h", .sharing_key = "k"};
+    auto stream = Go((*two)->Open("true", Lane::kBulk, nullptr));
+    clock_.Advance(kLoginPauseMost);
+    EXPECT_TRUE(stream->has_value() && (*stream)->ok());
+  }
+}
+
+// How a connection is made is no matter of where it leads.
+TEST_F(HostTest, AConnectionIsMadeAnewWithOtherOptions) {
+  far_.names = {{"a", {.host = "h", .sharing_key = "k"}}};
+  const UsePtr one = Use("a");
+  Open(one, Lane::kBulk).reset();
   clock_.Advance(kBulkIdleLimit);
   ASSERT_EQ(far_.connections, 0);
-  far_.names["a"].host = "elsewhere";
-  auto stream = Go((*two)->Open("true", Lane::kBulk, nullptr));
-  ASSERT_TRUE(stream->has_value());
-  EXPECT_EQ(ReasonOf((*stream)->status()), Reason::k_BACKEND_UNREACHABLE);
-  EXPECT_EQ(far_.logins, 1);
-  far_.names["a"].host = "h";
-  stream = Go((*two)->Open("true", Lane::kBulk, nullptr));
-  clock_.Advance(kLoginPauseMost);
-  EXPECT_TRUE(stream->has_value() && (*stream)->ok());
-}
-
-TEST_F(HostTest, AConnectionOfOneNameFollowsIt) {
-  const UsePtr one = Use("a"), two = Use("a");
-  Open(two, Lane::kBulk).reset();
-  clock_.Advance(kBulkIdleLimit);
-  far_.names["a"] = {.host = "elsewhere", .sharing_key = "other"};
-  Open(two, Lane::kBulk).reset();
+  far_.names["a"] = {.host = "h", .sharing_key = "other"};
+  Open(one, Lane::kBulk).reset();
   EXPECT_EQ(far_.logins, 2);
 }
 

@@ -74,7 +74,9 @@ contract::World& PlaceStand::world() {
   const std::string config = dir().path() + "/config";
   std::ofstream(config) << "UserKnownHostsFile none\nGlobalKnownHostsFile none\n"
                         << "KexAlgorithms curve25519-sha256\n";  // costs far less time
-  place_.backend = MakeBackend;
+  place_.backend = [this](Loop& loop, Clock& clock, const std::string& dir) {
+    return MakeHastyBackend(loop, clock, dir, place_limit_);
+  };
   place_.where = [this, config](SandboxSpec& spec) {
     Fill(spec, transport_, proxy_ != nullptr ? proxy_->port() : 0);
     if (transport_ == SshTransportChoice::kOpenSsh) spec.ssh.config_file = config;

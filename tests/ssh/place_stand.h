@@ -84,6 +84,7 @@ class PlaceStand : public testing::Test, protected SshStand {
   std::vector<ProcessFacts> Clients() const;
 
   std::unique_ptr<DelayProxy> proxy_;
+  Duration place_limit_ = ssh::kPlaceLimit;  // of the world that is made
 
  private:
   struct Crowd;
