@@ -108,5 +108,34 @@ TEST_F(FilesKillTest, AStartedDaemonEndsTheLandingThatAKillInterrupted) {
   EXPECT_TRUE(interrupted) << "no kill came before a landing was over";
 }
 
+// The session is closed, as nearly always when somebody wants the old files back.
+TEST_F(FilesKillTest, AStartedDaemonEndsTheUndoThatAKillInterrupted) {
+  constexpr int kFiles = 300;
+  constexpr int kRounds = 10;
+  for (int i = 0; i < kFiles; ++i) Spit(Host(std::to_string(i)), "at first");
+  bool interrupted = false;
+  for (int round = 0; round < kRounds && !interrupted; ++round) {
+    Create();
+    WriteAllFar(kFiles, 'z', 10);
+    const Cleaned cleaned = Cleanup();
+    ASSERT_TRUE(cleaned.status.ok() && cleaned.pull) << cleaned.status.error_message();
+    ASSERT_EQ(CountOnHost(kFiles, "zzzzzzzzzz"), kFiles);
+    const std::string pull = cleaned.pull->name();
+    const FirstRename rename(dir_ + "/host");
+    std::thread client([&] { Undo(daemon_, pull); });
+    EXPECT_TRUE(rename.Await());
+    daemon_.Kill(SIGKILL);
+    client.join();
+    interrupted = CountOnHost(kFiles, "at first") < kFiles;
+    daemon_.Start();
+    ASSERT_TRUE(Eventually([&] { return CountOnHost(kFiles, "at first") == kFiles; }))
+        << CountOnHost(kFiles, "at first") << " of " << kFiles;
+    const Synced again = Undo(daemon_, pull);
+    ASSERT_TRUE(again.status.ok()) << again.status.error_message();
+    EXPECT_EQ(CountOnHost(kFiles, "at first"), kFiles);
+  }
+  EXPECT_TRUE(interrupted) << "no kill came before an undo was over";
+}
+
 }  // namespace
 }  // namespace hermes
