@@ -18,6 +18,13 @@ constexpr size_t kMaxCollectedBytes = size_t{256} << 20;
 // A reader that is always too slow meets gap after gap; so many are told one by one.
 constexpr uint64_t kNamedGaps = 8;
 
+// On other files than the host's: no progress, so scripts are told, too.
+bool WarnOfConflict(const v1::Phase& phase) {
+  if (phase.name() != "conflict") return false;
+  Say("warning: " + ForTerminal(phase.detail()));
+  return true;
+}
+
 class PassThrough : public EventSink {
  public:
   bool OnOutput(const v1::Output& output) override {
@@ -49,7 +56,7 @@ class PassThrough : public EventSink {
 
   void OnPhase(const v1::Phase& phase) override {
     // Progress is for people; scripts get the command's own stderr only.
-    if (!isatty(STDERR_FILENO) || phase.name() == "launching") return;
+    if (WarnOfConflict(phase) || !isatty(STDERR_FILENO) || phase.name() == "launching") return;
     Say(ForTerminal(phase.name() + (phase.detail().empty() ? "" : ": " + phase.detail())));
   }
 
@@ -70,6 +77,7 @@ class Document : public EventSink {
   }
 
   void OnGap(const v1::Gap& gap) override { record_.gaps.push_back(gap); }
+  void OnPhase(const v1::Phase& phase) override { WarnOfConflict(phase); }
 
   bool OnFinished(const v1::Command& command) override {
     record_.command = command;

@@ -218,7 +218,9 @@ SessionTable::Deps Daemon::TableDeps() {
                    .unpack_program = sync::FindUnpack(),
                    .quarantine_dir = QuarantineDir(),
                    .undo = undo,
-                   .confinement = &stats_.unpack_confinement},
+                   .confinement = &stats_.unpack_confinement,
+                   .conflicts = &stats_.sync_conflicts,
+                   .drift = &stats_.sync_drift},
           .hermes_home = Home().empty() ? "" : Home() + "/.hermes"};
 }
 

@@ -68,6 +68,13 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   // Before Pump, of a command that follows another (CommandSpec::after). Called once if that has
   // not succeeded: gives the channel of another start, or why there is none. Then it has come to
   // nothing: no end is stored, and whoever pumps takes its row back and calls FailStart.
+  // What everybody who reads it ought to know about its files; empty: nothing.
+  void set_warning(std::string warning) {
+    warning_ = std::move(warning);
+    changed().NotifyAll();
+  }
+  const std::string& warning() const { return warning_; }
+
   using StartAgain = std::function<Task<absl::StatusOr<std::unique_ptr<Channel>>>()>;
   void set_start_again(StartAgain start_again) { start_again_ = std::move(start_again); }
   const absl::Status& came_to_nothing() const { return came_to_nothing_; }
@@ -146,6 +153,7 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   WishPtr preparation_;
   StartAgain start_again_;
   absl::Status came_to_nothing_;
+  std::string warning_;
   bool dropped_ = false;  // something of this log that the far side does not know is safe to drop
   bool restored_ = false;
   bool abandoned_ = false;

@@ -122,6 +122,7 @@ class Follower {
   bool away_told_ = false;
   bool cancelled_ = false;
   bool draining_ = false;
+  std::string warned_;
   int next_stream_ = 0;
 };
 

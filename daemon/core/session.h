@@ -154,6 +154,7 @@ class Session : public std::enable_shared_from_this<Session> {
                                                          const CommandSpec* spec,
                                                          std::string incarnation);
   Task<void> NoteSync();
+  bool NoteConflicts();
   Task<void> NoteSync(const SyncInfo& ended);
   Task<absl::Status> ReachUnless(WishPtr wish);
   Task<void> ReachInto(std::shared_ptr<Session> self,
@@ -196,6 +197,7 @@ class Session : public std::enable_shared_from_this<Session> {
   bool HasCondition(std::string_view type) const;
   static constexpr char kSyncStale[] = "SYNC_STALE";
   static constexpr char kSyncSuspect[] = "SYNC_SUSPECT";
+  static constexpr char kSyncConflict[] = "SYNC_CONFLICT";
   static constexpr char kPullPending[] = "PULL_PENDING";
   static constexpr char kLeftBehind[] = "LEFT_BEHIND";
   void NoteReachable(bool reachable);

@@ -178,6 +178,7 @@ Task<absl::Status> Session::HandOver(StartCommand request, std::shared_ptr<Comma
 void Session::TakeOver(std::shared_ptr<CommandRun> run, std::unique_ptr<Channel> channel,
                        std::optional<std::string> stdin_data) {
   ++deps_.stats.commands_started;
+  if (sync_ != nullptr) run->set_warning(sync_->Conflicts());
   tasks_.Spawn("command " + run->info().id,
                RunCommand(shared_from_this(), run, std::move(channel)));
   if (stdin_data) tasks_.Spawn("stdin " + run->info().id, FeedStdin(run, *std::move(stdin_data)));

@@ -25,7 +25,9 @@ struct Session::Following {
 bool Session::MustPush(const StartCommand& request) {
   if (sync_ == nullptr || request.sync_before == SyncBefore::kSkip) return false;
   if (request.sync_before == SyncBefore::kForce || !sync_->Clean()) return true;
-  if (ClearCondition(kSyncStale)) SaveLater();
+  bool changed = ClearCondition(kSyncStale);
+  changed |= NoteConflicts();  // another session may have brought them back
+  if (changed) SaveLater();
   return false;
 }
 
@@ -68,6 +70,7 @@ Task<absl::Status> Session::PushFor(StartCommand* request, std::shared_ptr<Comma
     };
   }
   absl::Status pushed = co_await sync_->PushBefore(std::move(before));
+  run->set_warning(sync_->Conflicts());
   co_await NoteSync();
   const bool gave_up = absl::IsCancelled(pushed) || abandoned_;
   co_return stale_is_fine && !gave_up ? absl::OkStatus() : pushed;
@@ -115,6 +118,14 @@ Task<absl::StatusOr<std::unique_ptr<Channel>>> Session::StartIn(std::shared_ptr<
   co_return co_await engine_->Start(*spec);
 }
 
+// A command that runs on other bytes than the host's is no error, and nobody should have to find
+// out by its results.
+bool Session::NoteConflicts() {
+  std::string conflicts = sync_->Conflicts();
+  if (conflicts.empty()) return ClearCondition(kSyncConflict);
+  return SetCondition(kSyncConflict, kSyncConflict, std::move(conflicts));
+}
+
 // What the last sync says of the session.
 Task<void> Session::NoteSync() {
   const absl::Status& pushed = sync_->last_push();
@@ -123,6 +134,7 @@ Task<void> Session::NoteSync() {
                        : ClearCondition(kSyncStale);
   changed |= sync_->suspect() ? SetCondition(kSyncSuspect, "SYNC_FAILED", "the sandbox has lied")
                               : ClearCondition(kSyncSuspect);
+  changed |= NoteConflicts();
   if (changed) (void)co_await Save();
 }
 

@@ -16,6 +16,8 @@ namespace {
 constexpr size_t kShownFiles = 5;        // named in an error; of more the number is told
 constexpr size_t kShownNameBytes = 200;  // of one of them
 
+constexpr std::string_view kHere = "local";  // place of what runs on this host, as this account
+
 // While the store refuses the end of a sync it is asked again at this pace.
 constexpr Duration kRetryPause = std::chrono::seconds(1);
 
@@ -34,16 +36,22 @@ std::string Escaped(std::string_view name) {
   return name.size() > kShownNameBytes ? shown + "..." : shown;
 }
 
-std::string FirstFailed(const std::vector<sync::SyncEntry>& entries) {
+// The first of those that `is` takes, each with what the entry says of an odd one.
+template <typename Is>
+std::string FirstNames(const std::vector<sync::SyncEntry>& entries, Is is) {
   std::string names;
   size_t shown = 0;
   for (const sync::SyncEntry& entry : entries) {
-    if (entry.fate != sync::Fate::kFailed) continue;
+    if (!is(entry)) continue;
     if (shown++ == kShownFiles) return names + ", ...";
     names += (names.empty() ? "" : ", ") + Escaped(entry.path);
+    if (entry.why == sync::Why::kOdd) names += " (" + entry.note + ")";
   }
   return names;
 }
+
+bool HasFailed(const sync::SyncEntry& entry) { return entry.fate == sync::Fate::kFailed; }
+bool IsConflict(const sync::SyncEntry& entry) { return entry.why == sync::Why::kConflict; }
 
 // Counts a sync as running, with the wish that ends it.
 class Running {
@@ -98,6 +106,7 @@ Task<absl::Status> SessionSync::EnsureManager() {
   sync::SyncManager::Setup setup{.session_id = session_id_,
                                  .place = place_,
                                  .home = engine_ == nullptr ? "" : engine_->home(),
+                                 .here = place_ == kHere,
                                  .mounts = settings_.mounts,
                                  .lock_file = settings_.lock_file,
                                  .min_interval = settings_.min_interval};
@@ -151,6 +160,7 @@ Task<absl::Status> SessionSync::PushBefore(Before before) {
   absl::StatusOr<sync::SyncReport> report = co_await Push(std::move(push));
   NotePush(report.status());
   SyncInfo ended = Ended(job, report);
+  WarnOfConflicts(job, ended);
   const sync::SyncCounts& counts = ended.report.counts;
   if (counts.conflicts + counts.rejected + counts.failed > 0) {
     (void)co_await StoreTrouble(&job, std::move(ended));
@@ -159,6 +169,26 @@ Task<absl::Status> SessionSync::PushBefore(Before before) {
     told_in_.clear();
   }
   co_return Explained(job, report.status());
+}
+
+// Also of syncs that nobody watches. In what was told before there is none again.
+void SessionSync::WarnOfConflicts(const SyncJob& job, const SyncInfo& ended) const {
+  if (ended.report.counts.conflicts == 0) return;
+  LogWarning((ended.kind == SyncKind::kPush ? "a push left versions of the sandbox in place: "
+                                            : "a sync-back met changes of both sides: ") +
+                 std::to_string(ended.report.counts.conflicts) + " files, " +
+                 FirstNames(job.entries(), IsConflict),
+             {.session = session_id_});
+}
+
+std::string SessionSync::Conflicts() const {
+  if (manager_ == nullptr) return "";
+  const sync::SyncManager::Refused refused = manager_->refused(kShownFiles);
+  if (refused.count == 0) return "";
+  std::string text = "the sandbox holds versions of its own, which stay until a sync-back, of " +
+                     std::to_string(refused.count) + " files:";
+  for (const std::string& name : refused.names) text += " " + Escaped(name);
+  return refused.count > refused.names.size() ? text + " ..." : text;
 }
 
 // The same trouble is told once, not before every command.
@@ -185,7 +215,7 @@ absl::Status SessionSync::Explained(const SyncJob& job, const absl::Status& stat
   Metadata metadata = MetadataOf(status);
   std::string message(status.message());
   const sync::SyncCounts& counts = job.info().report.counts;
-  if (const std::string names = FirstFailed(job.entries()); !names.empty()) {
+  if (const std::string names = FirstNames(job.entries(), HasFailed); !names.empty()) {
     message += ": " + names;
     metadata["entries"] = names;
   }
@@ -270,6 +300,7 @@ Task<void> SessionSync::Run(std::shared_ptr<SyncJob> job, StartSync request, abs
   }
   if (manager_ != nullptr) suspect_ = manager_->suspect();
   SyncInfo info = Ended(*job, report);
+  if (info.kind != SyncKind::kPlan) WarnOfConflicts(*job, info);
   const absl::Status stored = co_await Store(job.get(), info);
   job->End(info);
   if (stored.ok()) {

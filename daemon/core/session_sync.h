@@ -89,6 +89,9 @@ class SessionSync {
   // See sync::SyncManager; remembered by the session over restarts.
   bool suspect() const { return suspect_; }
   void set_suspect(bool suspect) { suspect_ = suspect; }
+  // Which files of the host a command over there does not see, as the far side holds versions of
+  // its own; empty: none that is known of.
+  std::string Conflicts() const;
   // Why the last push failed; OK: it did not, or all is there by now.
   const absl::Status& last_push() const { return last_push_; }
 
@@ -106,6 +109,7 @@ class SessionSync {
   SyncInfo Ended(const SyncJob& job, const absl::StatusOr<sync::SyncReport>& report) const;
   absl::Status Explained(const SyncJob& job, const absl::Status& status) const;
   void NotePush(const absl::Status& pushed);
+  void WarnOfConflicts(const SyncJob& job, const SyncInfo& ended) const;
 
   Deps deps_;
   const std::string session_id_;

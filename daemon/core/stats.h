@@ -21,6 +21,8 @@ struct Stats {
   uint64_t output_bytes_dropped = 0;
   uint64_t readers = 0;
   uint64_t kill_survivors = 0;
+  uint64_t sync_conflicts = 0;
+  uint64_t sync_drift = 0;
   std::string unpack_confinement;  // see InfoResponse
 };
 

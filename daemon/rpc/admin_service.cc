@@ -32,6 +32,8 @@ void EncodeStats(const Stats& stats, v1::Stats* to) {
   to->set_output_bytes_dropped(stats.output_bytes_dropped);
   to->set_readers(stats.readers);
   to->set_kill_survivors(stats.kill_survivors);
+  to->set_sync_conflicts(stats.sync_conflicts);
+  to->set_sync_drift(stats.sync_drift);
 }
 
 void EncodeSeconds(Duration duration, google::protobuf::Duration* to) {

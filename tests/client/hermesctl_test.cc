@@ -143,6 +143,19 @@ TEST_F(HermesctlTest, GivesNoAdviceOnBytesThatNoLimitDropped) {
   EXPECT_EQ(child.err(), "hermesctl: stdout: bytes 0 to 10 are missing (lost)\n");
 }
 
+TEST_F(HermesctlTest, WarnsAlsoAScriptOfFilesThatAreNotTheHosts) {
+  v1::CommandEvent conflict;
+  conflict.mutable_phase()->set_name("conflict");
+  conflict.mutable_phase()->set_detail("of 1 files: a\x1b[0m");
+  v1::CommandEvent waiting;
+  waiting.mutable_phase()->set_name("reconnecting");
+  daemon_.Script({{{Started(kName), waiting, conflict, Out(0, "a"), Exited(0)}}});
+  Child child(Words({"exec", "box", "--", "x"}));
+  EXPECT_EQ(child.Wait(), 0);
+  EXPECT_EQ(child.out(), "a");
+  EXPECT_EQ(child.err(), "hermesctl: warning: of 1 files: a\\x1b[0m\n");
+}
+
 TEST_F(HermesctlTest, AddsUpGapsBeyondTheFirstFew) {
   std::vector<v1::CommandEvent> events = {Started(kName)};
   for (uint64_t at = 0; at < 100; at += 10) events.push_back(GapEvent(at, at + 10, "trimmed"));

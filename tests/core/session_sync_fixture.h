@@ -113,6 +113,10 @@ class SessionSyncTest : public testing::Test {
     auto reader = daemon_->Follow(started->run);
     daemon_->RunUntil([&] { return reader->result.has_value(); });
     ran.error = reader->result->status();
+    for (const CommandEvent& event : reader->sink->events) {
+      const auto* phase = std::get_if<PhaseInfo>(&event);
+      if (phase != nullptr && phase->name == "conflict") last_warning_ = phase->detail;
+    }
     if (reader->sink->finished() != nullptr) ran.end = *reader->sink->finished();
     ran.out = reader->sink->Text(OutputStream::kStdout);
     return ran;
@@ -166,6 +170,7 @@ class SessionSyncTest : public testing::Test {
   sync::DirTree::Hooks hooks_;
   sync::DirTree* far_ = nullptr;
   std::string told_;               // by the last Close
+  std::string last_warning_;       // to whoever followed a command
   const char* full_at_ = nullptr;  // the step that the store refuses
   const char* die_at_ = nullptr;
   MemoryStore::Verdict verdict_ = MemoryStore::Verdict::kDieAfter;

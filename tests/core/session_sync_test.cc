@@ -73,6 +73,60 @@ TEST_F(SessionSyncTest, FilesThatFailAreNamedEscapedAndCounted) {
   EXPECT_EQ(daemon_->Await(daemon_->table.FindSync("s", Rows()[0].id))->entries.size(), 8u);
 }
 
+TEST_F(SessionSyncTest, AFileThatBecameALinkKeepsACommandFromStartingAndSaysWhatToDo) {
+  Create();
+  Spit(dir_ + "/host/a", "1");
+  EXPECT_EQ(Run().out, "x");
+  std::filesystem::remove(dir_ + "/host/a");
+  std::filesystem::create_symlink("/etc/hostname", dir_ + "/host/a");
+  for (const char* run : {"run-2", "run-3"}) {
+    const Ran refused = Run(run);
+    ASSERT_EQ(ReasonOf(refused.error), Reason::k_SYNC_FAILED) << refused.error;
+    EXPECT_NE(refused.error.message().find("a (on the host: link"), std::string::npos);
+    EXPECT_NE(refused.error.message().find("or remove it"), std::string::npos);
+  }
+  EXPECT_EQ(Rows().size(), 1u) << "the same trouble is told once";
+  const SyncInfo told = Sync({.kind = SyncKind::kPush});
+  EXPECT_EQ(told.state, SyncState::kFailed);
+  EXPECT_EQ(told.report.counts.failed, 1u);
+  std::filesystem::remove(dir_ + "/host/a");
+  EXPECT_EQ(Run("run-4").out, "x");
+}
+
+TEST_F(SessionSyncTest, AConflictIsToldToEachCommandAndByTheSessionUntilASyncBack) {
+  Create();
+  Spit(dir_ + "/host/a", "1");
+  EXPECT_EQ(Run().out, "x");
+  EXPECT_EQ(last_warning_, "");
+  Spit(dir_ + "/far/a", "theirs");
+  Spit(dir_ + "/host/a", "ours");
+  for (const char* run : {"run-2", "run-3"}) {
+    last_warning_ = "";
+    EXPECT_EQ(Run(run).out, "x") << "it is no error";
+    EXPECT_NE(last_warning_.find("of 1 files: a"), std::string::npos) << last_warning_;
+  }
+  EXPECT_TRUE(Has("SYNC_CONFLICT"));
+  EXPECT_EQ(Slurp(dir_ + "/far/a"), "theirs");
+  EXPECT_EQ(Sync({.kind = SyncKind::kPull}).state, SyncState::kDone);
+  EXPECT_FALSE(Has("SYNC_CONFLICT"));
+  last_warning_ = "";
+  EXPECT_EQ(Run("run-4").out, "x");
+  EXPECT_EQ(last_warning_, "");
+}
+
+TEST_F(SessionSyncTest, AConflictThatTheHostTakesBackIsNone) {
+  Create();
+  Spit(dir_ + "/host/a", "1");
+  EXPECT_EQ(Run().out, "x");
+  Spit(dir_ + "/far/a", "theirs");
+  Spit(dir_ + "/host/a", "ours");
+  EXPECT_EQ(Run("run-2").out, "x");
+  ASSERT_TRUE(Has("SYNC_CONFLICT"));
+  Spit(dir_ + "/host/a", "1");
+  EXPECT_EQ(Run("run-3").out, "x");
+  EXPECT_FALSE(Has("SYNC_CONFLICT"));
+}
+
 TEST_F(SessionSyncTest, RunStaleStartsOnWhatIsThereAndSaysSo) {
   FailPushes();
   Create(OnSyncError::kRunStale);

@@ -37,6 +37,15 @@ TEST_F(FollowTest, ASmallChangeAndItsCommandTravelTogether) {
   EXPECT_TRUE(Run().existing);
 }
 
+TEST_F(FollowTest, AConflictOfThePushThatItFollowsIsToldToIt) {
+  Spit(dir_ + "/far/a", "theirs");
+  const Ran ran = Run();
+  EXPECT_EQ(ran.out, "x");
+  EXPECT_EQ(host_.place.followed.size(), 1u);
+  EXPECT_TRUE(Has("SYNC_CONFLICT"));
+  EXPECT_NE(last_warning_.find("of 1 files: a"), std::string::npos) << last_warning_;
+}
+
 TEST_F(FollowTest, ACommandWhosePushFailedLeavesNothingAndMayBeTriedAgain) {
   host_.place.first_fails = true;
   const std::string name =
