@@ -76,7 +76,10 @@ Task<absl::StatusOr<Follower::Result>> Follower::Loop(EventSink& sink) {
       co_await SendOne(sink, std::move(phase));
       co_return Result::kDraining;
     }
-    if (AwayIsNews() && !co_await SendOne(sink, Reconnecting())) co_return Result::kReaderGone;
+    if (AwayIsNews()) {
+      PhaseInfo phase{.name = "reconnecting", .detail = "the command goes on meanwhile"};
+      if (!co_await SendOne(sink, std::move(phase))) co_return Result::kReaderGone;
+    }
     if (!run_->warning().empty() && run_->warning() != warned_) {
       warned_ = run_->warning();
       PhaseInfo phase{.name = "conflict", .detail = warned_};
