@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <ctime>
 #include <map>
 #include <set>
 
@@ -20,10 +21,10 @@ h_r=$(umask 077; mkdir "$h_s" 2>&1) || { h_room "$h_r"; h_fail noroot "$h_r"; }
 trap 'rm -rf "$h_s"' EXIT
 trap 'exit 1' HUP INT TERM PIPE
 printf '%s h B 1 %s\n' "$h_m" "${h_o:--}"
-h_t=$(cd "$h_s" && tar -xomf - 2>&1)
+h_t=$(cd "$h_s" && tar -xof - 2>&1)
 h_tar=$?
 h_room "$h_t"
-[ -f "$h_s/apply" ] && . "$h_s/apply"
+[ -f "$h_s/apply" ] && touch "$h_s/apply" && . "$h_s/apply"
 h_fail failed "the request was cut short: $h_t"
 )sh";
 
@@ -31,7 +32,7 @@ h_fail failed "the request was cut short: $h_t"
 //   d DIR [1]             the directory of the changes that follow; 1: it may become empty
 //   r INDEX NAME HASH     deletes a file that has this hash
 //   w INDEX NAME HASH NEW places a file where there is none, or one of the first hash
-//   b INDEX NAME          is not placed;  k FROM NAME MODE: has the bytes of another one
+//   b INDEX NAME          is not placed;  k_ FROM NAME MODE TIME: has the bytes of another one
 // A hash has an x or - behind it; 0: none. What is there is hashed in one go: "have" are its names,
 // "cmp" what it is compared for, "go" the indices of those that may be touched, in order. What was
 // saved since "have" was closed may not be what was hashed; where a clock runs ahead ($h_z) that
@@ -123,7 +124,8 @@ h_i=$( (cd "$h_s/t" && find . -type f | sort | h_lines) | h_sum)
 h_plan() {
 d() { :; }; w() { :; }
 b() { h_say f "$1"; rm -f "$h_s/t/$2"; }
-k_() { mkdir -p "$h_s/t/${2%/*}"; cp "$h_s/t/$1" "$h_s/t/$2" && chmod "$3" "$h_s/t/$2"; }
+k_() { mkdir -p "$h_s/t/${2%/*}"; cp "$h_s/t/$1" "$h_s/t/$2" && chmod "$3" "$h_s/t/$2"
+[ -z "$4" ] || TZ=UTC0 touch -t "$4" "$h_s/t/$2"; }
 . "$h_s/plan"
 b() { :; }; k_() { :; }
 if ! h_good; then
@@ -199,6 +201,17 @@ struct Place {
 
 std::string HashWord(const MaybeContent& content) {
   return content ? Hex(content->digest) + (content->executable ? "x" : "-") : "0";
+}
+
+// As `touch -t` reads it.
+std::string TouchWord(int64_t mtime_ns) {
+  if (mtime_ns <= 0) return "";
+  const time_t seconds = mtime_ns / 1'000'000'000;
+  tm utc;
+  gmtime_r(&seconds, &utc);
+  char text[32];
+  strftime(text, sizeof(text), " %Y%m%d%H%M.%S", &utc);
+  return text;
 }
 
 bool Placeable(const ShellBlob& blob) {
@@ -291,8 +304,9 @@ std::string PlanText(const RemoteApply& apply, std::span<const ShellBlob> blobs)
     if (blobs[i].fate == ShellBlob::Fate::kBad)
       Append(&text, {"b ", std::to_string(i), " ", ShellQuote(name), "\n"});
     if (blobs[i].fate == ShellBlob::Fate::kCopied)
-      Append(&text, {"k_ ", ShellQuote(changes[blobs[i].from].path.str()), " ", ShellQuote(name),
-                     " ", modes[changes[i].wanted->executable], "\n"});
+      Append(&text,
+             {"k_ ", ShellQuote(changes[blobs[i].from].path.str()), " ", ShellQuote(name), " ",
+              modes[changes[i].wanted->executable], TouchWord(changes[i].mtime_ns), "\n"});
     if (Placeable(blobs[i])) staged.emplace(changes[i].path, Content{changes[i].wanted->digest});
   }
   Directories directories({});

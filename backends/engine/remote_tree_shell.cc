@@ -102,6 +102,11 @@ class ShellTree : public sync::RemoteTree {
   }
 
   Task<void> Send(FarTalk* talk, Sending* sending, size_t index);
+  // Of a file whose time is not known: now.
+  uint64_t Seconds(int64_t mtime_ns) const {
+    if (mtime_ns <= 0) mtime_ns = deps_.clock.NowWall().time_since_epoch().count();
+    return static_cast<uint64_t>(mtime_ns) / 1'000'000'000;
+  }
 
   RemoteTreeDeps deps_;
   const std::shared_ptr<Sandbox> sandbox_;
@@ -125,8 +130,10 @@ Task<void> ShellTree::Send(FarTalk* talk, Sending* sending, size_t index) {
   const absl::StatusOr<RelPath> name =
       RelPath::Parse(std::string(sync::kStagedFolder) + change.path.str());
   if (!name.ok()) co_return;
-  co_await talk->Write(sync::TarHeader(
-      {.name = *name, .size = size, .mode = change.wanted->executable ? bits : bits & ~0111u}));
+  co_await talk->Write(sync::TarHeader({.name = *name,
+                                        .size = size,
+                                        .mode = change.wanted->executable ? bits : bits & ~0111u,
+                                        .mtime_s = Seconds(change.mtime_ns)}));
   const SentFile sent = co_await SendFile(talk, sending->apply.source, index, size);
   co_await talk->Write(sync::TarPadding(size));
   if (!sent.whole || sent.digest != change.wanted->digest) co_return;

@@ -53,6 +53,41 @@ TEST_P(ShellApply, MakesATreeWhereThereIsNone) {
   EXPECT_EQ(MustLook().epoch, "0123456789abcdef");
 }
 
+// hermesd runs with one that shuts everybody else out.
+TEST_P(ShellApply, V48NewDirectoriesHaveTheModeOfNoUmask) {
+  const std::string root = root_.path;
+  for (const mode_t mask : {077u, 002u, 000u}) {
+    root_.path = root + std::to_string(mask);
+    const mode_t before = umask(mask);
+    EXPECT_EQ(Placed({{.name = "a/f", .wanted = "1"}}), "p");
+    EXPECT_EQ(Placed({{.name = "b/c/f", .wanted = "1"}}), "p");
+    sync::RemoteApply secret = ApplyOf({{.name = "k/key", .wanted = "s"}});
+    secret.secret = true;
+    EXPECT_TRUE(Apply(secret).ok());
+    umask(before);
+    for (const char* name : {"", "/a", "/b", "/b/c"})
+      EXPECT_EQ(ModeOf(root_.path + name), 0755u) << mask << name;
+    EXPECT_EQ(ModeOf(root_.path + "/a/f"), 0644u);
+    EXPECT_EQ(ModeOf(root_.path + "/k"), 0700u);
+  }
+}
+
+TEST_P(ShellApply, FilesKeepTheTimesOfTheHost) {
+  sync::RemoteApply apply = ApplyOf({{.name = "a", .wanted = "1"},
+                                     {.name = "d/big", .wanted = std::string(100'000, 'x')},
+                                     {.name = "d/same", .wanted = std::string(100'000, 'x')},
+                                     {.name = "now", .wanted = "1"}});
+  const int64_t times[] = {1'111'111'111, 1'222'222'222, 1'333'333'333};
+  for (size_t i = 0; i < 3; ++i) apply.changes[i].mtime_ns = times[i] * 1'000'000'000;
+  ASSERT_TRUE(Apply(apply).ok());
+  struct stat seen{};
+  for (size_t i = 0; i < 4; ++i) {
+    ASSERT_EQ(stat(Far(apply.changes[i].path.str()).c_str(), &seen), 0);
+    if (i < 3) EXPECT_EQ(seen.st_mtim.tv_sec, times[i]);
+    if (i == 3) EXPECT_GT(seen.st_mtim.tv_sec, 1'700'000'000);
+  }
+}
+
 TEST_P(ShellApply, MarksARootWithoutAnyChange) {
   EXPECT_EQ(Placed({}), "");
   EXPECT_THAT(Names(), ElementsAre(".hermesd-epoch"));

@@ -1,4 +1,5 @@
 #include <sched.h>
+#include <sys/stat.h>
 
 #include "tests/runner/files_stand.h"
 
@@ -34,6 +35,22 @@ TEST_F(FilesApplyTest, BytesThatCameOnceServeSeveralFiles) {
   EXPECT_EQ(Mode("b/run"), 0755);
   EXPECT_EQ(std::filesystem::hard_link_count(root + "/a"), 1u);
   EXPECT_EQ(ApplyAll({{"d", "", big, false, false}, {"e", "", big, false, true, 0}}), "ff");
+}
+
+// hermesd runs with one that shuts everybody else out.
+TEST_F(FilesApplyTest, V48NewDirectoriesHaveTheModeOfNoUmask) {
+  std::filesystem::remove(root);
+  for (const mode_t mask : {077u, 002u, 000u}) {
+    scope.root = root = directory + "/root-" + std::to_string(mask);
+    const mode_t before = umask(mask);
+    EXPECT_EQ(ApplyAll({{"a/f", "", "1"}}), "p");
+    EXPECT_EQ(ApplyAll({{"b/c/f", "", "1"}}), "p");
+    EXPECT_EQ(ApplyAll({{"k/key", "", "s"}}, true), "p");
+    umask(before);
+    for (const char* name : {"", "a", "b", "b/c"}) EXPECT_EQ(Mode(name), 0755) << mask << name;
+    EXPECT_EQ(Mode("a/f"), 0644);
+    EXPECT_EQ(Mode("k"), 0700);
+  }
 }
 
 TEST_F(FilesApplyTest, BytesThatNeverCameAreALie) {
