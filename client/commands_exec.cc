@@ -199,7 +199,7 @@ int Attach(Context& context, const AttachArgs& args) {
   foreground.format = context.format;
   foreground.interactive = args.interactive || args.tty;
   foreground.tty = args.tty;
-  // Whoever attaches did not start the command: leaving does not end it.
+  // Whoever attaches did not start the command: what it does when all have left, it has declared.
   foreground.cancel_on_interrupt = false;
   foreground.cancel_on_closed_output = false;
   foreground.target.name = *name;

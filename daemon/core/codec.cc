@@ -343,6 +343,7 @@ void Field(A& a, S& c) {
   EnumField(a, c.output.overflow, Overflow::kKill);
   Field(a, c.kill_grace);
   Field(a, c.far_id);
+  EnumField(a, c.on_disconnect, OnDisconnect::kCancelAfterGrace);
 }
 
 template <typename A, Is<sync::Content> S>

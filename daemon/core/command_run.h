@@ -40,6 +40,9 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
 
   const CommandInfo& info() const { return info_; }
   OutputLog& log() { return *log_; }
+  Cursor produced() const {  // so far
+    return {{log_->end(OutputStream::kStdout), log_->end(OutputStream::kStderr)}};
+  }
   bool ended() const { return info_.outcome.has_value(); }
   bool drained() const { return log_->finished(); }
 
@@ -65,9 +68,6 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   std::string_view phase() const { return phase_; }
   const WishPtr& preparation() const { return preparation_; }
 
-  // Before Pump, of a command that follows another (CommandSpec::after). Called once if that has
-  // not succeeded: gives the channel of another start, or why there is none. Then it has come to
-  // nothing: no end is stored, and whoever pumps takes its row back and calls FailStart.
   // What everybody who reads it ought to know about its files; empty: nothing.
   void set_warning(std::string warning) {
     warning_ = std::move(warning);
@@ -75,6 +75,9 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   }
   const std::string& warning() const { return warning_; }
 
+  // Before Pump, of a command that follows another (CommandSpec::after). Called once if that has
+  // not succeeded: gives the channel of another start, or why there is none. Then it has come to
+  // nothing: no end is stored, and whoever pumps takes its row back and calls FailStart.
   using StartAgain = std::function<Task<absl::StatusOr<std::unique_ptr<Channel>>>()>;
   void set_start_again(StartAgain start_again) { start_again_ = std::move(start_again); }
   const absl::Status& came_to_nothing() const { return came_to_nothing_; }
@@ -150,10 +153,10 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   std::unique_ptr<Channel> former_channel_;  // somebody may still be inside a call of it
   absl::Status start_error_;
   std::string_view phase_;
+  std::string warning_;
   WishPtr preparation_;
   StartAgain start_again_;
   absl::Status came_to_nothing_;
-  std::string warning_;
   bool dropped_ = false;  // something of this log that the far side does not know is safe to drop
   bool restored_ = false;
   bool abandoned_ = false;

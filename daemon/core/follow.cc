@@ -10,6 +10,10 @@ namespace {
 
 OutputStream StreamAt(int index) { return static_cast<OutputStream>(index); }
 
+PhaseInfo Reconnecting() {
+  return {.name = "reconnecting", .detail = "the command goes on meanwhile"};
+}
+
 }  // namespace
 
 Follower::Follower(Clock& clock, std::shared_ptr<CommandRun> run, Options options)
@@ -29,11 +33,13 @@ void Follower::Drain() {
   run_->changed().NotifyAll();
 }
 
-Task<absl::StatusOr<Follower::Result>> Follower::Run(EventSink& sink) {
+Task<absl::StatusOr<Follower::Result>> Follower::Run(EventSink& sink,
+                                                     std::optional<SteadyTime> last_event) {
   co_await run_->WaitStarted();
   if (!run_->start_error().ok()) co_return run_->start_error();
-  last_sent_ = clock_.Now();
-  CO_RETURN_IF_ERROR(co_await CheckCursor());
+  last_sent_ = last_event.value_or(clock_.Now());
+  CO_RETURN_IF_ERROR(co_await CheckCursor(sink));
+  if (cancelled_) co_return Result::kReaderGone;
   if (Beyond() >= 0 && WaitOver()) co_return Result::kWaitOver;
   StartedInfo started;
   started.command = run_->info();
@@ -46,11 +52,17 @@ Task<absl::StatusOr<Follower::Result>> Follower::Run(EventSink& sink) {
 // After a restart the client may know more than the log: bytes that were delivered, and not yet
 // safe here, come again from the far side. So such a cursor waits for them; if contact was lost for
 // good, what it knows is all there is.
-Task<absl::Status> Follower::CheckCursor() {
+Task<absl::Status> Follower::CheckCursor(EventSink& sink) {
   const auto leaving = [this] { return cancelled_ || draining_ || WaitOver(); };
   while (Beyond() >= 0 && run_->restored() && !run_->ended() && !leaving()) {
-    co_await WaitForChange();
-    last_sent_ = clock_.Now();
+    const bool away = AwayIsNews();
+    if (!away && clock_.Now() < last_sent_ + kBeatInterval) {
+      co_await WaitForChange(kBeatInterval);
+      continue;
+    }
+    CommandEvent proof = BeatInfo{.produced = run_->produced()};
+    if (away) proof = Reconnecting();
+    if (!co_await SendOne(sink, std::move(proof))) cancelled_ = true;
   }
   int beyond = Beyond();
   if (beyond < 0 || leaving()) co_return absl::OkStatus();
@@ -76,10 +88,7 @@ Task<absl::StatusOr<Follower::Result>> Follower::Loop(EventSink& sink) {
       co_await SendOne(sink, std::move(phase));
       co_return Result::kDraining;
     }
-    if (AwayIsNews()) {
-      PhaseInfo phase{.name = "reconnecting", .detail = "the command goes on meanwhile"};
-      if (!co_await SendOne(sink, std::move(phase))) co_return Result::kReaderGone;
-    }
+    if (AwayIsNews() && !co_await SendOne(sink, Reconnecting())) co_return Result::kReaderGone;
     if (!run_->warning().empty() && run_->warning() != warned_) {
       warned_ = run_->warning();
       PhaseInfo phase{.name = "conflict", .detail = warned_};
@@ -105,7 +114,7 @@ Task<absl::StatusOr<Follower::Result>> Follower::Loop(EventSink& sink) {
       if (!co_await SendOne(sink, std::move(beat))) co_return Result::kReaderGone;
       continue;
     }
-    co_await WaitForChange();
+    co_await WaitForChange(Available() > 0 ? kCoalesceTime : kBeatInterval);
   }
 }
 
@@ -185,8 +194,9 @@ absl::StatusOr<CommandEvent> Follower::NextPiece() {
   return OutputPiece{StreamAt(stream), from, std::move(piece.data)};
 }
 
-Task<void> Follower::WaitForChange() {
-  SteadyTime until = last_sent_ + (Available() > 0 ? kCoalesceTime : kBeatInterval);
+// At most so long after the last event.
+Task<void> Follower::WaitForChange(Duration most) {
+  SteadyTime until = last_sent_ + most;
   for (const Hold& hold : hold_) {
     if (hold.active) until = std::min(until, *hold.until);
   }

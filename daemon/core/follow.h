@@ -84,9 +84,11 @@ class Follower {
   enum class Result { kFinished, kReaderGone, kWaitOver, kCaughtUp, kDraining };
 
   // Sends Started, then output and gaps in offset order per stream, beats, and Finished last. A
-  // cursor beyond the end is refused before anything is sent: OFFSET_BEYOND_END. Result says why it
-  // returned.
-  Task<absl::StatusOr<Result>> Run(EventSink& sink);
+  // cursor beyond the end is refused before that: OFFSET_BEYOND_END. After a restart it may be
+  // waited for, with beats and phases. Result says why it returned. `last_event`: of the sink, if
+  // it had some before.
+  Task<absl::StatusOr<Result>> Run(EventSink& sink,
+                                   std::optional<SteadyTime> last_event = std::nullopt);
 
   // The reader is gone, or the daemon drains: Run returns soon. Idempotent.
   void Cancel();
@@ -94,7 +96,7 @@ class Follower {
 
  private:
   Task<bool> SendOne(EventSink& sink, CommandEvent event);
-  Task<absl::Status> CheckCursor();
+  Task<absl::Status> CheckCursor(EventSink& sink);
   int Beyond() const;
   Task<absl::StatusOr<Result>> Loop(EventSink& sink);
   absl::StatusOr<CommandEvent> NextPiece();
@@ -105,7 +107,7 @@ class Follower {
   bool Reached(const Cursor& cursor) const;
   bool WorthSending() const;
   bool AwayIsNews();
-  Task<void> WaitForChange();
+  Task<void> WaitForChange(Duration most);
 
   Clock& clock_;
   std::shared_ptr<CommandRun> run_;
@@ -120,9 +122,9 @@ class Follower {
   SteadyTime last_sent_;
   bool sent_output_ = false;
   bool away_told_ = false;
+  std::string warned_;
   bool cancelled_ = false;
   bool draining_ = false;
-  std::string warned_;
   int next_stream_ = 0;
 };
 

@@ -91,6 +91,9 @@ struct Cursor {
   uint64_t offset[kOutputStreams] = {0, 0};
 };
 
+// What becomes of a command when those who follow it are gone.
+enum class OnDisconnect { kDetach, kCancel, kCancelAfterGrace };
+
 // A command as it is stored and shown.
 struct CommandInfo {
   std::string session_id;
@@ -116,6 +119,7 @@ struct CommandInfo {
   // What the place knows it by; empty: run_id. Another one each time where a start may come to
   // nothing and be tried again, for the place never starts an id twice.
   std::string far_id;
+  OnDisconnect on_disconnect = OnDisconnect::kDetach;  // stored, not shown
 
   const std::string& FarId() const { return far_id.empty() ? run_id : far_id; }
 };

@@ -45,8 +45,6 @@ struct UpdateSession {
   std::optional<std::string> sudo_password;
 };
 
-enum class OnDisconnect { kDetach, kCancel, kCancelAfterGrace };
-
 struct StartCommand {
   std::string session_id;
   CommandSpec spec;  // spec.run_id is set; spec.stdin_open is true for inline data, too

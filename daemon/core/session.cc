@@ -57,6 +57,12 @@ int Session::readers() const {
   return readers;
 }
 
+std::vector<std::shared_ptr<CommandRun>> Session::runs() const {
+  std::vector<std::shared_ptr<CommandRun>> runs;
+  for (const auto& [id, run] : runs_) runs.push_back(run);
+  return runs;
+}
+
 SessionInfo Session::Shown() const {
   SessionInfo shown = info_;
   shown.running_commands = static_cast<uint32_t>(running());

@@ -61,6 +61,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Event& changed() { return changed_; }
   size_t running() const;
   int readers() const;
+  std::vector<std::shared_ptr<CommandRun>> runs() const;  // not drained yet
   bool syncing() const { return sync_ != nullptr && sync_->busy(); }
   SteadyTime last_active() const { return last_active_; }
   // What a command that does not run yet waits for: "connecting" or "launching".
@@ -153,8 +154,8 @@ class Session : public std::enable_shared_from_this<Session> {
   Task<absl::StatusOr<std::unique_ptr<Channel>>> StartIn(std::shared_ptr<CommandRun> run,
                                                          const CommandSpec* spec,
                                                          std::string incarnation);
-  Task<void> NoteSync();
   bool NoteConflicts();
+  Task<void> NoteSync();
   Task<void> NoteSync(const SyncInfo& ended);
   Task<absl::Status> ReachUnless(WishPtr wish);
   Task<void> ReachInto(std::shared_ptr<Session> self,
@@ -196,8 +197,8 @@ class Session : public std::enable_shared_from_this<Session> {
   bool ClearCondition(std::string_view type);
   bool HasCondition(std::string_view type) const;
   static constexpr char kSyncStale[] = "SYNC_STALE";
-  static constexpr char kSyncSuspect[] = "SYNC_SUSPECT";
   static constexpr char kSyncConflict[] = "SYNC_CONFLICT";
+  static constexpr char kSyncSuspect[] = "SYNC_SUSPECT";
   static constexpr char kPullPending[] = "PULL_PENDING";
   static constexpr char kLeftBehind[] = "LEFT_BEHIND";
   void NoteReachable(bool reachable);

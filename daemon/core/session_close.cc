@@ -103,8 +103,7 @@ Task<absl::Status> Session::Release(CloseRequest request, ProgressPtr progress) 
 }
 
 Task<absl::Status> Session::ReleasePlace(CloseRequest request, ProgressPtr progress) {
-  std::vector<std::shared_ptr<CommandRun>> runs;
-  for (const auto& [id, run] : runs_) runs.push_back(run);
+  const std::vector<std::shared_ptr<CommandRun>> runs = this->runs();
   if (!runs.empty()) Tell(progress, ClosePhase{"killing"});
   co_await KillAll(runs, request.grace, progress);
   if (abandoned_) co_return Draining();

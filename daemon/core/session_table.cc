@@ -346,6 +346,14 @@ std::vector<SessionInfo> SessionTable::List(const Filter& filter, const std::str
   return found;
 }
 
+std::vector<std::shared_ptr<CommandRun>> SessionTable::Runs() const {
+  std::vector<std::shared_ptr<CommandRun>> all;
+  for (const auto& [id, entry] : sessions_) {
+    for (std::shared_ptr<CommandRun>& run : entry.session->runs()) all.push_back(std::move(run));
+  }
+  return all;
+}
+
 void SessionTable::NoteChange(const std::string& id, bool removed) {
   auto it = sessions_.find(id);
   if (it == sessions_.end()) return;

@@ -89,6 +89,9 @@ class SessionTable {
   };
   std::vector<SessionInfo> List(const Filter& filter, const std::string& after, size_t limit) const;
 
+  // The commands of all sessions that are not drained yet: after Load, those of an earlier daemon.
+  std::vector<std::shared_ptr<CommandRun>> Runs() const;
+
   // Watching by sequence: every shown change of a session gets a new number.
   struct Change {
     uint64_t seq = 0;

@@ -53,6 +53,7 @@ struct DecodeExecuteOptions {
   DecodeLimits limits;
   std::string made_up_id;    // run id when the request has none
   bool interactive = false;  // stdin is open unless the request says otherwise
+  bool background = false;   // nobody follows it, so unless the request says so it is not cancelled
   uint32_t uid = 0;
 };
 absl::StatusOr<ExecuteCall> DecodeExecute(v1::ExecuteRequest request, DecodeExecuteOptions options);

@@ -175,7 +175,7 @@ absl::StatusOr<SyncBefore> DecodeSyncBefore(v1::SyncBefore before) {
   }
 }
 
-absl::Status DecodeModes(const v1::ExecuteRequest& request, StartCommand& start) {
+absl::Status DecodeModes(const v1::ExecuteRequest& request, bool background, StartCommand& start) {
   switch (request.state_mode()) {
     case v1::STATE_MODE_UNSPECIFIED:
     case v1::COMMIT:
@@ -192,8 +192,8 @@ absl::Status DecodeModes(const v1::ExecuteRequest& request, StartCommand& start)
   }
   switch (request.on_disconnect()) {
     case v1::ON_DISCONNECT_UNSPECIFIED:
-      start.on_disconnect =
-          start.client_request_id ? OnDisconnect::kDetach : OnDisconnect::kCancelAfterGrace;
+      start.on_disconnect = background || start.client_request_id ? OnDisconnect::kDetach
+                                                                  : OnDisconnect::kCancelAfterGrace;
       break;
     case v1::DETACH:
       start.on_disconnect = OnDisconnect::kDetach;
@@ -265,7 +265,7 @@ absl::StatusOr<ExecuteCall> DecodeExecute(v1::ExecuteRequest request,
   if (request.has_pty()) {
     ASSIGN_OR_RETURN(start.spec.pty, DecodePty("pty", request.pty()));
   }
-  RETURN_IF_ERROR(DecodeModes(request, start));
+  RETURN_IF_ERROR(DecodeModes(request, options.background, start));
   ASSIGN_OR_RETURN(start.output, DecodeOutput(request.output()));
   start.spec.merge_stderr = start.output.merge_stderr;
   RETURN_IF_ERROR(CheckIncarnation(request.expected_incarnation()));

@@ -17,23 +17,46 @@ Task<void> KillRun(std::shared_ptr<CommandRun> run) {
 
 }  // namespace
 
-void Disconnects::Left(std::shared_ptr<CommandRun> run, OnDisconnect policy) {
-  if (run->ended() || policy == OnDisconnect::kDetach) return;
-  if (policy == OnDisconnect::kCancel) return Cancel(std::move(run));
-  const CommandRun* key = run.get();
+void Disconnects::Came(std::shared_ptr<CommandRun> run) {
+  Followed& followed = followed_[run.get()];
+  if (followed.readers++ > 0) return;
+  followed.left.reset();
+  followed.alarm.reset();
+  followed.run = std::move(run);
+}
+
+void Disconnects::Went(const CommandRun& run, std::optional<OnDisconnect> left) {
+  const auto found = followed_.find(&run);
+  if (found == followed_.end()) return;
+  Followed& followed = found->second;
+  if (left) followed.left = left;
+  if (--followed.readers > 0) return;
+  const OnDisconnect policy = followed.left.value_or(OnDisconnect::kDetach);
+  if (policy == OnDisconnect::kCancelAfterGrace && !run.ended()) return Arm(followed);
+  std::shared_ptr<CommandRun> kept = std::move(followed.run);
+  followed_.erase(found);
+  if (policy == OnDisconnect::kCancel && !kept->ended()) Cancel(std::move(kept));
+}
+
+void Disconnects::TakeUp(std::shared_ptr<CommandRun> run) {
+  if (run->ended() || run->info().on_disconnect == OnDisconnect::kDetach) return;
+  Followed& followed = followed_[run.get()];
+  followed.run = std::move(run);
+  Arm(followed);
+}
+
+void Disconnects::Arm(Followed& followed) {
   // Posted: an alarm is not destroyed inside its own call.
-  auto due = [this, key] { loop_.Post([this, key] { Due(key); }); };
-  Leaving& leaving = leaving_[key];
-  leaving.run = std::move(run);
-  leaving.alarm = clock_.At(clock_.Now() + kDisconnectGrace, std::move(due));
+  auto due = [this, key = followed.run.get()] { loop_.Post([this, key] { Due(key); }); };
+  followed.alarm = clock_.At(clock_.Now() + grace_, std::move(due));
 }
 
 void Disconnects::Due(const CommandRun* key) {
-  const auto found = leaving_.find(key);
-  if (found == leaving_.end()) return;
+  const auto found = followed_.find(key);
+  if (found == followed_.end() || found->second.readers > 0) return;
   std::shared_ptr<CommandRun> run = std::move(found->second.run);
-  leaving_.erase(found);
-  if (!run->ended() && run->readers() == 0) Cancel(std::move(run));
+  followed_.erase(found);
+  if (!run->ended()) Cancel(std::move(run));
 }
 
 void Disconnects::Cancel(std::shared_ptr<CommandRun> run) {

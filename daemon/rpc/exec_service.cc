@@ -122,11 +122,17 @@ void ExecService::Register(Handlers& handlers) {
   handlers.Unary(Method::kReadOutput, this, &ExecService::Read);
 }
 
+void ExecService::TakeUp() {
+  for (std::shared_ptr<CommandRun>& run : context_.table.Runs())
+    disconnects_.TakeUp(std::move(run));
+}
+
 Task<absl::StatusOr<ExecService::Followed>> ExecService::Start(std::shared_ptr<Call> call,
                                                                v1::ExecuteRequest request) {
   DecodeExecuteOptions options{.limits = context_.info.limits,
                                .made_up_id = context_.random.Uuid(),
                                .interactive = call->method() == Method::kInteract,
+                               .background = call->method() == Method::kStartCommand,
                                .uid = call->caller().uid};
   const SteadyTime begun = context_.clock.Now();
   const size_t bytes = request.ByteSizeLong();
@@ -141,6 +147,7 @@ Task<absl::StatusOr<ExecService::Followed>> ExecService::Start(std::shared_ptr<C
   followed.follow = std::move(execute->follow);
   if (followed.follow.wait) followed.until = begun + *followed.follow.wait;
   auto starting = std::make_shared<Starting>(context_.loop);
+  starting->last_event = begun;
   absl::StatusOr<std::shared_ptr<Session>> session = context_.table.Find(execute->start.session_id);
   if (session.ok() && call->method() != Method::kStartCommand) {
     context_.tasks.Spawn("start", RunStart(std::move(execute->start), starting));
@@ -156,6 +163,7 @@ Task<absl::StatusOr<ExecService::Followed>> ExecService::Start(std::shared_ptr<C
   if (!started.ok()) co_return started.status();
   followed.run = std::move(started->run);
   followed.existing = started->existing;
+  followed.last_event = starting->last_event;
   co_return followed;
 }
 
@@ -175,13 +183,16 @@ Task<void> ExecService::WaitForStart(std::shared_ptr<Call> call, std::shared_ptr
   const auto over = [call, starting] {
     return starting->result.has_value() || call->stop() == Call::Stop::kDraining;
   };
-  Waiting waiting{
-      .over = over, .phase = [session] { return session->phase(); }, .changed = &starting->changed};
+  Waiting waiting{.over = over,
+                  .phase = [session] { return session->phase(); },
+                  .changed = &starting->changed,
+                  .last_event = &starting->last_event};
   (void)co_await TellPhases(call, std::move(waiting), until);
   call->OnStop(nullptr);
 }
 
-// A phase is told once it was there at two looks in a row. False: `until` came first.
+// A phase is told once it was there at two looks in a row, and a beat at the first look that is
+// late enough. False: `until` came first.
 Task<bool> ExecService::TellPhases(std::shared_ptr<Call> call, Waiting waiting,
                                    std::optional<SteadyTime> until) {
   Clock& clock = context_.clock;
@@ -202,11 +213,12 @@ Task<bool> ExecService::TellPhases(std::shared_ptr<Call> call, Waiting waiting,
     look_alarm = clock.At(look, wake);
     const std::string before = std::exchange(phase, std::string(waiting.phase()));
     const bool lasts = phase == before;
-    if (lasts && !told) {
-      PhaseInfo info{.name = phase, .detail = ""};
-      co_await sink.Send(std::move(info));
-    }
-    told = lasts;
+    const bool news = !std::exchange(told, lasts) && lasts;
+    if (!news && clock.Now() < *waiting.last_event + kBeatInterval) continue;
+    CommandEvent event = PhaseInfo{.name = phase, .detail = ""};
+    if (!news) event = BeatInfo{waiting.run == nullptr ? Cursor{} : waiting.run->produced()};
+    co_await sink.Send(std::move(event));
+    *waiting.last_event = clock.Now();
   }
   co_return true;
 }
@@ -229,7 +241,9 @@ Task<absl::StatusOr<ExecService::Followed>> ExecService::FindToFollow(v1::Attach
   if (!run.ok()) co_return run.status();
   followed.run = *std::move(run);
   followed.existing = true;
+  followed.on_disconnect = followed.run->info().on_disconnect;
   followed.follow = std::move(attach.follow);
+  followed.last_event = context_.clock.Now();
   if (followed.follow.wait) followed.until = context_.clock.Now() + *followed.follow.wait;
   co_return followed;
 }
@@ -282,13 +296,15 @@ Task<void> ExecService::PumpInput(Workers* workers, std::shared_ptr<Call> call,
 }
 
 Task<absl::Status> ExecService::Follow(std::shared_ptr<Call> call, Followed followed) {
-  disconnects_.Back(*followed.run);
+  if (followed.follow.follow) disconnects_.Came(followed.run);
   absl::StatusOr<Follower::Result> result = co_await RunFollower(call, &followed);
   call->OnStop(nullptr);
-  if (!result.ok()) co_return result.status();
-  if (*result == Follower::Result::kReaderGone && call->stop() != Call::Stop::kDraining) {
-    disconnects_.Left(std::move(followed.run), followed.on_disconnect);
+  const bool left = result.ok() && *result == Follower::Result::kReaderGone &&
+                    call->stop() != Call::Stop::kDraining;
+  if (followed.follow.follow) {
+    disconnects_.Went(*followed.run, left ? std::optional(followed.on_disconnect) : std::nullopt);
   }
+  if (!result.ok()) co_return result.status();
   if (*result == Follower::Result::kFinished || *result == Follower::Result::kWaitOver ||
       *result == Follower::Result::kCaughtUp) {
     co_return absl::OkStatus();
@@ -297,7 +313,7 @@ Task<absl::Status> ExecService::Follow(std::shared_ptr<Call> call, Followed foll
 }
 
 Task<absl::StatusOr<Follower::Result>> ExecService::RunFollower(std::shared_ptr<Call> call,
-                                                                const Followed* followed) {
+                                                                Followed* followed) {
   std::shared_ptr<CommandRun> run = followed->run;
   const FollowRequest& follow = followed->follow;
   Follower::Options options{.from = follow.from,
@@ -313,7 +329,9 @@ Task<absl::StatusOr<Follower::Result>> ExecService::RunFollower(std::shared_ptr<
   // The follower cannot be stopped before the command has started; this wait can.
   Waiting waiting{.over = [call, run] { return Started(*run) || call->stopped(); },
                   .phase = [run] { return PhaseOf(*run); },
-                  .changed = &run->changed()};
+                  .changed = &run->changed(),
+                  .last_event = &followed->last_event,
+                  .run = run};
   if (!co_await TellPhases(call, std::move(waiting), followed->until))
     co_return Follower::Result::kWaitOver;
   if (!Started(*run)) {
@@ -322,7 +340,7 @@ Task<absl::StatusOr<Follower::Result>> ExecService::RunFollower(std::shared_ptr<
     co_await sink.Send(std::move(phase));
     co_return Follower::Result::kDraining;
   }
-  co_return co_await follower.Run(sink);
+  co_return co_await follower.Run(sink, followed->last_event);
 }
 
 Task<absl::Status> ExecService::StartCommand(std::shared_ptr<Call> call,

@@ -18,10 +18,14 @@ namespace hermes {
 
 class ExecService {
  public:
-  explicit ExecService(RpcContext& context)
-      : context_(context), disconnects_(context.loop, context.clock, context.tasks) {}
+  explicit ExecService(RpcContext& context, Duration disconnect_grace = kDisconnectGrace)
+      : context_(context),
+        disconnects_(context.loop, context.clock, context.tasks, disconnect_grace) {}
 
   void Register(Handlers& handlers);
+
+  // Once, when the table is loaded: commands of an earlier daemon wait for their readers.
+  void TakeUp();
 
   // No command is cancelled any more because its client left.
   void Drain() { disconnects_.Clear(); }
@@ -48,6 +52,7 @@ class ExecService {
     OnDisconnect on_disconnect = OnDisconnect::kDetach;
     FollowRequest follow;
     std::optional<SteadyTime> until;  // as long as the caller wants to wait
+    SteadyTime last_event;            // or the beginning of the call
   };
   // Without a run: it was still being started when the caller's wait was over.
   Task<absl::StatusOr<Followed>> Start(std::shared_ptr<Call> call, v1::ExecuteRequest request);
@@ -55,6 +60,7 @@ class ExecService {
     explicit Starting(Loop& loop) : changed(loop) {}
     Event changed;
     std::optional<absl::StatusOr<Session::StartResult>> result;
+    SteadyTime last_event;
   };
   Task<void> RunStart(hermes::StartCommand start, std::shared_ptr<Starting> starting);
   Task<void> WaitForStart(std::shared_ptr<Call> call, std::shared_ptr<Session> session,
@@ -64,6 +70,8 @@ class ExecService {
     std::function<bool()> over;
     std::function<std::string_view()> phase;
     Event* changed;
+    SteadyTime* last_event;
+    std::shared_ptr<CommandRun> run = nullptr;  // if there is one yet
   };
   Task<bool> TellPhases(std::shared_ptr<Call> call, Waiting waiting,
                         std::optional<SteadyTime> until);
@@ -73,7 +81,7 @@ class ExecService {
                           v1::ListCommandsResponse* response);
   Task<absl::Status> Follow(std::shared_ptr<Call> call, Followed followed);
   Task<absl::StatusOr<Follower::Result>> RunFollower(std::shared_ptr<Call> call,
-                                                     const Followed* followed);
+                                                     Followed* followed);
   Task<absl::StatusOr<Followed>> FirstOfInteract(std::shared_ptr<Call> call);
   static Task<void> PumpInput(Workers* workers, std::shared_ptr<Call> call,
                               std::shared_ptr<CommandRun> run);

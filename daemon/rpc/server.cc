@@ -117,7 +117,7 @@ class RpcServer::Impl : public CallHost {
         peers_(options.access, options.peers),
         handlers_(deps.workers),
         sessions_(context_),
-        exec_(context_),
+        exec_(context_, options.disconnect_grace),
         syncs_(context_),
         admin_(context_, std::move(options.on_drain)),
         call_limit_(options.call_limit),
@@ -135,6 +135,7 @@ class RpcServer::Impl : public CallHost {
     }
     BuildServer();
     if (server_ == nullptr) return absl::InternalError("the gRPC server does not start");
+    exec_.TakeUp();
     listener_ = std::make_unique<Listener>(context_.loop, context_.clock, *std::move(activation),
                                            path, [this](Fd fd) { Take(std::move(fd)); });
     listener_->Start();

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "daemon/rpc/disconnect.h"
 #include "daemon/rpc/handlers.h"
 #include "daemon/rpc/peers.h"
 #include "daemon/rpc/server_info.h"
@@ -32,6 +33,7 @@ struct RpcOptions {
   ServerInfo info;
   std::function<void()> on_drain;  // AdminService.Drain was called: what SIGTERM would do
   Duration call_limit = kCallLimit;
+  Duration disconnect_grace = kDisconnectGrace;
   std::function<void()> on_stuck;  // this object lives kDrainLimit after Drain; default: _exit
 };
 

@@ -127,6 +127,7 @@ const std::function<void(StoredCommand&)> kCommandFields[] = {
     [](auto& c) { c.info.output.overflow = Overflow::kKill; },
     [](auto& c) { c.info.kill_grace = Duration(-1); },
     [](auto& c) { c.info.far_id = "far"; },
+    [](auto& c) { c.info.on_disconnect = OnDisconnect::kCancelAfterGrace; },
     [](auto& c) { c.output.stream[0].end = 9; },
     [](auto& c) { c.output.stream[0].holes = {{3, 4}, {5, 6}}; },
     [](auto& c) { c.output.stream[1].in_file = true; },

@@ -151,6 +151,37 @@ TEST_F(SessionReaderTest, BeatsProveThatASilentStreamLives) {
   EXPECT_EQ(beats, 6);
 }
 
+// After a restart: the client has seen more than what came from the far side so far.
+TEST_F(SessionReaderTest, ACursorThatWaitsForItsBytesIsToldThatItsStreamLives) {
+  constexpr char kScript[] = "out abc;sleep 100000;out def";
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  ASSERT_TRUE(daemon_->Start("s", kScript, "id-1").ok());
+  Restart();
+  auto run = daemon_->Start("s", kScript, "id-1")->run;
+  auto reader = daemon_->Follow(run, Cursor{{5, 0}});
+  auto gone = daemon_->Follow(run, Cursor{{5, 0}});
+  gone->sink->gone = true;
+  daemon_->Pass(seconds(1));
+  host_.place.tell_reachable.at("s")(false);
+  daemon_->Pass(seconds(1));
+  host_.place.tell_reachable.at("s")(true);
+  daemon_->RunUntil([&] { return reader->result.has_value(); });
+  size_t beats = 0, phases = 0, started = 0;
+  for (const CommandEvent& event : reader->sink->events) {
+    started += std::holds_alternative<StartedInfo>(event);
+    if (started > 0) break;
+    beats += std::holds_alternative<BeatInfo>(event);
+    const auto* phase = std::get_if<PhaseInfo>(&event);
+    phases += phase != nullptr && phase->name == "reconnecting";
+  }
+  EXPECT_EQ(beats, 6u);
+  EXPECT_EQ(phases, 1u);
+  EXPECT_EQ(started, 1u);
+  EXPECT_EQ(reader->sink->Text(OutputStream::kStdout), "f");
+  EXPECT_EQ(**gone->result, Follower::Result::kReaderGone);
+  EXPECT_EQ(gone->sink->events.size(), 1u);
+}
+
 TEST_F(SessionReaderTest, ReaderIsToldWhenThePlaceIsAwayForLong) {
   ASSERT_TRUE(daemon_->Create("s").ok());
   auto reader = daemon_->Follow(daemon_->Start("s", "out a;sleep 20000;out b")->run);

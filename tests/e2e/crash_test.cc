@@ -174,6 +174,35 @@ TEST(CrashTest, DaemonKilledAtRandomMomentsRunsNothingTwiceAndLosesNothing) {
   EXPECT_TRUE(ProcessesWithCookie(busy.cookie()).empty());
 }
 
+TEST(CrashTest, ACommandThatDiesWithItsReaderDoesSoAfterTheDaemonsDeath) {
+  const std::string cookie = NewUuid();
+  DaemonProcess daemon;
+  daemon.Start();
+  daemon.CreateSession("s");
+  v1::ExecuteRequest request = Shell("s", "sleep 300");
+  request.set_on_disconnect(v1::CANCEL);
+  (*request.mutable_env())["CRASH_COOKIE"] = cookie;
+  v1::CommandEvent event;
+  {
+    auto stub = v1::ExecService::NewStub(daemon.Connect());
+    grpc::ClientContext context;
+    auto lost = stub->Execute(&context, request);
+    ASSERT_TRUE(lost->Read(&event));
+    KillDaemon(daemon);
+    EXPECT_EQ(lost->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  }
+  v1::AttachRequest attach;
+  attach.set_name(event.started().name());
+  auto stub = v1::ExecService::NewStub(daemon.Connect());
+  grpc::ClientContext context;
+  auto reader = stub->Attach(&context, attach);
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_FALSE(ProcessesWithCookie("CRASH_COOKIE=" + cookie).empty()) << "it had no chance";
+  context.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(WaitUntilNoneHas("CRASH_COOKIE=" + cookie));
+}
+
 // Returns how many died.
 int KillRunnersOfOneDaemon() {
   BusyDaemon busy;

@@ -222,7 +222,8 @@ std::string CallRaw(std::shared_ptr<grpc::Channel> channel, const std::string& m
 }
 
 TEST(StandardServicesTest, AHealthWatchHearsNotServingAndHoldsNoDrain) {
-  Stand stand({.own_uid = getuid(), .full = {}, .operate = {}}, std::chrono::hours(1));
+  Stand stand({.own_uid = getuid(), .full = {}, .operate = {}},
+              [](RpcOptions& options) { options.call_limit = std::chrono::hours(1); });
   stand.Session("s");
   RawCall watch(stand.Connect(), "/grpc.health.v1.Health/Watch", "");
   EXPECT_EQ(watch.Read(), std::string("\x08\x01", 2));

@@ -163,6 +163,17 @@ TEST(DecodeExecuteTest, ARequestIdMakesDetachTheDefault) {
   EXPECT_EQ(call->start.on_disconnect, OnDisconnect::kDetach);
 }
 
+TEST(DecodeExecuteTest, WhatIsStartedInTheBackgroundIsCancelledOnlyWhenItSaysSo) {
+  Request request = Good();
+  auto call = DecodeExecute(request, {.background = true});
+  ASSERT_TRUE(call.ok());
+  EXPECT_EQ(call->start.on_disconnect, OnDisconnect::kDetach);
+  request.set_on_disconnect(v1::CANCEL);
+  call = DecodeExecute(request, {.background = true});
+  ASSERT_TRUE(call.ok());
+  EXPECT_EQ(call->start.on_disconnect, OnDisconnect::kCancel);
+}
+
 TEST(DecodeExecuteTest, StdinFollowsItsMode) {
   Request data = Good();
   data.set_stdin_data("in");

@@ -14,6 +14,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
+constexpr char kId[] = "00112233-4455-6677-8899-aabbccddeeff";
+
 uint64_t ResidentBytes() {
   unsigned long size = 0;
   unsigned long resident = 0;
@@ -79,6 +81,62 @@ TEST_F(StreamTest, GraceLeavesTheCommandAloneForAWhile) {
   const std::string name = LeaveBehind(v1::CANCEL_AFTER_GRACE);
   EXPECT_TRUE(NoCallsLeft());
   EXPECT_EQ(StateOf(name), v1::Command::RUNNING);
+}
+
+// The command's client is gone, and a reader has come after a restart. Then it goes, too.
+TEST_F(StreamTest, AReaderThatAttachedLeavesAsTheCommandDeclared) {
+  stand_.Session("s");
+  v1::ExecuteRequest request = Script("s", "hang");
+  request.set_on_disconnect(v1::CANCEL);
+  request.set_request_id(kId);
+  grpc::ClientContext context;
+  auto reader = exec_->Execute(&context, request);
+  v1::CommandEvent event;
+  ASSERT_TRUE(reader->Read(&event));
+  const std::string name = event.started().name();
+  stand_.Restart();
+  while (reader->Read(&event)) {
+  }
+  EXPECT_EQ(ReasonOf(reader->Finish()), "DRAINING");
+  v1::AttachRequest attach;
+  attach.set_name(name);
+  attach.set_no_follow(true);
+  EXPECT_TRUE(Eventually([&] { return Attach(*exec_, attach).status.ok(); }));
+  EXPECT_EQ(StateOf(name), v1::Command::RUNNING) << "who only looks has nothing to leave";
+  attach.set_no_follow(false);
+  grpc::ClientContext second;
+  reader = exec_->Attach(&second, attach);
+  ASSERT_TRUE(reader->Read(&event));
+  second.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::CANCELLED);
+  EXPECT_TRUE(Eventually([&] { return StateOf(name) == v1::Command::KILLED; }));
+}
+
+TEST(RestartTest, ACommandWhoseClientDoesNotComeBackIsCancelledByTheNextDaemon) {
+  Stand stand({.own_uid = 0, .full = {}, .operate = {}}, [](RpcOptions& options) {
+    options.disconnect_grace = std::chrono::milliseconds(50);
+  });
+  stand.Session("s");
+  auto exec = v1::ExecService::NewStub(stand.Connect());
+  v1::ExecuteRequest request = Script("s", "hang");
+  request.set_on_disconnect(v1::CANCEL);
+  request.set_request_id(kId);
+  grpc::ClientContext context;
+  auto reader = exec->Execute(&context, request);
+  v1::CommandEvent event;
+  ASSERT_TRUE(reader->Read(&event));
+  stand.Restart();
+  while (reader->Read(&event)) {
+  }
+  EXPECT_EQ(ReasonOf(reader->Finish()), "DRAINING");
+  EXPECT_TRUE(Eventually([&] {
+    bool killed = false;
+    stand.OnLoop([&] { killed = stand.place().commands.empty(); });
+    return killed;
+  })) << "its end was not stored and its record forgotten";
+  const Heard heard = Execute(*exec, request);
+  ASSERT_TRUE(heard.finished());
+  EXPECT_EQ(heard.command().exit().cause(), v1::Exit::CANCELLED);
 }
 
 TEST_F(StreamTest, WaitTimeoutEndsTheRpcOnly) {

@@ -115,26 +115,50 @@ Task<absl::StatusOr<OpenPlace>> FloodFactory::Open(Request request) {
   co_return place;
 }
 
-Stand::Stand(AccessRules access, Duration call_limit) {
+Stand::Stand(AccessRules access, std::function<void(RpcOptions&)> change)
+    : access_(std::move(access)), change_(std::move(change)) {
   thread_ = std::thread([this] {
     asio::executor_work_guard<asio::io_context::executor_type> work =
         asio::make_work_guard(loop_.context());
     loop_.Run();
   });
-  OnLoop([&] { Build(std::move(access), call_limit); });
+  OnLoop([this] { Build({}); });
 }
 
-void Stand::Build(AccessRules access, Duration call_limit) {
+SessionStore::Contents Stand::Load() {
+  std::promise<SessionStore::Contents> loaded;
+  OnLoop([&] {
+    asio::co_spawn(loop_.executor(), store_.Load(clock_.NowWall()),
+                   [&](std::exception_ptr, auto contents) { loaded.set_value(*contents); });
+  });
+  return loaded.get_future().get();
+}
+
+void Stand::Restart() {
+  Drain();
+  Drained();
+  const SessionStore::Contents contents = Load();
+  OnLoop([&] {
+    server_.reset();
+    table_.reset();
+    drain_over_ = {};
+    drained_ = drain_over_.get_future().share();
+    draining_ = false;
+    Build(contents);
+  });
+}
+
+void Stand::Build(SessionStore::Contents contents) {
   table_ = std::make_unique<SessionTable>(
       SessionTable::Deps{loop_, clock_, random_, workers_, store_, stats_, engines_,
                          scratch_.path(""), TableLimits{}, sync_.deps});
-  table_->Load({});
+  table_->Load(std::move(contents));
   RpcOptions options;
   options.socket_path = socket();
-  options.access = std::move(access);
-  options.call_limit = call_limit;
+  options.access = access_;
   options.info.version = "test";
   options.on_drain = [this] { asio::co_spawn(loop_.executor(), End(), asio::detached); };
+  if (change_) change_(options);
   auto server = RpcServer::Start({loop_, clock_, random_, workers_, *table_, store_, engines_},
                                  std::move(options));
   ASSERT_TRUE(server.ok()) << server.status();

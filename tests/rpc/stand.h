@@ -54,8 +54,9 @@ class FloodFactory : public FakeEngineFactory {
 
 class Stand {
  public:
+  // `change` may change the options of each server before it starts.
   explicit Stand(AccessRules access = {.own_uid = 0, .full = {}, .operate = {}},
-                 Duration call_limit = kCallLimit);
+                 std::function<void(RpcOptions&)> change = nullptr);
   ~Stand();
 
   // Runs `work` on the loop and returns when it has returned.
@@ -63,6 +64,8 @@ class Stand {
   // Begins a drain, as SIGTERM does; Drained returns when it is over.
   void Drain();
   void Drained() { drained_.wait(); }
+  // Drains, and starts the next daemon on the same place and store.
+  void Restart();
 
   std::string socket() const { return scratch_.path("s"); }
   RpcServer& server() { return *server_; }
@@ -81,9 +84,12 @@ class Stand {
   void Session(const std::string& id, bool wait_ready = true);
 
  private:
-  void Build(AccessRules access, Duration call_limit);
+  void Build(SessionStore::Contents contents);
+  SessionStore::Contents Load();
   Task<void> End();
 
+  const AccessRules access_;
+  const std::function<void(RpcOptions&)> change_;
   Scratch scratch_;
   Loop loop_;
   SystemClock clock_{loop_};
