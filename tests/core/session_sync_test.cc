@@ -114,19 +114,6 @@ TEST_F(SessionSyncTest, AConflictIsToldToEachCommandAndByTheSessionUntilASyncBac
   EXPECT_EQ(last_warning_, "");
 }
 
-TEST_F(SessionSyncTest, AConflictThatTheHostTakesBackIsNone) {
-  Create();
-  Spit(dir_ + "/host/a", "1");
-  EXPECT_EQ(Run().out, "x");
-  Spit(dir_ + "/far/a", "theirs");
-  Spit(dir_ + "/host/a", "ours");
-  EXPECT_EQ(Run("run-2").out, "x");
-  ASSERT_TRUE(Has("SYNC_CONFLICT"));
-  Spit(dir_ + "/host/a", "1");
-  EXPECT_EQ(Run("run-3").out, "x");
-  EXPECT_FALSE(Has("SYNC_CONFLICT"));
-}
-
 TEST_F(SessionSyncTest, RunStaleStartsOnWhatIsThereAndSaysSo) {
   FailPushes();
   Create(OnSyncError::kRunStale);

@@ -46,6 +46,19 @@ TEST_F(FollowTest, AConflictOfThePushThatItFollowsIsToldToIt) {
   EXPECT_NE(last_warning_.find("of 1 files: a"), std::string::npos) << last_warning_;
 }
 
+TEST_F(SessionSyncTest, AConflictThatTheHostTakesBackIsNone) {
+  Create();
+  Spit(dir_ + "/host/a", "1");
+  EXPECT_EQ(Run().out, "x");
+  Spit(dir_ + "/far/a", "theirs");
+  Spit(dir_ + "/host/a", "ours");
+  EXPECT_EQ(Run("run-2").out, "x");
+  ASSERT_TRUE(Has("SYNC_CONFLICT"));
+  Spit(dir_ + "/host/a", "1");
+  EXPECT_EQ(Run("run-3").out, "x");
+  EXPECT_FALSE(Has("SYNC_CONFLICT"));
+}
+
 TEST_F(FollowTest, ACommandWhosePushFailedLeavesNothingAndMayBeTriedAgain) {
   host_.place.first_fails = true;
   const std::string name =
