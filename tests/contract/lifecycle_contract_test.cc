@@ -163,6 +163,7 @@ TEST_P(BackendContract, V70NothingRunsElsewhereWhenThePlaceIsDown) {
     EXPECT_EQ(session.facts.engine, "");
     session.engine.reset();
   }
+  repair();
 }
 
 TEST_P(BackendContract, V71ARestartedDaemonTakesUpItsCommandsAtExactOffsets) {

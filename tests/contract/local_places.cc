@@ -1,5 +1,6 @@
 // The contract on this host.
 
+#include <cstdlib>
 #include <filesystem>
 #include <utility>
 
@@ -30,6 +31,14 @@ std::pair<std::unique_ptr<Backend>, std::function<void()>> BrokenLocalBackendIn(
   return {MakeLocalBackend(loop, clock, std::move(options)), std::move(repair)};
 }
 
+// A plain command begins in the account's home, which is missing until it is repaired.
+std::pair<std::unique_ptr<Backend>, std::function<void()>> HomelessLocalBackendIn(
+    Loop& loop, Clock& clock, const std::string& dir) {
+  const std::string home = getenv("HOME");
+  setenv("HOME", (dir + "/missing-home").c_str(), 1);
+  return {LocalBackendIn(loop, clock, dir), [home] { setenv("HOME", home.c_str(), 1); }};
+}
+
 void KillLocalRunner(const std::string& dir) {
   KillRunnerOf(dir + "/runner/s");
   KillRunnerOf(dir + "/broken/s");
@@ -45,6 +54,7 @@ INSTANTIATE_TEST_SUITE_P(Local, BackendContract,
                                            Place{.name = "Plain",
                                                  .engine = "plain",
                                                  .backend = LocalBackendIn,
+                                                 .broken_backend = HomelessLocalBackendIn,
                                                  .scale = 10}),
                          [](const auto& info) { return info.param.name; });
 

@@ -62,7 +62,7 @@ class MemoryStore : public SessionStore {
   Task<absl::Status> DeleteSession(std::string id) override {
     co_return co_await Write("DeleteSession", [&] {
       disk_.sessions.erase(id);
-      std::erase_if(disk_.commands, [&id](const auto& row) { return row.second.first == id; });
+      std::erase_if(disk_.commands, [&id](const auto& row) { return row.first.first == id; });
       std::erase_if(disk_.run_ids, [&id](const auto& row) { return row.second.first == id; });
       std::erase_if(disk_.syncs, [&id](const auto& row) { return row.info.session_id == id; });
     });
