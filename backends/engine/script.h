@@ -58,8 +58,9 @@ struct Command {
   // Exported here as text: only for a shell started ahead. Bad names are left out.
   std::vector<std::pair<std::string, std::string>> env;
   bool ahead = false;  // the shell was started ahead: its SECONDS begin now
-  // Where the hook writes the state, a private regular file (created before, 0600) or a FIFO;
-  // opened only at that moment, overwritten. Empty: state is not captured.
+  // Where the hook writes the state, a regular file in a private directory or a FIFO; opened only
+  // at that moment, overwritten. One that was not there gets its mode by the script's umask. Empty:
+  // state is not captured.
   std::string_view capture_path;
   std::string_view nonce;  // unguessable; begins and ends the capture; not empty, without NUL
 };

@@ -16,6 +16,8 @@ Committed Commit(SessionTable& sessions, Session& session, shell::Kind kind,
     return {.done = false, .reason = "no capture: exec or own EXIT trap"};
   if (static_cast<uint64_t>(facts.st_size) > shell::kMaxStateBytes)
     return {.done = false, .reason = "too large"};
+  // A script's umask may have taken our own right to read it.
+  if (S_ISREG(facts.st_mode) && (facts.st_mode & S_IRUSR) == 0) chmod(capture.path.c_str(), 0600);
   auto text = ReadSmallFile(capture.path, shell::kMaxStateBytes);
   if (!text) return {.done = false, .reason = "capture is not readable"};
   std::string why;

@@ -48,6 +48,12 @@ TEST_F(PlainUserTest, StateMovesFromOneCommandToTheNext) {
   EXPECT_EQ(Execute("pwd; echo \"$A\"; f 1; g").out, "/usr\nx\ny\nf 1\nf g\n");
 }
 
+TEST_F(PlainUserTest, StateIsKeptWhateverTheUmask) {
+  EXPECT_EQ(Execute("umask 777; export A=kept").status, 0);
+  EXPECT_EQ(Execute("umask 0; echo $A; export B=too; exit 4").out, "kept\n");
+  EXPECT_EQ(Execute("echo $A $B").out, "kept too\n");
+}
+
 TEST_F(PlainUserTest, TimeoutEndsTheTreeOfAPlainUser) {
   const std::string pids = account_->home() + "/pids";
   Ran ran = daemon_->Ctl({"exec", "s", "--timeout", "1s", "--",
