@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <iterator>
 #include <string_view>
 
 #include "daemon/runtime/status.h"
@@ -16,7 +17,7 @@ constexpr size_t kFingerprintDigits = 43;  // of a SHA-256 in base64 without pad
 constexpr std::string_view kFingerprintPrefix = "SHA256:";
 
 // What hermesd decides itself: a value of the caller's would be ignored, or break the connection.
-constexpr std::array<std::string_view, 44> kOurs = {"batchmode",
+constexpr std::array<std::string_view, 46> kOurs = {"batchmode",
                                                     "checkhostip",
                                                     "clearallforwardings",
                                                     "connectionattempts",
@@ -47,12 +48,14 @@ constexpr std::array<std::string_view, 44> kOurs = {"batchmode",
                                                     "permitlocalcommand",
                                                     "permitremoteopen",
                                                     "port",
+                                                    "protocolkeepalives",
                                                     "remotecommand",
                                                     "remoteforward",
                                                     "requesttty",
                                                     "serveralivecountmax",
                                                     "serveraliveinterval",
                                                     "sessiontype",
+                                                    "setuptimeout",
                                                     "stdinnull",
                                                     "stricthostkeychecking",
                                                     "tunnel",
@@ -60,6 +63,15 @@ constexpr std::array<std::string_view, 44> kOurs = {"batchmode",
                                                     "userknownhostsfile",
                                                     "verifyhostkeydns",
                                                     "visualhostkey"};
+
+// What a field of the spec has decided where it is given; empty: nothing.
+std::string_view FieldOf(const SshSpec& spec, std::string_view lower_name) {
+  if (lower_name == "user" && !spec.user.empty()) return "user";
+  constexpr std::string_view kKeys[] = {"identityfile", "identityfile2", "pkcs11provider",
+                                        "smartcarddevice"};
+  const bool key = std::find(std::begin(kKeys), std::end(kKeys), lower_name) != std::end(kKeys);
+  return key && !spec.key_file.empty() ? "key_file" : "";
+}
 
 bool IsControl(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
 
@@ -119,7 +131,8 @@ std::string Shown(std::string_view text) {
   return shown;
 }
 
-absl::Status CheckOptions(const SshSpec& spec, const std::string& field) {
+absl::Status CheckOptions(const SshSpec& spec, const std::string& prefix) {
+  const std::string field = prefix + ".options";
   if (spec.options.size() > kMaxSshOptions) {
     return BadField(field, "has more than " + std::to_string(kMaxSshOptions) + " entries");
   }
@@ -132,6 +145,10 @@ absl::Status CheckOptions(const SshSpec& spec, const std::string& field) {
     }
     if (std::find(kOurs.begin(), kOurs.end(), Lower(name)) != kOurs.end()) {
       return BadField(field, name + " is set by hermesd and can't be given");
+    }
+    if (const std::string_view by = FieldOf(spec, Lower(name)); !by.empty()) {
+      return BadField(field, name + " can't be given beside " + prefix + "." + std::string(by) +
+                                 ", which decides it: leave one of them out");
     }
     if (value.empty() || value.size() > kMaxSshOption || HasControl(value)) {
       return BadField(field, "the value of " + name + " must be one line of 1 to " +
@@ -158,7 +175,7 @@ absl::Status CheckSshSpec(const SshSpec& spec, const std::string& prefix) {
     return BadField(prefix + ".host_key",
                     "must be strict, accept-new or SHA256: and the 43 characters of a fingerprint");
   }
-  RETURN_IF_ERROR(CheckOptions(spec, prefix + ".options"));
+  RETURN_IF_ERROR(CheckOptions(spec, prefix));
   const bool configured = !spec.config_file.empty() || !spec.options.empty();
   if (spec.transport == SshTransportChoice::kLibssh2 && configured) {
     return BadField(prefix + ".transport",

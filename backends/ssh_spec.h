@@ -33,7 +33,7 @@ inline constexpr size_t kMaxSshOptions = 64;   // more: BAD_FIELD
 inline constexpr size_t kMaxSshOption = 1024;  // bytes of a value
 
 // BAD_FIELD that names the field below `prefix` ("ssh.host") and says what would be right. Options
-// that hermesd sets itself are refused by name.
+// that hermesd sets itself, or that a field given here decides, are refused by name.
 absl::Status CheckSshSpec(const SshSpec& spec, const std::string& prefix);
 
 }  // namespace hermes

@@ -1,6 +1,7 @@
 #include "backends/ssh/openssh_command.h"
 
 #include <pwd.h>
+#include <strings.h>
 #include <unistd.h>
 #if defined(__aarch64__)
 #include <asm/hwcap.h>
@@ -16,6 +17,12 @@ namespace hermes {
 namespace {
 
 using Strings = std::vector<std::string>;
+
+// In place of kConnectLimit where jumps are logged in to meanwhile: a jump that does not answer is
+// to say so before who waits behind it gives up.
+constexpr Duration kConnectThroughLimit = 2 * kConnectLimit;
+
+constexpr std::string_view kTellFirstLines = "kex.c:kex_exchange_identification():*";
 
 void AddOption(Strings& words, std::string_view name, const std::string& value) {
   words.emplace_back("-o");
@@ -78,7 +85,6 @@ void AddHostKeyPolicy(Strings& words, const SshCommand& command) {
 // Nothing but programs and their stdio: no terminal, no forwarding, nobody to ask.
 void AddOurs(Strings& words) {
   AddOption(words, "BatchMode", "yes");
-  AddOption(words, "ConnectTimeout", Seconds(kConnectLimit));
   AddOption(words, "ConnectionAttempts", "1");
   AddOption(words, "ServerAliveInterval", Seconds(kAliveInterval));
   // ssh asks so often and gives up an interval after the last question.
@@ -100,6 +106,18 @@ void AddOurs(Strings& words) {
   AddOption(words, "Tunnel", "no");
 }
 
+// Over the jumps, if there are any. What stands in quotes is the same in every shell: ssh takes the
+// account's.
+void AddWay(Strings& words, const SshCommand& command) {
+  const size_t jumps = command.jumps.size();
+  AddOption(words, "ConnectTimeout", Seconds(jumps == 0 ? kConnectLimit : kConnectThroughLimit));
+  if (jumps == 0) return;
+  AddOption(words, "ProxyCommand",
+            "/bin/sh -c \"$" + std::string(kJumpsVariable) + "\" sh " + std::to_string(jumps) +
+                " '[%h]:%p'");
+  AddOption(words, "ProxyUseFdpass", "no");
+}
+
 void AddTheirs(Strings& words, const SshCommand& command) {
   const SshSpec& spec = command.target.spec;
   if (spec.port != 0) words.insert(words.end(), {"-p", std::to_string(spec.port)});
@@ -113,6 +131,27 @@ void AddTheirs(Strings& words, const SshCommand& command) {
   for (const auto& [name, value] : spec.options) AddOption(words, name, value);
   words.emplace_back("--");
   words.push_back(spec.host);
+}
+
+// For /bin/sh.
+std::string ShellWord(std::string_view word) {
+  std::string quoted = "'";
+  for (const char c : word) c == '\'' ? quoted.append("'\\''") : quoted.append(1, c);
+  return quoted + "'";
+}
+
+// A master of the user's own may carry it, but it becomes nobody's master.
+Strings JumpWords(const SshCommand& jump) {
+  Strings words;
+  AddOption(words, "ControlMaster", "no");
+  // See HostsReached; and why it leads no further.
+  AddOption(words, "LogVerbose",
+            std::string(kTellFirstLines) + ",channels.c:channel_input_open_failure():*");
+  AddOurs(words);
+  AddWay(words, jump);
+  AddHostKeyPolicy(words, jump);
+  AddTheirs(words, jump);
+  return words;
 }
 
 }  // namespace
@@ -177,6 +216,12 @@ std::string FastestFirst(std::string_view accepted, bool cpu_has_aes) {
   return fast.empty() ? "" : fast.substr(1) + others;
 }
 
+bool GivesCiphers(const SshSpec& spec) {
+  return std::any_of(spec.options.begin(), spec.options.end(), [](const auto& option) {
+    return strcasecmp(option.first.c_str(), "Ciphers") == 0;
+  });
+}
+
 bool CpuHasAes() {
 #if defined(__x86_64__)
   return __builtin_cpu_supports("aes") && __builtin_cpu_supports("pclmul");
@@ -190,6 +235,7 @@ bool CpuHasAes() {
 std::vector<std::string> ResolveWords(const SshCommand& command) {
   Strings words = {command.program, "-G"};
   AddOurs(words);
+  AddWay(words, command);
   AddHostKeyPolicy(words, command);
   AddTheirs(words, command);
   return words;
@@ -201,11 +247,32 @@ std::vector<std::string> MasterWords(const SshCommand& command, const std::strin
   AddOption(words, "ControlPath", Quoted(control_path));
   AddOption(words, "ControlPersist", "no");
   if (!command.ciphers.empty()) AddOption(words, "Ciphers", command.ciphers);
-  AddOption(words, "LogVerbose", "kex.c:kex_exchange_identification():*");  // see ServerVersion
+  AddOption(words, "LogVerbose", std::string(kTellFirstLines));  // see ServerVersion
   AddOurs(words);
+  AddWay(words, command);
   AddHostKeyPolicy(words, command);
   AddTheirs(words, command);
   return words;
+}
+
+SshCommand JumpCommand(const SshCommand& command, size_t index) {
+  const SshJump& jump = command.jumps[index];
+  return {.program = command.program,
+          .target = {.spec = jump.spec, .learned_known_hosts = command.target.learned_known_hosts},
+          .user_known_hosts = jump.user_known_hosts,
+          .jumps = {command.jumps.begin(), command.jumps.begin() + static_cast<ptrdiff_t>(index)}};
+}
+
+std::string JumpScript(const SshCommand& command) {
+  std::string script = "case $1 in";
+  for (size_t i = 0; i < command.jumps.size(); ++i) {
+    script += " " + std::to_string(i + 1) + ") exec " + ShellWord(command.program) + " -W \"$2\"";
+    for (const std::string& word : JumpWords(JumpCommand(command, i))) {
+      script += " " + ShellWord(word);
+    }
+    script += " ;;";
+  }
+  return script + " esac";
 }
 
 std::vector<std::string> SshEnvironment() {

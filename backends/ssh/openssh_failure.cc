@@ -62,17 +62,49 @@ std::string Said(const SshFailure& failure) {
   return words.empty() ? "" : " (ssh: " + words + ")";
 }
 
-std::string HowToSee(const SshFailure& failure) {
-  return "`ssh-keyscan -p " + std::to_string(failure.resolved.port) + " " + failure.resolved.host +
-         " | ssh-keygen -lf -`";
+// Whom a failure is about: the target, or a host that the way leads over.
+struct Party {
+  std::string name;       // for people
+  const SshJump* jump;    // nullptr: the target
+  const SshJump* before;  // nullptr: reached from here
+};
+
+std::string JumpName(const SshJump& jump) { return "the jump host " + jump.spec.host; }
+
+const SshResolved& ResolvedOf(const SshFailure& failure, const Party& party) {
+  return party.jump == nullptr ? failure.resolved : party.jump->resolved;
 }
 
-absl::Status Changed(const SshFailure& failure) {
+Party PartyAt(const SshFailure& failure, size_t place) {
+  const SshJump* before = place == 0 ? nullptr : &failure.jumps[place - 1];
+  if (place == failure.jumps.size()) return {Address(failure), nullptr, before};
+  const SshJump& jump = failure.jumps[place];
+  return {
+      JumpName(jump) + " (" + jump.resolved.host + ":" + std::to_string(jump.resolved.port) + ")",
+      &jump, before};
+}
+
+// The last that spoke: it was logged in to. Everybody before it has let us through.
+Party LastReached(const SshFailure& failure) {
+  return PartyAt(failure, std::clamp<size_t>(failure.reached, 1, failure.jumps.size() + 1) - 1);
+}
+// The one that is next, who said nothing yet.
+Party FirstUnheard(const SshFailure& failure) {
+  return PartyAt(failure, std::min(failure.reached, failure.jumps.size()));
+}
+
+std::string HowToSee(const SshFailure& failure, const Party& party) {
+  const SshResolved& at = ResolvedOf(failure, party);
+  return (party.before == nullptr ? "with" : "on " + party.before->spec.host + " with") +
+         (" `ssh-keyscan -p " + std::to_string(at.port) + " " + at.host + " | ssh-keygen -lf -`");
+}
+
+absl::Status Changed(const SshFailure& failure, const Party& party) {
   std::string shown = After(failure.words, "sent by the remote host is", /*next=*/true);
   if (shown.ends_with('.')) shown.pop_back();  // of ssh's sentence
   const std::string where = After(failure.words, "Offending ");
   const bool revoked = HasAny(failure.words, {"REVOKED HOST KEY"});
-  std::string text = "the key of " + Address(failure) +
+  std::string text = "the key of " + party.name +
                      (revoked ? " is marked as revoked" : " is not the one that is known");
   if (!shown.empty()) text += "; it shows " + shown;
   if (!where.empty()) text += "; known is: " + where;
@@ -92,16 +124,31 @@ absl::Status NotPinned(const SshFailure& failure, const ShownKey& shown) {
                {{std::string(kShownType), shown.type}});
 }
 
-absl::Status Unknown(const SshFailure& failure) {
+absl::Status Unknown(const SshFailure& failure, const Party& party) {
+  std::string ways = "add it to known_hosts";
+  if (party.jump == nullptr) {
+    ways += ", pin its fingerprint as host_key, or use host_key accept-new";
+  } else if (!IsPinned(failure.spec)) {  // a pin is the target's
+    ways += ", or use host_key accept-new";
+  }
   return Error(Reason::k_HOST_KEY_UNKNOWN,
-               "the key of " + Address(failure) + " is not in known_hosts. Look at it with " +
-                   HowToSee(failure) +
-                   ", compare it with what the host's operator says, then add it to known_hosts, "
-                   "pin its fingerprint as host_key, or use host_key accept-new" +
+               "the key of " + party.name + " is not in known_hosts. Look at it " +
+                   HowToSee(failure, party) +
+                   ", compare it with what the host's operator says, then " + ways + Said(failure));
+}
+
+absl::Status RefusedByJump(const SshFailure& failure, const Party& party) {
+  return Error(Reason::k_BACKEND_AUTH_FAILED,
+               party.name + " refuses to log in " + party.jump->resolved.user +
+                   "; tried: the keys of ssh_config, of ~/.ssh and of the agent. Account and key "
+                   "of the session are the target's: give the jump its User and IdentityFile "
+                   "below \"Host " +
+                   party.jump->spec.host + "\" in ssh_config, a key without passphrase" +
                    Said(failure));
 }
 
-absl::Status Refused(const SshFailure& failure) {
+absl::Status Refused(const SshFailure& failure, const Party& party) {
+  if (party.jump != nullptr) return RefusedByJump(failure, party);
   const std::string key = failure.spec.key_file.empty()
                               ? "the keys of ssh_config, of ~/.ssh and of the agent"
                               : "the key " + failure.spec.key_file;
@@ -125,17 +172,79 @@ absl::Status Lost(const SshFailure& failure) {
           (words.empty() ? ": it no longer answers, or ssh was ended from outside" : words));
 }
 
+bool IsKeyChanged(std::string_view words) {
+  return HasAny(words, {"HOST IDENTIFICATION HAS CHANGED", "REVOKED HOST KEY"});
+}
+bool IsKeyUnknown(std::string_view words) {
+  return HasAny(words, {"Host key verification failed", "host key is known for"});
+}
+bool IsRefused(std::string_view words) {
+  return HasAny(words, {"Permission denied (", "Too many authentication failures",
+                        "No more authentication methods"});
+}
+// By a jump that was logged in to.
+bool IsNotForwarded(std::string_view words) {
+  return HasAny(words, {"open failed: ", "stdio forwarding failed", "stdio forwarding request"});
+}
+// Whoever is behind a jump has no address for ssh, which then says "UNKNOWN".
+bool IsClosedByAddress(std::string_view words) {
+  if (HasAny(words, {"Unable to negotiate with"})) return true;
+  for (const std::string_view closed : {"Connection closed by ", "Connection reset by "}) {
+    const std::string by = After(words, closed);
+    if (!by.empty() && !by.starts_with("UNKNOWN") && !by.starts_with("remote host") &&
+        !by.starts_with("peer")) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// What a ProxyCommand runs is the user's, and so are its words.
+absl::Status ProxyFailed(const SshFailure& failure) {
+  const std::string_view words = failure.words;
+  const Reason reason = IsKeyChanged(words)   ? Reason::k_HOST_KEY_CHANGED
+                        : IsKeyUnknown(words) ? Reason::k_HOST_KEY_UNKNOWN
+                        : IsRefused(words)    ? Reason::k_BACKEND_AUTH_FAILED
+                                              : Reason::k_BACKEND_UNREACHABLE;
+  return Error(reason,
+               "the ProxyCommand that leads to " + Address(failure) +
+                   " failed before that host said a word: run it by hand, as hermesd's account, "
+                   "to see what it needs" +
+                   Said(failure));
+}
+
+absl::Status NotForwarded(const SshFailure& failure) {
+  const size_t reached = std::max<size_t>(failure.reached, 1);
+  const Party party = PartyAt(failure, std::min(reached, failure.jumps.size()));
+  const bool forbidden = HasAny(failure.words, {"administratively prohibited"});
+  return Error(Reason::k_BACKEND_UNREACHABLE,
+               party.name + " can't be reached from " + JumpName(*party.before) +
+                   (forbidden ? ", which forwards no connection there: see AllowTcpForwarding and "
+                                "PermitOpen of its sshd_config"
+                              : ": see whether it is up and lets that host connect") +
+                   Said(failure));
+}
+
 absl::Status Unreachable(const SshFailure& failure) {
-  std::string text = Address(failure) + " can't be reached";
+  const std::string_view words = failure.words;
+  const bool by_last = failure.reached > 0 && IsClosedByAddress(words);
+  const Party party = by_last ? LastReached(failure) : FirstUnheard(failure);
+  const std::string from = party.before == nullptr ? "" : " from " + JumpName(*party.before);
+  std::string text = party.name + " can't be reached" + from;
   if (failure.too_slow) {
-    text = Address(failure) + " did not let us in within " +
+    text = party.name + " did not let us in" + from + " within " +
            std::to_string(std::chrono::duration_cast<std::chrono::seconds>(kLoginLimit).count()) +
            " seconds";
-  } else if (HasAny(failure.words, {"kex_exchange_identification", "Connection closed by",
-                                    "Connection reset by", "Not allowed at this time"})) {
-    text = Address(failure) +
-           " closed the connection before the login. It may have too many logins under way "
-           "(MaxStartups), or refuse this address for a while (PerSourcePenalties, fail2ban)";
+  } else if (HasAny(words, {"Unable to negotiate with"})) {
+    text = party.name + " and ssh have no algorithm in common: see Ciphers, KexAlgorithms, " +
+           "HostKeyAlgorithms of either";
+  } else if (HasAny(words, {"connect to host", "Could not resolve hostname", "timed out"})) {
+    // It was not even connected to, whatever those behind it say of theirs.
+  } else if (HasAny(words, {"kex_exchange_identification", "Connection closed by",
+                            "Connection reset by", "Not allowed at this time"})) {
+    text = party.name + " closed the connection" + from +
+           " before the login. It may have too many logins under way (MaxStartups), or refuse "
+           "this address for a while (PerSourcePenalties, fail2ban)";
   }
   return Error(Reason::k_BACKEND_UNREACHABLE, text + Said(failure));
 }
@@ -157,13 +266,23 @@ std::string OneLine(std::string_view words) {
 }
 
 std::string ServerVersion(std::string_view words) {
+  std::string last;  // the jumps say theirs before
   for (const std::string_view line : Lines(words)) {
-    if (IsOfFirstLines(line)) {
-      const size_t at = line.find(kVersionMark);
-      if (at != std::string_view::npos) return std::string(line.substr(at + kVersionMark.size()));
-    }
+    const size_t at = IsOfFirstLines(line) ? line.find(kVersionMark) : std::string_view::npos;
+    if (at != std::string_view::npos) last = line.substr(at + kVersionMark.size());
   }
-  return "";
+  return last;
+}
+
+size_t HostsReached(std::string_view words, size_t jumps, pid_t pid) {
+  const std::string by_target = "(pid=" + std::to_string(pid) + ")";
+  size_t reached = 0;
+  for (const std::string_view line : Lines(words)) {
+    if (!IsOfFirstLines(line) || line.find(kVersionMark) == std::string_view::npos) continue;
+    if (line.find(by_target) != std::string_view::npos) return jumps + 1;
+    ++reached;
+  }
+  return std::min(reached, jumps + 1);
 }
 
 std::string WithoutFirstLines(std::string_view words) {
@@ -199,24 +318,19 @@ ShownKey RefusedByPin(std::string_view words) {
 absl::Status Explain(const SshFailure& failure) {
   const std::string_view words = failure.words;
   if (failure.logged_in) return Lost(failure);
-  if (HasAny(words, {"HOST IDENTIFICATION HAS CHANGED", "REVOKED HOST KEY"})) {
-    return Changed(failure);
-  }
+  if (failure.proxied && failure.reached == 0 && !failure.too_slow) return ProxyFailed(failure);
+  if (IsKeyChanged(words)) return Changed(failure, LastReached(failure));
   if (const ShownKey shown = RefusedByPin(words); !shown.fingerprint.empty()) {
     return NotPinned(failure, shown);
   }
-  if (HasAny(words, {"Host key verification failed", "host key is known for"})) {
-    return Unknown(failure);
-  }
+  if (IsKeyUnknown(words)) return Unknown(failure, LastReached(failure));
   // `ssh -G` has read the same configuration just before; rare.
   if (HasAny(words, {"Bad configuration option", "command-line line", "bad configuration options",
                      "Can't open user config file", "Bad owner or permissions on"})) {
     return BadConfiguration(failure);
   }
-  if (HasAny(words, {"Permission denied (", "Too many authentication failures",
-                     "No more authentication methods"})) {
-    return Refused(failure);
-  }
+  if (IsRefused(words)) return Refused(failure, LastReached(failure));
+  if (!failure.jumps.empty() && IsNotForwarded(words)) return NotForwarded(failure);
   return Unreachable(failure);
 }
 

@@ -3,10 +3,15 @@
 // What went wrong, from what ssh said: a reason of the catalogue, what to do, and ssh's own words.
 // Pure.
 
+#include <sys/types.h>
+
+#include <cstddef>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "backends/ssh/openssh_command.h"
 #include "backends/ssh/ssh_connection.h"
 
 namespace hermes {
@@ -14,7 +19,10 @@ namespace hermes {
 struct SshFailure {
   SshSpec spec;
   SshResolved resolved;  // not known when ssh already fails at its configuration
-  std::string words;     // its stderr
+  std::vector<SshJump> jumps = {};
+  bool proxied = false;  // as in SshCommand
+  size_t reached = 0;    // of the hosts on the way, the target included: who said a first line
+  std::string words;     // its stderr, and that of the jumps
   bool logged_in = false;
   bool too_slow = false;  // we ended it at the limit of a login
 };
@@ -27,6 +35,10 @@ absl::Status Explain(const SshFailure& failure);
 // The far side's software, from the words of an ssh that tells all about the first lines; empty:
 // not said yet. And the words without that.
 std::string ServerVersion(std::string_view words);
+// How many hosts have said theirs: all `jumps` and the target when the ssh `pid`, which is the
+// target's, tells so; else those who are known of. A jump that a master of the user's own leads to
+// says none.
+size_t HostsReached(std::string_view words, size_t jumps, pid_t pid);
 std::string WithoutFirstLines(std::string_view words);
 
 // ssh's own words as one line, fit for a message; empty: it said nothing.

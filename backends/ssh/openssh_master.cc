@@ -67,6 +67,9 @@ absl::Status OpenSshMaster::Start() {
   ChildSpec spec{.argv = MasterWords(plan_.command, plan_.control_path),
                  .environment = SshEnvironment(),
                  .signal_at_our_end = SIGTERM};
+  if (!plan_.command.jumps.empty()) {
+    spec.environment.push_back(std::string(kJumpsVariable) + "=" + JumpScript(plan_.command));
+  }
   Child::Pipes pipes;
   auto child = Child::Spawn(loop_, std::move(spec), &pipes);
   if (!child.ok()) {
@@ -186,6 +189,9 @@ Task<void> OpenSshMaster::AwaitLastWords(Self self) {
 SshFailure OpenSshMaster::Failure() const {
   return {.spec = plan_.command.target.spec,
           .resolved = plan_.resolved,
+          .jumps = plan_.command.jumps,
+          .proxied = plan_.command.proxied,
+          .reached = HostsReached(err_->text(), plan_.command.jumps.size(), child_->pid()),
           .words = WithoutFirstLines(err_->text()),
           .logged_in = logged_in_,
           .too_slow = too_slow_};

@@ -60,9 +60,7 @@ std::optional<std::string> OnlyKeyConfig(const SshSpec& spec, std::string_view o
   }
   if (sources <= 1) return std::nullopt;
   if (!environment.empty()) config += "setenv" + environment + "\n";
-  config += "Host * !" + spec.host + "\nInclude ";
-  if (!spec.config_file.empty()) return config + Quoted(ExpandHome(spec.config_file)) + "\n";
-  return config + Quoted(ExpandHome("~/.ssh/config")) + "\nInclude /etc/ssh/ssh_config\n";
+  return config;
 }
 
 }  // namespace hermes

@@ -12,9 +12,8 @@
 
 namespace hermes {
 
-// An ssh_config that says for the host what `ssh -G` resolved to (its `output`), less all keys, and
-// for every other host, as for those that are jumped over, what the account's says. nullopt: there
-// is no key_file, or nothing but it would be offered.
+// An ssh_config that says for the host what `ssh -G` resolved to (its `output`), less all keys.
+// nullopt: there is no key_file, or nothing but it would be offered.
 std::optional<std::string> OnlyKeyConfig(const SshSpec& spec, std::string_view output);
 
 }  // namespace hermes

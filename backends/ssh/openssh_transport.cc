@@ -13,6 +13,7 @@
 #include "backends/ssh/openssh_command.h"
 #include "backends/ssh/openssh_failure.h"
 #include "backends/ssh/openssh_folder.h"
+#include "backends/ssh/openssh_jumps.h"
 #include "backends/ssh/openssh_master.h"
 #include "backends/ssh/openssh_only_key.h"
 #include "backends/ssh/openssh_resolve.h"
@@ -58,6 +59,7 @@ struct Shared {
   bool swept = false;
   bool version_known = false;
   absl::Status version_fits = absl::OkStatus();
+  std::optional<std::string> usual_ciphers;  // see UsualCiphers
 };
 
 bool InPath(const std::string& program) {
@@ -115,7 +117,7 @@ Task<absl::StatusOr<OpenSshResolved>> Look(std::shared_ptr<Shared> shared, SshTa
   CO_RETURN_IF_ERROR(co_await CheckVersion(shared));
   CO_RETURN_IF_ERROR(CheckKeyFile(target.spec));
   SshCommand command{.program = shared->options.ssh_program, .target = std::move(target)};
-  co_return co_await ResolveTarget(shared->loop, shared->clock, std::move(command));
+  co_return co_await ResolveWay(shared->loop, shared->clock, std::move(command));
 }
 
 Task<absl::StatusOr<SshResolved>> ResolveFacts(std::shared_ptr<Shared> shared, SshTarget target) {
@@ -123,8 +125,7 @@ Task<absl::StatusOr<SshResolved>> ResolveFacts(std::shared_ptr<Shared> shared, S
   co_return std::move(resolved.facts);
 }
 
-// Lives for as long as the login: ssh and those it starts for its jumps read it then. Empty: the
-// configuration as it is names no other key.
+// Lives for as long as the login. Empty: the configuration as it is names no other key.
 absl::StatusOr<std::string> WriteOnlyKey(Shared& shared, const OpenSshMaster::Plan& plan,
                                          std::string_view resolved) {
   const std::optional<std::string> config = OnlyKeyConfig(plan.command.target.spec, resolved);
@@ -173,14 +174,37 @@ Task<absl::StatusOr<std::shared_ptr<OpenSshMaster>>> LogIn(std::shared_ptr<Share
   }
 }
 
+// Those that ssh takes when nobody says anything: asked once in our life. Empty: it did not say.
+Task<std::string> UsualCiphers(std::shared_ptr<Shared> shared) {
+  if (!shared->usual_ciphers) {
+    ChildSpec spec{.argv = {shared->options.ssh_program, "-G", "-F", "none", "--", "localhost"},
+                   .environment = SshEnvironment()};
+    const auto said = co_await RunTool(shared->loop, shared->clock, std::move(spec));
+    if (!said.ok()) co_return "";
+    const auto parsed = ParseResolved({}, said->out);
+    shared->usual_ciphers = parsed.ok() ? parsed->ciphers : "";
+  }
+  co_return *shared->usual_ciphers;
+}
+
+// An order that somebody chose stays, whether in the options or in ssh_config.
+Task<std::string> CiphersFor(std::shared_ptr<Shared> shared, SshSpec spec, std::string accepted) {
+  const std::string fastest = FastestFirst(accepted, CpuHasAes());
+  if (fastest.empty() || GivesCiphers(spec)) co_return "";
+  co_return co_await UsualCiphers(std::move(shared)) == accepted ? fastest : "";
+}
+
 Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(std::shared_ptr<Shared> shared,
                                                              SshTarget target, WishPtr wish) {
   CO_RETURN_IF_ERROR(PrepareFolder(*shared));
   CO_ASSIGN_OR_RETURN(OpenSshResolved resolved, co_await Look(shared, target));
+  const std::string ciphers = co_await CiphersFor(shared, target.spec, resolved.ciphers);
   OpenSshMaster::Plan plan{.command = {.program = shared->options.ssh_program,
                                        .target = std::move(target),
                                        .user_known_hosts = resolved.user_known_hosts,
-                                       .ciphers = FastestFirst(resolved.ciphers, CpuHasAes())},
+                                       .ciphers = ciphers,
+                                       .jumps = std::move(resolved.jumps),
+                                       .proxied = resolved.proxied},
                            .resolved = std::move(resolved.facts),
                            .control_path = {},
                            .wish = std::move(wish)};

@@ -7,6 +7,7 @@
 
 #include <asio/co_spawn.hpp>
 
+#include "backends/ssh/openssh_command.h"
 #include "backends/ssh/openssh_folder.h"
 #include "backends/ssh/ssh_lane.h"
 #include "tests/fakes/fake_clock.h"
@@ -35,6 +36,23 @@ TEST_F(OpenSshLimits, AnRsaKeyLogsIn) {
   const Connection connection = MustConnect(Target());
   EXPECT_EQ(Execute(connection, "echo in").out, "in\n");
   EXPECT_THAT(server_->Log(), HasSubstr("RSA SHA256:"));
+}
+
+TEST_F(OpenSshLimits, AnOrderOfCiphersThatSomebodyChoseStays) {
+  if (!CpuHasAes()) GTEST_SKIP() << "this CPU has no AES: ssh's own order is the fastest";
+  Serve({"LogLevel DEBUG1"});
+  const auto used = [this](const SshTarget& target) {
+    MustConnect(target).reset();
+    const std::string log = server_->Log(), mark = "client->server cipher: ";
+    const size_t at = log.rfind(mark) + mark.size();
+    return log.substr(at, log.find(' ', at) - at);
+  };
+  const std::string slow = "chacha20-poly1305@openssh.com", fast = "aes128-gcm@openssh.com";
+  EXPECT_EQ(used(Target()), fast);
+  EXPECT_EQ(used(Target("Ciphers " + slow + "," + fast)), slow);
+  SshTarget target = Target();
+  target.spec.options = {{"ciphers", slow + ",aes128-ctr," + fast}};
+  EXPECT_EQ(used(target), slow);
 }
 
 TEST_F(OpenSshLimits, AFolderThatJustFitsDoes) {
@@ -82,13 +100,14 @@ TEST_F(OpenSshLimits, ASessionOverAFolderThatIsTooDeepIsToldTheWayOut) {
 TEST_F(OpenSshLimits, AHostThatRunsNothingIsGivenUpAfterItsTime) {
   Serve({"MaxSessions 0"});
   FakeClock lanes(loop_);
-  const auto lane =
-      std::make_shared<SshLane>(SshLane::Deps{.loop = loop_,
-                                              .clock = lanes,
-                                              .random = random_,
-                                              .transport = *transport_,
-                                              .target = Target(),
-                                              .gate = std::make_shared<SshGate>(loop_)});
+  const auto lane = std::make_shared<SshLane>(
+      SshLane::Deps{.loop = loop_,
+                    .clock = lanes,
+                    .random = random_,
+                    .transport = *transport_,
+                    .target = Target(),
+                    .gate = std::make_shared<SshGate>(loop_),
+                    .place = *RunTask(loop_, transport_->Resolve(Target()))});
   std::optional<absl::Status> ended;
   asio::co_spawn(loop_.executor(), SshLane::Run(lane, "echo in", nullptr),
                  [&](std::exception_ptr, absl::StatusOr<std::unique_ptr<Stream>> stream) {

@@ -7,6 +7,7 @@
 
 #include "backends/ssh/openssh_command.h"
 #include "backends/ssh/openssh_failure.h"
+#include "backends/ssh/openssh_jumps.h"
 #include "backends/ssh/openssh_resolve.h"
 #include "daemon/runtime/status.h"
 
@@ -45,17 +46,44 @@ TEST(OpenSshWordsTest, OursStandBeforeTheCallers) {
   }
 }
 
+// Of the words of ssh that are set: "-l me" is "User=me".
+std::vector<std::string> Options(const std::vector<std::string>& words) {
+  const std::pair<std::string_view, std::string> letters[] = {
+      {"-l", "User"}, {"-i", "IdentityFile"}, {"-p", "Port"}};
+  std::vector<std::string> names;
+  for (const std::string& word : words) {
+    if (word == "--") break;
+    for (const auto& [letter, name] : letters) {
+      if (word == letter) names.push_back(name);
+    }
+    const size_t equals = word.find('=');
+    if (equals != std::string::npos) names.push_back(word.substr(0, equals));
+  }
+  return names;
+}
+
 TEST(OpenSshWordsTest, NobodyCanGiveWhatIsSetByUs) {
   for (const char* policy : {"strict", "accept-new", "SHA256:pin"}) {
-    SshCommand command = Command({.host = "box", .key_file = "/k", .host_key = policy});
+    const SshSpec given{
+        .host = "box", .user = "me", .port = 22, .key_file = "/k", .host_key = policy};
+    SshCommand command = Command(given);
     command.user_known_hosts = "/u";
-    for (const std::string& word : MasterWords(command, "/s")) {
-      const size_t equals = word.find('=');
-      if (equals == std::string::npos) continue;
-      const SshSpec spec{.host = "box", .options = {{word.substr(0, equals), "x"}}};
-      EXPECT_EQ(ReasonOf(CheckSshSpec(spec, "ssh")), Reason::k_BAD_FIELD) << word;
+    std::vector<std::string> names = Options(MasterWords(command, "/s"));
+    EXPECT_THAT(names, testing::IsSupersetOf({"User", "IdentityFile", "Port", "BatchMode"}));
+    // Other names that ssh knows for the same.
+    names.insert(names.end(), {"IdentityFile2", "ProtocolKeepAlives", "SetupTimeOut"});
+    for (const std::string& name : names) {
+      SshSpec spec = given;
+      spec.host_key = "strict";
+      spec.options = {{name, "x"}};
+      EXPECT_EQ(ReasonOf(CheckSshSpec(spec, "ssh")), Reason::k_BAD_FIELD) << name;
     }
   }
+}
+
+TEST(OpenSshWordsTest, AccountAndKeysCanBeOptionsWhereNoFieldDecidesThem) {
+  const SshSpec spec{.host = "box", .options = {{"User", "me"}, {"IdentityFile", "/a"}}};
+  EXPECT_EQ(CheckSshSpec(spec, "ssh"), absl::OkStatus());
 }
 
 TEST(OpenSshWordsTest, LeavesToTheUserWhatNobodyGave) {
@@ -102,6 +130,47 @@ TEST(OpenSshWordsTest, KnowsTheFirstJumpHost) {
     ASSERT_TRUE(parsed.ok());
     EXPECT_EQ(parsed->facts.first_hop, hop) << line;
   }
+}
+
+TEST(OpenSshWordsTest, KnowsEveryJumpHostOfALine) {
+  const auto jumps = [](const std::string& list) {
+    std::string text;
+    for (const SshSpec& jump :
+         JumpsOf("host typed\nuser me\nhostname h\nport 7\nproxyjump " + list + "\n")) {
+      text += jump.user + "@" + jump.host + ":" + std::to_string(jump.port) + " ";
+    }
+    return text;
+  };
+  EXPECT_EQ(jumps("none"), "");
+  EXPECT_EQ(jumps("a,u@b:2222,[::1]:33"), "@a:0 u@b:2222 @::1:33 ");
+  EXPECT_EQ(jumps("ssh://u@a:22/,u@corp@[1.2.3.4],::1"), "u@a:22 u@corp@1.2.3.4:0 @::1:0 ");
+  EXPECT_EQ(jumps("%r@%n.gate:%p,100%%,%h"), "me@typed.gate:7 @100%:0 @h:0 ");
+  EXPECT_EQ(JumpsOf("hostname h\n").size(), 0u);
+  EXPECT_TRUE(IsProxied("proxycommand nc %h %p\n"));
+  EXPECT_FALSE(IsProxied("proxyusefdpass no\nproxycommand none\n"));
+}
+
+TEST(OpenSshWordsTest, EveryJumpGetsOurWordsThroughTheShellWhole) {
+  SshCommand command = Command({.host = "box", .options = {{"Compression", "yes"}}});
+  command.jumps = {{.spec = {.host = "a", .user = "it's me", .config_file = "/c d"}},
+                   {.spec = {.host = "b", .host_key = "accept-new"}, .user_known_hosts = "/u"}};
+  EXPECT_THAT(MasterWords(command, "/s"),
+              Contains("ProxyCommand=/bin/sh -c \"$HERMESD_JUMPS\" sh 2 '[%h]:%p'"));
+  const std::string script = JumpScript(command);
+  const size_t second = script.find(" 2) exec ");
+  ASSERT_NE(second, std::string::npos) << script;
+  const std::string a = script.substr(0, second), b = script.substr(second);
+  for (const char* words : {"1) exec 'ssh' -W \"$2\" ", " '-l' 'it'\\''s me'", " '-F' '/c d'",
+                            "'--' 'a' ;;", "'BatchMode=yes'", "'StrictHostKeyChecking=yes'"}) {
+    EXPECT_THAT(a, HasSubstr(words));
+  }
+  for (const char* words :
+       {" sh 1 ", "'StrictHostKeyChecking=accept-new'", "'UserKnownHostsFile=\"/l\" \"/u\"'"}) {
+    EXPECT_THAT(b, HasSubstr(words));
+  }
+  EXPECT_THAT(a, Not(HasSubstr("ProxyCommand")));
+  EXPECT_THAT(script, Not(HasSubstr("Compression"))) << "the target's own";
+  EXPECT_THAT(script, Not(HasSubstr("\n"))) << "every shell passes one line on";
 }
 
 TEST(OpenSshWordsTest, ReadsVersions) {
@@ -186,6 +255,75 @@ TEST(OpenSshWordsTest, NamesEveryFailure) {
   for (const auto& [words, reason] : cases) EXPECT_EQ(ReasonOf(Of(words)), reason) << words;
 }
 
+// Over "a", then "b", as far as `reached` of the three.
+absl::Status OnTheWay(size_t reached, std::string words) {
+  const auto jump = [](std::string name, std::string host) {
+    return SshJump{.spec = {.host = name}, .resolved = {.host = host, .user = "j", .port = 22}};
+  };
+  return Explain({.spec = {.host = "box"},
+                  .resolved = {.host = "10.0.0.9", .user = "me", .port = 22},
+                  .jumps = {jump("a", "10.0.0.1"), jump("b", "10.0.0.2")},
+                  .reached = reached,
+                  .words = std::move(words)});
+}
+
+TEST(OpenSshWordsTest, NamesTheHostOfTheWayThatFailed) {
+  const std::string closed =
+      "kex_exchange_identification: Connection closed by remote host\r\n"
+      "Connection closed by UNKNOWN port 65535\r\n";
+  const std::string silent =
+      "Connection timed out during banner exchange\r\n"
+      "Connection to UNKNOWN port 65535 timed out\r\n";
+  struct {
+    size_t reached;
+    std::string words;
+    const char* beginning;
+  } const cases[] = {
+      {0, "ssh: connect to host 10.0.0.1 port 22: Connection refused\r\n" + closed,
+       "the jump host a (10.0.0.1:22) can't be reached (ssh"},
+      {0, "ssh: Could not resolve hostname a: Name or service not known\r\n" + closed,
+       "the jump host a (10.0.0.1:22) can't be reached (ssh"},
+      {0, closed, "the jump host a (10.0.0.1:22) closed the connection before"},
+      {0, "channel 0: open failed: connect failed: Connection refused\r\n" + closed,
+       "the jump host b (10.0.0.2:22) can't be reached from the jump host a"},
+      {1, "j@10.0.0.1: Permission denied (publickey).\r\n" + closed,
+       "the jump host a (10.0.0.1:22) refuses to log in j"},
+      {1, "Connection closed by 10.0.0.1 port 22\r\n" + closed,
+       "the jump host a (10.0.0.1:22) closed the connection before"},
+      {1, "Unable to negotiate with 10.0.0.1 port 22: no matching cipher found.\r\n" + closed,
+       "the jump host a (10.0.0.1:22) and ssh have no algorithm in common"},
+      {1, "stdio forwarding failed\r\n" + closed,
+       "the jump host b (10.0.0.2:22) can't be reached from the jump host a"},
+      {1, silent, "the jump host b (10.0.0.2:22) can't be reached from the jump host a"},
+      {2, "No ED25519 host key is known for b and you\r\nHost key verification failed.\r\n",
+       "the key of the jump host b (10.0.0.2:22) is not in known_hosts. Look at it on a with `"},
+      {2, closed, "10.0.0.9:22 closed the connection from the jump host b before"},
+      {3, "me@10.0.0.9: Permission denied (publickey).\r\n",
+       "the host refuses to log in me@10.0.0.9:22"},
+  };
+  for (const auto& [reached, words, beginning] : cases) {
+    EXPECT_THAT(std::string(OnTheWay(reached, words).message()), testing::StartsWith(beginning));
+  }
+}
+
+TEST(OpenSshWordsTest, WhatAProxyCommandSaysIsNotSaidOfTheTarget) {
+  const auto failure = [](size_t reached, std::string words) {
+    return Explain({.spec = {.host = "box"},
+                    .resolved = {.host = "10.0.0.1", .user = "me", .port = 22},
+                    .proxied = true,
+                    .reached = reached,
+                    .words = std::move(words)});
+  };
+  const absl::Status status = failure(0, "Host key verification failed.\r\n");
+  EXPECT_EQ(ReasonOf(status), Reason::k_HOST_KEY_UNKNOWN);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("ProxyCommand"));
+  EXPECT_EQ(ReasonOf(failure(0, "j@a: Permission denied (publickey).\r\n")),
+            Reason::k_BACKEND_AUTH_FAILED);
+  EXPECT_EQ(ReasonOf(failure(0, "")), Reason::k_BACKEND_UNREACHABLE);
+  EXPECT_THAT(std::string(failure(1, "Host key verification failed.\r\n").message()),
+              HasSubstr("the key of 10.0.0.1:22 is not in known_hosts"));
+}
+
 TEST(OpenSshWordsTest, APinsFailureShowsTheHostsKey) {
   const SshSpec spec = {.host = "box", .host_key = "SHA256:pinned"};
   const absl::Status status = Of(
@@ -209,6 +347,14 @@ TEST(OpenSshWordsTest, KnowsTheServerByItsFirstLine) {
                               "Connection reset by peer\r\n"),
             "kex_exchange_identification: write: Connection reset by peer\n");
   EXPECT_EQ(ServerVersion("a banner: remote software version dropbear_1\n"), "");
+  const std::string behind =
+      "debug1: kex.c:kex_exchange_identification():1456 (pid=9): Remote protocol version 2.0, "
+      "remote software version OpenSSH_9.2\n";
+  EXPECT_EQ(ServerVersion(words + behind), "OpenSSH_9.2") << "the first was a jump's";
+  EXPECT_EQ(HostsReached("", 1, 9), 0u);
+  EXPECT_EQ(HostsReached(words, 1, 9), 1u);
+  EXPECT_EQ(HostsReached(words + behind, 2, 8), 2u);
+  EXPECT_EQ(HostsReached(behind, 2, 9), 3u) << "a master of the user's led over the jumps";
   EXPECT_FALSE(MixesPrograms("OpenSSH_9.2p1 Debian-2+deb12u10"));
   EXPECT_FALSE(MixesPrograms(""));
 }
