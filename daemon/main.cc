@@ -158,13 +158,12 @@ Task<void> Daemon::Begin() {
   }
   daemon_id_ = contents->daemon_id;
   links_ = std::make_unique<RunnerLinks>(RunnerLinks::Deps{loop_, clock_, random_, daemon_id_});
-  places_ = std::make_unique<PlaceOpener>(*links_, PlainEngineDeps{loop_, clock_, random_},
-                                          config_.runner.policy);
+  places_ = std::make_unique<PlaceOpener>(*links_, PlainEngineDeps{loop_, clock_, random_});
   if (config_.local.enabled) {
     LocalOptions local{RunnerDir(config_), RunnerBinary("x86_64"), config_.runner.binary};
-    places_->Add(MakeLocalBackend(loop_, clock_, std::move(local)));
+    places_->Add(MakeLocalBackend(loop_, clock_, std::move(local)), config_.local.runner);
   }
-  if (config_.ssh.enabled) places_->Add(MakeSsh());
+  if (config_.ssh.enabled) places_->Add(MakeSsh(), config_.ssh.runner);
   table_ = std::make_unique<SessionTable>(TableDeps());
   size_t sessions = contents->sessions.size();
   table_->Load(*std::move(contents));

@@ -135,6 +135,13 @@ class Value {
     return Wrong("one of " + names);
   }
 
+  absl::Status Policy(RunnerPolicy& to) const {
+    return Choice<RunnerPolicy>({{"auto", RunnerPolicy::kAuto},
+                                 {"never", RunnerPolicy::kNever},
+                                 {"require", RunnerPolicy::kRequire}},
+                                to);
+  }
+
   absl::Status Uids(std::vector<uint32_t>& to) const {
     const toml::array* list = node_.as_array();
     const char right[] = "a list of numeric user ids, as in [1000, 1001]";
@@ -229,13 +236,6 @@ constexpr Key kKeys[] = {
                                   {"error", LogLevel::kError}},
                                  c.log_level);
      }},
-    {"runner.policy",
-     [](const Value& v, Config& c) {
-       return v.Choice<RunnerPolicy>({{"auto", RunnerPolicy::kAuto},
-                                      {"never", RunnerPolicy::kNever},
-                                      {"require", RunnerPolicy::kRequire}},
-                                     c.runner.policy);
-     }},
     {"runner.binary", [](const Value& v, Config& c) { return v.Path(c.runner.binary); }},
     {"runner.dir", [](const Value& v, Config& c) { return v.Path(c.runner.dir); }},
     {"sync.undo_max_age",
@@ -243,7 +243,9 @@ constexpr Key kKeys[] = {
     {"sync.undo_max_bytes",
      [](const Value& v, Config& c) { return v.Bytes(0, 1ull << 50, c.sync.undo_max_bytes); }},
     {"backend.local.enabled", [](const Value& v, Config& c) { return v.Flag(c.local.enabled); }},
+    {"backend.local.runner", [](const Value& v, Config& c) { return v.Policy(c.local.runner); }},
     {"backend.ssh.enabled", [](const Value& v, Config& c) { return v.Flag(c.ssh.enabled); }},
+    {"backend.ssh.runner", [](const Value& v, Config& c) { return v.Policy(c.ssh.runner); }},
     {"backend.ssh.transport",
      [](const Value& v, Config& c) {
        return v.Choice<SshTransportChoice>({{"auto", SshTransportChoice::kAuto},

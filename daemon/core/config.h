@@ -45,19 +45,20 @@ struct Config {
   LogLevel log_level = LogLevel::kInfo;
 
   struct Runner {
-    RunnerPolicy policy = RunnerPolicy::kAuto;  // never kDefault
-    std::string binary;                         // empty: the one inside hermesd
-    std::string dir;                            // empty: main looks for a unit's runner
+    std::string binary;  // empty: the one inside hermesd
+    std::string dir;     // empty: main looks for a unit's runner
     bool operator==(const Runner&) const = default;
   } runner;
 
   struct Local {
     bool enabled = true;
+    RunnerPolicy runner = RunnerPolicy::kAuto;  // never kDefault
     bool operator==(const Local&) const = default;
   } local;
 
   struct Ssh {
     bool enabled = true;
+    RunnerPolicy runner = RunnerPolicy::kAuto;  // never kDefault
     SshTransportChoice transport = SshTransportChoice::kAuto;
     std::string host_key = "strict";  // of sessions that do not say
     bool operator==(const Ssh&) const = default;

@@ -17,39 +17,42 @@ struct PlaceOpener::Inquiry {
   Event changed;
 };
 
-Backend* PlaceOpener::Find(const std::string& name) const {
-  for (const auto& backend : backends_) {
-    if (backend->name() == name) return backend.get();
+const PlaceOpener::Known* PlaceOpener::Find(const std::string& name) const {
+  for (const Known& known : backends_) {
+    if (known.backend->name() == name) return &known;
   }
   return nullptr;
 }
 
 std::vector<Backend*> PlaceOpener::backends() const {
   std::vector<Backend*> all;
-  for (const auto& backend : backends_) all.push_back(backend.get());
+  for (const Known& known : backends_) all.push_back(known.backend.get());
   return all;
 }
 
 absl::Status PlaceOpener::CheckBackend(const std::string& backend, const SandboxSpec& spec) const {
-  if (Backend* found = Find(backend)) {
-    RETURN_IF_ERROR(found->Check(spec));
-    return found->Available();
+  if (const Known* found = Find(backend)) {
+    RETURN_IF_ERROR(found->backend->Check(spec));
+    return found->backend->Available();
   }
   std::string known;
   for (const auto& each : backends_)
-    known += (known.empty() ? "" : ", ") + std::string(each->name());
+    known += (known.empty() ? "" : ", ") + std::string(each.backend->name());
   return BadField("backend", "there is no backend '" + backend + "'; there is: " + known);
 }
 
 Task<absl::StatusOr<OpenPlace>> PlaceOpener::Open(Request request) {
-  Backend* backend = Find(request.backend);
-  if (backend == nullptr) co_return CheckBackend(request.backend, {});
+  const Known* known = Find(request.backend);
+  if (known == nullptr) co_return CheckBackend(request.backend, {});
+  Backend* const backend = known->backend.get();
+  const RunnerPolicy policy =
+      request.runner == RunnerPolicy::kDefault ? known->runner : request.runner;
   SandboxSpec spec{.session_id = request.session_id, .ssh = request.ssh, .wish = request.wish};
   absl::StatusOr<std::unique_ptr<Sandbox>> sandbox =
       request.handle.empty() ? co_await backend->Open(std::move(spec))
                              : co_await backend->Reattach(std::move(spec), request.handle);
   if (!sandbox.ok()) co_return sandbox.status();
-  absl::StatusOr<Choice> choice = co_await Choose(request, **sandbox);
+  absl::StatusOr<Choice> choice = co_await Choose(request, policy, **sandbox);
   if (!choice.ok()) {
     if (request.handle.empty()) (void)co_await (*sandbox)->Close(true);
     co_return choice.status();
@@ -77,11 +80,11 @@ Task<absl::StatusOr<OpenPlace>> PlaceOpener::Open(Request request) {
 // them. Otherwise the policy says, and where that leaves it open, a connection that is tried. A
 // place that refuses us for another reason than its runner refuses both engines.
 Task<absl::StatusOr<PlaceOpener::Choice>> PlaceOpener::Choose(const Request& request,
+                                                              RunnerPolicy policy,
                                                               Sandbox& sandbox) {
   if (request.engine == "plain") co_return Choice{false, "the session began with it", nullptr};
   if (request.engine == "runner") co_return Choice{true, "the session began with it", nullptr};
-  const RunnerPolicy policy = request.runner == RunnerPolicy::kDefault ? standard_ : request.runner;
-  if (policy == RunnerPolicy::kRequire) co_return Choice{true, "the session requires it", nullptr};
+  if (policy == RunnerPolicy::kRequire) co_return Choice{true, "the policy is require", nullptr};
   if (policy == RunnerPolicy::kNever) co_return Choice{false, "the policy is never", nullptr};
   RunnerLink::Ptr link = links_.For(sandbox.place_key());
   const absl::Status reached = co_await Reach(link, sandbox, request.wish);

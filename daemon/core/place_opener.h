@@ -1,7 +1,7 @@
 #pragma once
 
 // PlaceOpener: the EngineFactory of a real daemon. Finds the backend by name, opens or takes up its
-// place, chooses the engine by policy. Owned by main; loop thread.
+// place, chooses the engine by the session's policy or the backend's. Owned by main; loop thread.
 
 #include <map>
 #include <memory>
@@ -16,12 +16,13 @@ namespace hermes {
 
 class PlaceOpener : public EngineFactory {
  public:
-  // `standard` is what a session gets that names no policy. `links` and what `plain` refers to
-  // outlive the engines.
-  PlaceOpener(RunnerLinks& links, PlainEngineDeps plain, RunnerPolicy standard)
-      : links_(links), plain_(plain), standard_(standard) {}
+  // `links` and what `plain` refers to outlive the engines.
+  PlaceOpener(RunnerLinks& links, PlainEngineDeps plain) : links_(links), plain_(plain) {}
 
-  void Add(std::unique_ptr<Backend> backend) { backends_.push_back(std::move(backend)); }
+  // `runner` is what a session there gets that names no policy of its own; never kDefault.
+  void Add(std::unique_ptr<Backend> backend, RunnerPolicy runner) {
+    backends_.push_back({std::move(backend), runner});
+  }
 
   absl::Status CheckBackend(const std::string& backend, const SandboxSpec& spec) const override;
   std::vector<Backend*> backends() const override;
@@ -33,15 +34,19 @@ class PlaceOpener : public EngineFactory {
     std::string reason;
     RunnerLink::Ptr link;  // to the runner, until the engine has it; null: not asked for
   };
+  struct Known {
+    std::unique_ptr<Backend> backend;
+    RunnerPolicy runner;
+  };
   struct Inquiry;
-  Backend* Find(const std::string& name) const;
-  Task<absl::StatusOr<Choice>> Choose(const Request& request, Sandbox& sandbox);
+  const Known* Find(const std::string& name) const;
+  Task<absl::StatusOr<Choice>> Choose(const Request& request, RunnerPolicy policy,
+                                      Sandbox& sandbox);
   Task<absl::Status> Reach(RunnerLink::Ptr link, Sandbox& sandbox, WishPtr wish);
 
   RunnerLinks& links_;
   PlainEngineDeps plain_;
-  RunnerPolicy standard_;
-  std::vector<std::unique_ptr<Backend>> backends_;
+  std::vector<Known> backends_;  // all are added before the first is looked for
   std::map<std::string, std::shared_ptr<Inquiry>> inquiries_;  // under way, by place key
 };
 

@@ -102,15 +102,19 @@ operate = [4294967294]
 [log]
 level = "debug"
 [runner]
-policy = "require"
 binary = "/b"
 dir = "/d"
 [backend.local]
 enabled = false
+runner = "require"
 [backend.ssh]
 enabled = false
+runner = "never"
 transport = "libssh2"
 host_key = "accept-new"
+[sync]
+undo_max_age = "12h"
+undo_max_bytes = "7MiB"
 )");
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->state_dir, "/s");
@@ -128,9 +132,11 @@ host_key = "accept-new"
   EXPECT_EQ(config->limits, limits);
   EXPECT_EQ(config->access, (Config::Access{{1000, 0}, {4294967294}}));
   EXPECT_EQ(config->log_level, LogLevel::kDebug);
-  EXPECT_EQ(config->runner, (Config::Runner{RunnerPolicy::kRequire, "/b", "/d"}));
-  EXPECT_EQ(config->local, (Config::Local{false}));
-  EXPECT_EQ(config->ssh, (Config::Ssh{false, SshTransportChoice::kLibssh2, "accept-new"}));
+  EXPECT_EQ(config->runner, (Config::Runner{"/b", "/d"}));
+  EXPECT_EQ(config->local, (Config::Local{false, RunnerPolicy::kRequire}));
+  EXPECT_EQ(config->ssh,
+            (Config::Ssh{false, RunnerPolicy::kNever, SshTransportChoice::kLibssh2, "accept-new"}));
+  EXPECT_EQ(config->sync, (Config::Sync{std::chrono::hours(12), 7 << 20}));
 }
 
 TEST(ConfigTest, NamesTheNearestKeyForAnUnknownOne) {
@@ -140,6 +146,8 @@ TEST(ConfigTest, NamesTheNearestKeyForAnUnknownOne) {
             "f.toml:3: there is no key max_commands; the nearest is limits.max_commands");
   EXPECT_EQ(Complaint("[runner]\nstate_dir = \"/\""),
             "f.toml:2: there is no key runner.state_dir; the nearest is state_dir");
+  EXPECT_EQ(Complaint("[backend.ssh]\nruner = \"never\""),
+            "f.toml:2: there is no key backend.ssh.runer; the nearest is backend.ssh.runner");
   EXPECT_EQ(Complaint("[limit]\nmax_commands = 5"),
             "f.toml:1: there is no table [limit]; the nearest is [limits]");
   EXPECT_EQ(Complaint("[backend.lokal]\nenabled = true"),
@@ -157,8 +165,8 @@ TEST(ConfigTest, SaysWhereAndWhatWouldBeRightForAWrongValue) {
             "not 10000000000");
   EXPECT_EQ(Complaint("limits.result_retention = 60"),
             "f.toml:1: limits.result_retention must be a time from \"1s\" to \"30d\", not 60");
-  EXPECT_EQ(Complaint("[runner]\npolicy = \"always\""),
-            "f.toml:2: runner.policy must be one of \"auto\", \"never\", \"require\", "
+  EXPECT_EQ(Complaint("[backend.ssh]\nrunner = \"always\""),
+            "f.toml:2: backend.ssh.runner must be one of \"auto\", \"never\", \"require\", "
             "not \"always\"");
   EXPECT_EQ(Complaint("state_dir = \"here\""),
             "f.toml:1: state_dir must be an absolute path (or \"\" for the default), not \"here\"");

@@ -26,17 +26,47 @@ constexpr int kSessions = 20;
 
 // The place: a PeerSandbox whose connections wait until the test lets them come.
 struct Far {
-  explicit Far(Loop& loop) : peer(loop), changed(loop) {}
+  explicit Far(Loop& l) : loop(l), peer(l), changed(l) {}
+  Loop& loop;
   PeerSandbox peer;
   Event changed;
-  int asked = 0;  // for a runner
+  int asked = 0;          // for a runner
+  std::string said = {};  // by its login shell, which then waits; empty: there is none
   std::optional<absl::Status> verdict = std::nullopt;
+};
+
+// Of a login shell that never gets to what it is to run.
+class WaitingStream : public Stream {
+ public:
+  WaitingStream(Loop& loop, std::string said) : changed_(loop), said_(std::move(said)) {}
+  Task<absl::StatusOr<size_t>> ReadStdout(std::span<char> into) override {
+    while (said_.empty() && !over_) co_await changed_.Wait();
+    const size_t bytes = said_.copy(into.data(), into.size());
+    said_.erase(0, bytes);
+    co_return bytes;
+  }
+  Task<absl::StatusOr<size_t>> ReadStderr(std::span<char>) override { co_return 0; }
+  Task<absl::Status> Write(std::string_view) override { co_return absl::OkStatus(); }
+  void CloseStdin() override {}
+  void Abort() override {
+    over_ = true;
+    changed_.NotifyAll();
+  }
+  Task<std::optional<End>> WaitEnd() override { co_return std::nullopt; }
+
+ private:
+  Event changed_;
+  std::string said_;
+  bool over_ = false;
 };
 
 class FarSandbox : public Sandbox {
  public:
   explicit FarSandbox(std::shared_ptr<Far> far) : far_(std::move(far)) {}
   Task<absl::StatusOr<std::unique_ptr<Stream>>> OpenStream(std::string, Lane, WishPtr) override {
+    if (!far_->said.empty()) {
+      co_return std::make_unique<WaitingStream>(far_->loop, far_->said);
+    }
     co_return Error(Reason::k_BACKEND_UNREACHABLE, "no streams here");
   }
   Task<absl::StatusOr<std::unique_ptr<Stream>>> ConnectRunner(WishPtr wish) override {
@@ -79,7 +109,7 @@ class FarBackend : public Backend {
 
 class PlaceOpenerTest : public ::testing::Test {
  protected:
-  PlaceOpenerTest() { opener_.Add(std::make_unique<FarBackend>(far_)); }
+  PlaceOpenerTest() { opener_.Add(std::make_unique<FarBackend>(far_), RunnerPolicy::kAuto); }
   ~PlaceOpenerTest() override {
     opened_.clear();
     auto stopped = Go(Stopped());
@@ -115,7 +145,7 @@ class PlaceOpenerTest : public ::testing::Test {
   SystemRandom random_;
   std::shared_ptr<Far> far_ = std::make_shared<Far>(loop_);
   RunnerLinks links_{{loop_, clock_, random_, "d"}};
-  PlaceOpener opener_{links_, {loop_, clock_, random_}, RunnerPolicy::kAuto};
+  PlaceOpener opener_{links_, {loop_, clock_, random_}};
   std::vector<Running<absl::StatusOr<OpenPlace>>> opened_;
 };
 
@@ -155,6 +185,27 @@ TEST_F(PlaceOpenerTest, AFailureIsTheAnswerToAllWhoWaited) {
   EXPECT_EQ(far_->asked, 1);
   Open();
   EXPECT_EQ(far_->asked, 2) << "who comes later asks again";
+}
+
+// Where the runner failed for the login shell, the other engine fails for the same reason and says
+// so: nothing that is worth a retry.
+TEST_F(PlaceOpenerTest, ALoginShellThatWaitsIsSaidByTheOtherEngineToo) {
+  far_->said = "who are you? ";
+  Open();
+  Answer(Error(Reason::k_CAPABILITY_MISSING, "the login shell did not run our command"));
+  ASSERT_TRUE(Result(opened_.back()).ok());
+  auto session = Go((**opened_.back())->engine->Open({.session_id = "s"}));
+  clock_.Advance(kPlainOpenLimit - std::chrono::milliseconds(1));
+  EXPECT_FALSE(session->has_value());
+  clock_.Advance(std::chrono::milliseconds(1));
+  ASSERT_TRUE(session->has_value());
+  const absl::Status status = (*session)->status();
+  EXPECT_EQ(ReasonOf(status), Reason::k_CAPABILITY_MISSING) << status;
+  EXPECT_EQ(std::string(status.message()),
+            "the place's login shell did not run our command within 30 s: start files that are "
+            "slow or wait, or a forced command; it said: who are you? ");
+  EXPECT_NE(MetadataOf(status)["next"].find("start files that neither wait nor exit"),
+            std::string::npos);
 }
 
 TEST_F(PlaceOpenerTest, WhoGivesUpLeavesTheQuestionToTheNext) {

@@ -33,7 +33,8 @@ void CheckRanges(const Config& config) {
   CHECK(limits.result_retention <= limits.request_id_retention);
   CHECK(limits.request_id_retention <= 30 * kDay);
   CHECK(limits.output_spool_bytes >= 1 << 20 && limits.output_spool_bytes <= 1ull << 50);
-  CHECK(config.runner.policy != RunnerPolicy::kDefault);
+  for (const RunnerPolicy policy : {config.local.runner, config.ssh.runner})
+    CHECK(policy != RunnerPolicy::kDefault);
   for (const auto* uids : {&config.access.full, &config.access.operate})
     for (const uint32_t uid : *uids) CHECK(uid != UINT32_MAX);
 }
