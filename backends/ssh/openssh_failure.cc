@@ -238,7 +238,8 @@ absl::Status Unreachable(const SshFailure& failure) {
   } else if (HasAny(words, {"Unable to negotiate with"})) {
     text = party.name + " and ssh have no algorithm in common: see Ciphers, KexAlgorithms, " +
            "HostKeyAlgorithms of either";
-  } else if (HasAny(words, {"connect to host", "Could not resolve hostname", "timed out"})) {
+  } else if (HasAny(words, {"connect to host", "Could not resolve hostname", "timed out"}) &&
+             !After(words, "connect to host ").ends_with("Connection reset by peer")) {
     // It was not even connected to, whatever those behind it say of theirs.
   } else if (HasAny(words, {"kex_exchange_identification", "Connection closed by",
                             "Connection reset by", "Not allowed at this time"})) {

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The manual pages format without a warning; hermesd.toml(5) has every key with its default; hermesctl(1) and the
-completion know every sub-command and option."""
+"""The manual pages format without a warning; hermesd.toml(5) has every key with its default; main.cc hands on what
+each key sets; hermesctl(1) and the completion know every sub-command and option."""
 
 import os
 import re
@@ -43,6 +43,17 @@ class ManTest(unittest.TestCase):
         told = keys(lines("man", "hermesd.toml.5"), r"\.SS \[(.+)\]", r"\\fB([a-z_]+)\\fR = (.+)")
         self.assertGreater(len(shipped), 10)
         self.assertEqual(told, shipped)
+
+    def test_main_hands_on_what_every_key_sets(self):
+        """A key that nobody reads does nothing, and its default hides that."""
+        code, wiring = ("\n".join(lines("..", "daemon", *name)) for name in (("core", "config.cc"), ("main.cc",)))
+        table = code.partition("kKeys[] = {")[2].partition("\n};")[0]
+        keys_and_code = re.split(r'^    \{"([a-z_.]+)",', table, flags=re.M)[1:]
+        for key, setter in zip(keys_and_code[::2], keys_and_code[1::2]):
+            (member,) = re.findall(r"\bc\.([a-z_.]+)\)", setter)
+            self.assertTrue(re.search(rf"\bconfig(_\.|\.|->){re.escape(member)}\b", wiring), key)
+        shipped = keys(lines("hermesd.toml"), r"#\[(.+)\]", r"#([a-z_]+) = (.+)")
+        self.assertEqual(len(keys_and_code), 2 * len(shipped))
 
     def test_hermesctls_page_and_completion_know_every_subcommand_and_option(self):
         cli = "\n".join(lines("..", "client", "cli.cc"))
