@@ -18,7 +18,8 @@ void Append(std::string* text, std::initializer_list<std::string_view> parts) {
 }
 
 // One walk over the processes. In: $h_p roots, $h_c cookie, $h_k "pid:start" of those found before.
-// Out: $h_t their pids now, $h_k grown. Found are the roots, their groups, who carries the cookie,
+// Out: $h_t their pids now, a parent before its children (a shell whose child is signalled first
+// goes on with its script), $h_k grown. Found are the roots, their groups, who carries the cookie,
 // who was found before, and the children of any of these. (A busybox grep sees only the first
 // string of an environment without -z; others may not know -z.)
 constexpr std::string_view kWalk = R"(h_n=HERMES_RUN h_j=-lsF
@@ -54,7 +55,17 @@ case $h_t in *" $h_q "*) ;; *) continue;; esac
 h_u="$h_u$h_q "
 case $h_k in *" $h_q:${h_x##*:} "*) ;; *) h_k="$h_k$h_q:${h_x##*:} "; h_i=$((h_i+1));; esac
 done
-h_t=$h_u
+h_t=' ' h_m=1
+while [ "$h_m" = 1 ]; do
+h_m=0
+for h_x in $h_l; do
+h_q=${h_x%%:*} h_s=${h_x#*:}
+case $h_t in *" $h_q "*) continue;; esac
+case $h_u in *" $h_q "*) ;; *) continue;; esac
+case $h_t in *" ${h_s%%:*} "*) ;; *) case $h_u in *" ${h_s%%:*} "*) continue;; esac;; esac
+h_t="$h_t$h_q " h_m=1
+done
+done
 }
 h_send() {
 for h_q in $h_p; do case $h_t in *" $h_q "*) kill "-$1" -- "-$h_q";; esac; done

@@ -24,7 +24,8 @@ std::optional<Process> LookUp(pid_t pid);
 std::vector<Process> AllProcesses();
 
 // The living descendants of `root` in one walk, not counting the children of `root` named in
-// `spared` (sorted) nor what is below those.
+// `spared` (sorted) nor what is below those. A parent comes before its children: a shell whose
+// child is signalled first goes on with its script.
 std::vector<pid_t> Descendants(pid_t root, const std::vector<pid_t>& spared);
 
 // Whether `pid` is below `ancestor`, by walking up.
