@@ -66,7 +66,7 @@ void AddSessionCreate(CLI::App& parent, Wiring& wiring) {
           "  hermesctl session create box\n"
           "  hermesctl session create box --cwd ~/src --env LANG=C --ttl 1h --label team=a\n"
           "  hermesctl session create far --backend ssh --host build.example.org --user me\n"
-          "  hermesctl session create box --mount ./src:~/src --mount ~/out:~/out:pull");
+          "  hermesctl session create box --backend ssh --host build --mount ./src:~/src");
   auto args = Bind(sub, wiring, SessionCreate);
   sub->add_option("name", args->name, "Name; left out: one is made up")->type_name("NAME");
   sub->add_option("--backend", args->backend, "Kind of place")->capture_default_str();

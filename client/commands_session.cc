@@ -120,16 +120,6 @@ absl::StatusOr<std::string> SudoPassword() {
   return password;
 }
 
-// A session that could not be opened is an answer, not an error, on the wire; here it is a failure.
-int ReportFailedSession(const v1::Session& session) {
-  std::string text = "session " + ShortName(session.name()) + " could not be opened";
-  for (const v1::Condition& condition : session.conditions()) {
-    if (condition.status()) text += "; " + condition.reason() + ": " + condition.message();
-  }
-  Say(ForTerminal(text));
-  return kExitHermes;
-}
-
 absl::StatusOr<v1::UpdateSessionRequest> BuildUpdate(const SessionUpdateArgs& args) {
   v1::UpdateSessionRequest request;
   v1::Session& session = *request.mutable_session();
@@ -286,7 +276,6 @@ int SessionCreate(Context& context, const SessionCreateArgs& args) {
   if (!request.ok()) return Fail(request.status());
   absl::StatusOr<v1::Session> session = context.connection.CreateSession(*request);
   if (!session.ok()) return Fail(session.status());
-  if (session->state() == v1::Session::FAILED) return ReportFailedSession(*session);
   return Print(Formatted(context, *session, ShortName(session->name()) + "\n"));
 }
 

@@ -36,7 +36,11 @@ std::string Told(const Outcome& outcome) {
 }  // namespace
 
 CommandRun::CommandRun(Deps deps, CommandInfo info, std::unique_ptr<OutputLog> log)
-    : deps_(deps), info_(std::move(info)), log_(std::move(log)), read_(deps.loop) {}
+    : deps_(deps),
+      info_(std::move(info)),
+      log_(std::move(log)),
+      dropped_counted_(log_->dropped_bytes()),
+      read_(deps.loop) {}
 
 CommandRun::~CommandRun() = default;
 
@@ -71,7 +75,13 @@ Task<void> CommandRun::Pump(std::unique_ptr<Channel> channel) {
     } else {
       co_await TakeDrained();
     }
+    CountDropped();
   }
+}
+
+void CommandRun::CountDropped() {
+  const uint64_t dropped = log_->dropped_bytes();
+  deps_.stats.output_bytes_dropped += dropped - std::exchange(dropped_counted_, dropped);
 }
 
 void CommandRun::set_away(bool away) {

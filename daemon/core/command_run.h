@@ -136,6 +136,7 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   void RetryHeld();
   void RefuseHeld();
   void Ack();
+  void CountDropped();
   Task<void> SaveDropped();
   Task<void> TakeEnd(Outcome outcome);
   Task<void> TakeDrained();
@@ -157,6 +158,7 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   WishPtr preparation_;
   StartAgain start_again_;
   absl::Status came_to_nothing_;
+  uint64_t dropped_counted_ = 0;  // of the log's, those that are in the stats
   bool dropped_ = false;  // something of this log that the far side does not know is safe to drop
   bool restored_ = false;
   bool abandoned_ = false;

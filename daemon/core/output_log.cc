@@ -35,7 +35,7 @@ class OutputLog::StreamLog {
   uint64_t on_disk() const { return durable_; }
   uint64_t room() const { return end_ < limit_ ? limit_ - end_ : 0; }
   bool trimmed(uint64_t offset) const { return offset >= head_ && offset < kept_from(end_); }
-  uint64_t trimmed_bytes() const { return kept_from(end_) - head_; }
+  uint64_t dropped_bytes() const;
 
  private:
   enum class Kind { kBytes, kTrimmed, kLost };
@@ -284,6 +284,16 @@ absl::StatusOr<OutputLog::Piece> OutputLog::StreamLog::ReadAt(uint64_t offset, s
   return piece;
 }
 
+uint64_t OutputLog::StreamLog::dropped_bytes() const {
+  uint64_t dropped = 0;
+  for (uint64_t at = 0; at < end_;) {
+    const Span span = SpanAt(at);
+    if (span.kind != Kind::kBytes) dropped += span.to - at;
+    at = span.to;
+  }
+  return dropped;
+}
+
 uint64_t OutputLog::StreamLog::TailOffset(uint64_t tail) const {
   std::vector<OutputHole> kept;  // here: ranges that have bytes
   for (uint64_t at = 0; at < end_;) {
@@ -375,7 +385,7 @@ void OutputLog::RemoveFiles(const std::string& path_prefix) {
 
 uint64_t OutputLog::dropped_bytes() const {
   uint64_t dropped = 0;
-  for (const auto& stream : streams_) dropped += stream->trimmed_bytes();
+  for (const auto& stream : streams_) dropped += stream->dropped_bytes();
   return dropped;
 }
 

@@ -114,7 +114,8 @@ class OutputLog {
   void Remove();
   static void RemoveFiles(const std::string& path_prefix);
 
-  uint64_t dropped_bytes() const;  // trimmed so far to keep the limit, both streams
+  // Of all before the ends of both streams: what was trimmed or lost. Never shrinks.
+  uint64_t dropped_bytes() const;
 
  private:
   class StreamLog;

@@ -11,6 +11,7 @@ namespace hermes {
 namespace {
 
 constexpr char kSecretNeeded[] = "SECRET_NEEDED";
+constexpr char kOpenFailed[] = "FAILED";
 
 }  // namespace
 
@@ -93,10 +94,19 @@ Task<void> Session::Open(std::string sudo_password) {
   // Closed meanwhile, or left to the next hermesd.
   if (info_.state != SessionState::kOpening || abandoned_) co_return;
   if (!status.ok()) {
-    SetCondition("FAILED", ReasonName(status), std::string(status.message()));
+    SetCondition(kOpenFailed, ReasonName(status), std::string(status.message()));
     open_error_ = status;
   }
   (void)co_await SetState(status.ok() ? SessionState::kReady : SessionState::kFailed);
+}
+
+absl::Status Session::open_error() const {
+  if (info_.state != SessionState::kFailed || !open_error_.ok()) return open_error_;
+  for (const Condition& condition : info_.conditions) {
+    if (condition.type == kOpenFailed)
+      return Error(ReasonNamed(condition.reason).value_or(Reason::k_BUG), condition.message);
+  }
+  return Error(Reason::k_BUG, "the session failed, and nobody noted why");
 }
 
 Task<void> Session::WaitOpened() {

@@ -57,13 +57,15 @@ class Session : public std::enable_shared_from_this<Session> {
 
   const SessionInfo& info() const { return info_; }
   SessionInfo Shown() const;  // with what is counted, not stored
-  const absl::Status& open_error() const { return open_error_; }  // of a FAILED session
+  // Of a FAILED session why; after a restart what its condition kept of that. Else OK.
+  absl::Status open_error() const;
   Event& changed() { return changed_; }
   size_t running() const;
   int readers() const;
   std::vector<std::shared_ptr<CommandRun>> runs() const;  // not drained yet
   bool syncing() const { return sync_ != nullptr && sync_->busy(); }
   SteadyTime last_active() const { return last_active_; }
+  void NoteActive() { last_active_ = deps_.clock.Now(); }
   // What a command that does not run yet waits for: "connecting" or "launching".
   std::string_view phase() const;
   bool live() const;  // OPENING, READY, DEGRADED or CLOSING

@@ -82,7 +82,7 @@ Task<absl::Status> Session::ReleaseAndClose(CloseRequest request, ProgressPtr pr
   }
   if (!status.ok()) co_return status;
   released_ = true;
-  last_active_ = deps_.clock.Now();  // what is kept of it is kept from now on
+  NoteActive();  // what is kept of it is kept from now on
   status = co_await SetState(SessionState::kClosed);
   if (!status.ok()) info_.state = SessionState::kClosing;
   if (status.ok() && sync_ != nullptr) sync_->LetGo();

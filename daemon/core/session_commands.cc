@@ -47,7 +47,7 @@ std::unique_ptr<OutputLog> Session::NewLog(const CommandInfo& info) {
 Task<absl::StatusOr<Session::StartResult>> Session::Start(StartCommand request) {
   std::shared_ptr<Session> self = shared_from_this();
   co_await WaitOpened();
-  last_active_ = deps_.clock.Now();
+  NoteActive();
   auto known = run_ids_.find(request.spec.run_id);
   if (known != run_ids_.end()) {
     std::shared_ptr<CommandRun> run = runs_.at(known->second);
@@ -219,7 +219,7 @@ Task<void> Session::AfterEnd(std::shared_ptr<Session> self, std::shared_ptr<Comm
   if (going_on()) co_return;
   Untrack(*run);
   if (!run->ended()) co_return;
-  last_active_ = deps_.clock.Now();
+  NoteActive();
   const Outcome& outcome = *run->info().outcome;
   ++deps_.stats.commands_finished;
   if (outcome.state == CommandState::kKilled) ++deps_.stats.commands_killed;

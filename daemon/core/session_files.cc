@@ -148,7 +148,7 @@ Task<void> Session::NoteSync(const SyncInfo& ended) {
 Task<absl::StatusOr<std::shared_ptr<SyncJob>>> Session::Sync(StartSync request) {
   std::shared_ptr<Session> self = shared_from_this();
   co_await WaitOpened();
-  last_active_ = deps_.clock.Now();
+  NoteActive();
   if (sync_ == nullptr) {
     co_return Error(Reason::k_CAPABILITY_MISSING, "session '" + info_.id + "' has no mounts",
                     {{"session", info_.id}});
@@ -174,7 +174,7 @@ Task<void> Session::RunSync(std::shared_ptr<Session> self, std::shared_ptr<SyncJ
     sync_->UsePlace(info_.place_key, nullptr);
   }
   co_await sync_->Run(job, std::move(request), std::move(reached));
-  last_active_ = deps_.clock.Now();
+  NoteActive();
   if (live()) {
     co_await NoteSync(job->info());
   } else {

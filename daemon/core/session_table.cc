@@ -198,8 +198,11 @@ Task<absl::StatusOr<SessionInfo>> SessionTable::Create(CreateSession request) {
     if (!made.ok()) co_return made.status();
     session = *made;
   }
-  if (wait) co_await session->WaitOpened();
-  if (wait && !session->open_error().ok()) co_return session->open_error();
+  if (wait) {
+    co_await session->WaitOpened();
+    CO_RETURN_IF_ERROR(session->open_error());
+    if (session->info().state == SessionState::kOpening) co_return Draining();
+  }
   co_return session->Shown();
 }
 
@@ -390,9 +393,11 @@ void SessionTable::Sweep() {
     if (entry.next_reap > now || session.closing()) continue;
     if (info.state == SessionState::kClosing)
       tasks_.Spawn("close " + id, Reap(entry.session, "its cleanup has failed before"));
-    if (info.state != SessionState::kReady || session.running() > 0 || session.readers() > 0 ||
-        session.syncing())
+    if (info.state != SessionState::kReady) continue;
+    if (session.running() > 0 || session.readers() > 0 || session.syncing()) {
+      session.NoteActive();  // idle is what comes after that
       continue;
+    }
     bool lapsed = info.expire_time && *info.expire_time <= wall;
     bool idle = info.idle_ttl.count() > 0 && session.last_active() + info.idle_ttl <= now;
     if (!lapsed && !idle) continue;

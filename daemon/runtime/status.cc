@@ -37,13 +37,6 @@ struct Payload {
   Metadata metadata;
 };
 
-std::optional<Reason> ReasonNamed(std::string_view name) {
-  for (const ReasonInfo& info : ReasonCatalogue()) {
-    if (info.name == name) return info.reason;
-  }
-  return std::nullopt;
-}
-
 std::optional<Payload> PayloadOf(const absl::Status& status) {
   auto cord = status.GetPayload(kPayloadUrl);
   if (!cord.has_value()) return std::nullopt;
@@ -81,6 +74,13 @@ const ReasonInfo& InfoOf(Reason reason) {
   const size_t index = static_cast<size_t>(reason);
   CHECK(index < ReasonCatalogue().size());
   return ReasonCatalogue()[index];
+}
+
+std::optional<Reason> ReasonNamed(std::string_view name) {
+  for (const ReasonInfo& info : ReasonCatalogue()) {
+    if (info.name == name) return info.reason;
+  }
+  return std::nullopt;
 }
 
 absl::Status Error(Reason reason, std::string_view message, Metadata metadata) {

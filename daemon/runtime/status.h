@@ -34,6 +34,7 @@ struct ReasonInfo {
 
 const std::vector<ReasonInfo>& ReasonCatalogue();
 const ReasonInfo& InfoOf(Reason reason);
+std::optional<Reason> ReasonNamed(std::string_view name);  // nullopt: the catalogue has none such
 
 using Metadata = std::map<std::string, std::string>;
 

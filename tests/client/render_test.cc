@@ -80,6 +80,13 @@ TEST(RenderTest, RunningAndUnknownCommandsShowNoExitCode) {
   EXPECT_NE(table.find("UNKNOWN  ?     NATURAL"), std::string::npos) << table;
 }
 
+TEST(RenderTest, AnEndedCommandWhoseChildrenGoOnSaysSo) {
+  v1::Command command = DoneCommand();
+  command.set_residual(true);
+  const std::string table = RenderCommands({command}, View{kNow, false});
+  EXPECT_NE(table.find("5s       yes       echo"), std::string::npos) << table;
+}
+
 TEST(RenderTest, ColoursStatesOnlyWhenAsked) {
   std::string plain = RenderSessions({BoxSession()}, View{kNow, false});
   std::string coloured = RenderSessions({BoxSession()}, View{kNow, true});

@@ -101,19 +101,6 @@ TEST_F(TablesTest, SessionCreatePrintsTheName) {
   EXPECT_THAT(daemon_.calls(), ElementsAre("CreateSession box local 3600"));
 }
 
-TEST_F(TablesTest, ASessionThatCouldNotBeOpenedIsAFailureWithItsReason) {
-  v1::Session session;
-  session.set_name("sessions/box");
-  session.set_state(v1::Session::FAILED);
-  v1::Condition& condition = *session.add_conditions();
-  condition.set_status(true);
-  condition.set_reason("BACKEND_UNREACHABLE");
-  condition.set_message("no shell");
-  daemon_.SetSession(session);
-  EXPECT_EQ(Output({"session", "create", "box"}, 125), "");
-  EXPECT_EQ(err_, "hermesctl: session box could not be opened; BACKEND_UNREACHABLE: no shell\n");
-}
-
 TEST_F(TablesTest, CleanupGoesOnWithTheSameIdAfterABreak) {
   v1::Session session;
   session.set_name("sessions/box");

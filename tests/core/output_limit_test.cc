@@ -27,12 +27,18 @@ class OutputLimitTest : public SessionTest {
     ASSERT_TRUE(daemon_->Create("s").ok());
   }
 
-  std::shared_ptr<CommandRun> Start(Overflow overflow, const std::string& script) {
-    StartCommand request = MakeStart("s", script, "id-1");
+  std::shared_ptr<CommandRun> Start(Overflow overflow, const std::string& script,
+                                    const std::string& id = "id-1") {
+    StartCommand request = MakeStart("s", script, id);
     request.output = {.limit_bytes = kLimit, .overflow = overflow};
     auto started = daemon_->Await(daemon_->table.Start(std::move(request)));
     EXPECT_TRUE(started.ok()) << started.status();
     return started->run;
+  }
+
+  void RunToEndOf(Overflow overflow, const std::string& id, const std::string& script) {
+    auto run = Start(overflow, script, id);
+    ASSERT_TRUE(daemon_->RunUntil([&] { return run->drained(); }));
   }
 
   // A folder that is none: no output finds room until it is one.
@@ -72,6 +78,16 @@ TEST_F(OutputLimitTest, UnderBlockProcessTheCommandWaitsAndNothingIsDropped) {
   daemon_->RunUntil([&] { return reader->result.has_value(); });
   EXPECT_EQ(reader->sink->Text(OutputStream::kStdout), First(kLimit) + "[GAP]");
   EXPECT_EQ(run->info().produced.offset[0], kLimit + kWindow) << "the gap is not all of it";
+}
+
+TEST_F(OutputLimitTest, WhatIsNotKeptIsCountedOnceWhateverTheReason) {
+  RunToEndOf(Overflow::kDropMiddle, "id-1", "outn 1000000;exit 0");
+  EXPECT_EQ(daemon_->stats.output_bytes_dropped, 1'000'000 - kLimit) << "trimmed";
+  RunToEndOf(Overflow::kBlockProcess, "id-2", "outn 300000;exit 0");
+  EXPECT_EQ(daemon_->stats.output_bytes_dropped, 1'300'000 - 2 * kLimit) << "refused at its end";
+  Restart();
+  RunToEndOf(Overflow::kDropMiddle, "id-1", "outn 1000000;exit 0");
+  EXPECT_EQ(daemon_->stats.output_bytes_dropped, 0u) << "an earlier daemon has counted it";
 }
 
 TEST_F(OutputLimitTest, UnderBlockProcessATimeoutOverThereEndsTheCommandThatWaits) {

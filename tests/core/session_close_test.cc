@@ -164,6 +164,12 @@ TEST_F(SessionTest, ReaperClosesIdleSessionsButNoneThatRunsOrIsRead) {
   EXPECT_EQ((*daemon_->table.Find("idle"))->info().state, SessionState::kClosed);
   EXPECT_EQ((*daemon_->table.Find("busy"))->info().state, SessionState::kReady);
   EXPECT_EQ((*daemon_->table.Find("read"))->info().state, SessionState::kReady);
+  daemon_->RunUntil([&] { return reader->result.has_value(); });
+  reader.reset();
+  daemon_->Pass(seconds(55));
+  EXPECT_EQ(StateOf("read"), SessionState::kReady) << "its time began before it was idle";
+  daemon_->Pass(seconds(10));
+  EXPECT_EQ(StateOf("read"), SessionState::kClosed);
 }
 
 TEST_F(SessionTest, ALeaseThatHasEndedReapsNoSessionThatRunsOrIsRead) {

@@ -352,6 +352,38 @@ TEST_F(SessionTest, CreateIsIdempotentByRequestId) {
             Reason::k_REQUEST_ID_REUSED);
 }
 
+TEST_F(SessionTest, WhoWaitsForAPlaceThatCannotBeOpenedIsToldWhyAlsoAfterARestart) {
+  CreateSession request;
+  request.id = "s";
+  request.backend = "fake";
+  request.request_id = "r-1";
+  request.wait_ready = true;
+  host_.place.faults.refuse_open_percent = 100;
+  const absl::Status first = daemon_->Await(daemon_->table.Create(request)).status();
+  EXPECT_EQ(ReasonOf(first), Reason::k_BACKEND_UNREACHABLE) << first;
+  EXPECT_EQ((*daemon_->table.Find("s"))->info().state, SessionState::kFailed);
+  Restart();
+  const absl::Status again = daemon_->Await(daemon_->table.Create(request)).status();
+  EXPECT_EQ(ReasonOf(again), Reason::k_BACKEND_UNREACHABLE) << again;
+  EXPECT_EQ(again.message(), first.message());
+  request.wait_ready = false;
+  EXPECT_EQ(daemon_->Await(daemon_->table.Create(request))->state, SessionState::kFailed);
+}
+
+TEST_F(SessionTest, AChildLeftBehindIsTheCommandsResidueUntilItHasEnded) {
+  ASSERT_TRUE(daemon_->Create("s").ok());
+  auto started = daemon_->Start("s", "child;exit 3");
+  ASSERT_TRUE(started.ok()) << started.status();
+  ASSERT_TRUE(daemon_->RunUntil([&] { return started->run->ended(); }));
+  EXPECT_EQ(started->run->info().state, CommandState::kExited);
+  EXPECT_TRUE(started->run->info().residual);
+  EXPECT_FALSE(started->run->drained()) << "its output may go on";
+  auto report = daemon_->Await(started->run->Kill(seconds(1), Cause::kCancelled));
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_FALSE(started->run->info().residual);
+  EXPECT_EQ(started->run->info().outcome->value, 3) << "its own end stands";
+}
+
 TEST_F(SessionTest, CapsAreTypedAndNameTheSetting) {
   Restart(TableLimits{.max_sessions = 1, .max_commands_per_session = 2});
   ASSERT_TRUE(daemon_->Create("s").ok());

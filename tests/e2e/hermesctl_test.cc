@@ -153,6 +153,15 @@ TEST_F(CtlTest, CommandsAreListedSignalledAndKilled) {
   EXPECT_THAT(Ctl({"ps", "box", "--state", "RUNNING"}).out, Not(HasSubstr(second)));
 }
 
+TEST_F(CtlTest, WhatACommandLeavesBehindIsListedUntilItIsKilled) {
+  const std::string name = Started("sleep 1000 & exit 3");
+  EXPECT_EQ(Ctl({"wait", name}).status, 3);
+  EXPECT_THAT(Ctl({"ps", "box", "-o", "jsonl"}).out, HasSubstr("\"residual\":true"));
+  EXPECT_EQ(Ctl({"kill", name}).status, 0);
+  EXPECT_THAT(Ctl({"ps", "box", "-o", "jsonl"}).out, HasSubstr("\"residual\":false"));
+  EXPECT_EQ(Ctl({"wait", name}).status, 3);
+}
+
 TEST_F(CtlTest, ASignalForTheLeaderReachesNobodyElse) {
   const std::string fifo = daemon_.dir() + "/go", heard = daemon_.dir() + "/heard";
   const std::string name = Started(
