@@ -34,20 +34,20 @@ namespace {
 
 constexpr int kMaxReceiveBytes = 8 << 20;  // beyond: RESOURCE_EXHAUSTED from gRPC itself
 constexpr int kMaxMetadataBytes = 64 << 10;
-constexpr int kMaxStreams = 4000;  // calls at a time per connection; more wait their turn
-constexpr int kKeepaliveMs = 60'000;
-constexpr int kKeepaliveTimeoutMs = 20'000;
+constexpr int kMaxStreams = 4000;        // calls at a time per connection; more wait their turn
 constexpr int kMinPingMs = 10'000;       // clients that ping more often are sent away
 constexpr int kWindowBytes = 512 << 10;  // what a client may send ahead of its reader, per call
 constexpr mode_t kOwnerOnly = 0600;
 constexpr mode_t kEverybody = 0666;  // identity is checked per connection
 
+int Ms(Duration duration) {
+  return static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());
+}
+
 grpc::ServerBuilder& Configure(grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(kMaxReceiveBytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreams);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingMs);
   // Without the probe windows stay as they are: memory per call has a bound that does not grow.
@@ -120,6 +120,8 @@ class RpcServer::Impl : public CallHost {
         exec_(context_, options.disconnect_grace),
         syncs_(context_),
         admin_(context_, std::move(options.on_drain)),
+        keepalive_(options.keepalive),
+        keepalive_timeout_(options.keepalive_timeout),
         call_limit_(options.call_limit),
         on_stuck_(std::move(options.on_stuck)),
         env_{deps.loop, *this, reactions_} {
@@ -193,6 +195,8 @@ class RpcServer::Impl : public CallHost {
           }));
       builder.RegisterService(services_.back().get());
     }
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, Ms(keepalive_));
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, Ms(keepalive_timeout_));
     server_ = Configure(builder).BuildAndStart();
     if (server_ == nullptr) return;
     grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
@@ -263,6 +267,7 @@ class RpcServer::Impl : public CallHost {
   ExecService exec_;
   SyncService syncs_;
   AdminService admin_;
+  const Duration keepalive_, keepalive_timeout_;
   const Duration call_limit_;
   std::function<void()> on_stuck_;
   std::unique_ptr<Watchdog> watchdog_;  // from the drain to the end of this object

@@ -25,6 +25,11 @@ inline constexpr Duration kCallLimit = std::chrono::seconds(3);
 // Then gRPC's own streams, which know no end, are cut off: watches of health, told NOT_SERVING.
 inline constexpr Duration kWatchLimit = std::chrono::milliseconds(200);
 
+// A peer that is silent for kKeepalive is asked for a sign of life, and let go of when none comes
+// within kKeepaliveTimeout.
+inline constexpr Duration kKeepalive = std::chrono::seconds(60);
+inline constexpr Duration kKeepaliveTimeout = std::chrono::seconds(20);
+
 struct RpcOptions {
   std::string socket_path;       // made and removed by us; empty with `activation`
   std::optional<Fd> activation;  // a socket that somebody else listens on for us
@@ -32,6 +37,8 @@ struct RpcOptions {
   Peers::Limits peers;
   ServerInfo info;
   std::function<void()> on_drain;  // AdminService.Drain was called: what SIGTERM would do
+  Duration keepalive = kKeepalive;
+  Duration keepalive_timeout = kKeepaliveTimeout;
   Duration call_limit = kCallLimit;
   Duration disconnect_grace = kDisconnectGrace;
   std::function<void()> on_stuck;  // this object lives kDrainLimit after Drain; default: _exit

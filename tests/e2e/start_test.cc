@@ -1,13 +1,5 @@
 // A daemon that cannot start says why, and by its code whether to try again is of use.
 
-#include <poll.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
-
-#include <chrono>
-#include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -115,30 +107,6 @@ TEST(StartTest, ASecretIsInNoFileAndOutputIsInNoLog) {
   EXPECT_THAT(log, testing::HasSubstr("command ended: exited with 0" + ids + "\n"));
   for (const std::string& hidden : {payload, secret, std::string("KEPT")})
     EXPECT_EQ(log.find(hidden), std::string::npos) << hidden;
-}
-
-// A peer that is there and never answers: a stopped client, or one whose host went away behind a
-// forwarded socket.
-TEST(StartTest, APeerThatAnswersNoPingIsLetGo) {
-  if (std::getenv("HERMES_DEEP") == nullptr) GTEST_SKIP() << "it takes 80 s: with --deep";
-  DaemonProcess daemon;
-  daemon.Start();
-  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
-  strncpy(address.sun_path, daemon.socket().c_str(), sizeof address.sun_path - 1);
-  const int peer = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  ASSERT_EQ(connect(peer, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  const std::string hello("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 33);
-  ASSERT_EQ(send(peer, hello.data(), hello.size(), MSG_NOSIGNAL), ssize_t(hello.size()));
-  const auto begun = std::chrono::steady_clock::now();
-  char bytes[4096];
-  ssize_t got = 1;
-  while (got > 0) {
-    pollfd readable{.fd = peer, .events = POLLIN, .revents = 0};
-    ASSERT_EQ(poll(&readable, 1, 120'000), 1) << "still connected";
-    got = recv(peer, bytes, sizeof bytes, 0);
-  }
-  EXPECT_GE(std::chrono::steady_clock::now() - begun, std::chrono::seconds(60));
-  close(peer);
 }
 
 }  // namespace
