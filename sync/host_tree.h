@@ -4,10 +4,10 @@
 // change that was finished before the call, in time that grows with the changes, not with the tree.
 //
 // How it knows: notices of the kernel where those tell everything (Watch), else stat keys of all
-// files. Not seen by kChanges: that a directory above the root moved which this account may not
-// read (until kStats); stores through a shared mapping before it is closed, and writes
+// files. Not seen by kChanges: stores through a shared mapping before it is closed, and writes
 // through a hard link that was made elsewhere since the file was last read. For those the owner
-// asks for kStats now and then, and for kBytes rarely.
+// asks for kStats now and then, and for kBytes rarely. Not seen by Unchanged(): that a directory
+// above the root moved which this account may not read (each Refresh sees it).
 //
 // Thread-compatible; Refresh and the constructor block, so they run on Workers. Unchanged() is for
 // the loop, while no Refresh runs.

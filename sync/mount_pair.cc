@@ -8,7 +8,8 @@
 namespace hermes::sync {
 namespace {
 
-// Mounts with the same key see the same files on the same two ends. Policies are no part of it.
+// Mounts with the same key see the same files on the same two ends. What a plan makes of them is no
+// part of it.
 std::string KeyOf(const Mount& mount, const std::string& place) {
   std::string key = place;
   const auto add = [&key](std::string_view part) { key.append("\n").append(part); };

@@ -1,9 +1,9 @@
 #pragma once
 
 // MountPair: the host's end of a mount with what is remembered of the far end: one object for all
-// sessions of this daemon whose mounts are the same pair of roots with the same rules about names,
-// so that they share the watch, the base and their turns. MountPairs finds or makes it. Loop
-// thread; blocking work goes to the workers.
+// sessions of this daemon whose mounts have the same two roots, limits, rules about names and
+// links, and both or neither written by a pull, so that they share the watch, the base and their
+// turns. MountPairs finds or makes it. Loop thread; blocking work goes to the workers.
 
 #include <cstdint>
 #include <map>

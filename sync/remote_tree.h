@@ -1,14 +1,14 @@
 #pragma once
 
 // RemoteTree: what sync asks of the far end of a mount. Implemented once over whatever can run a
-// program there: level A is the runner's own file service, level B a POSIX shell with find, tar and
-// sha256sum (or shasum). Both give the same answers. Everything that comes back is hostile input:
+// program there: level A is the runner's own file service, level B a POSIX shell with common tools
+// (shell_tree.h). Both give the same answers. Everything that comes back is hostile input:
 // bounded, parsed whole, and never a path that leaves the mount. Loop thread; calls may overlap, as
 // a push goes on during a fetch; the object outlives them.
 //
 // BACKEND_UNREACHABLE: the stream broke or the answer is cut short; nothing may be concluded, and
 // Look and Fetch may be repeated. SYNC_FAILED: the far side answers nonsense, or cannot do it, with
-// what it said. CAPABILITY_MISSING: no tar or no digest tool there. CANCELLED: the root's wish was
+// what it said. CAPABILITY_MISSING: one of those tools is not there. CANCELLED: the root's wish was
 // withdrawn.
 
 #include <cstdint>

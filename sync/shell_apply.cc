@@ -205,7 +205,6 @@ std::string HashWord(const MaybeContent& content) {
 
 // As `touch -t` reads it.
 std::string TouchWord(int64_t mtime_ns) {
-  if (mtime_ns <= 0) return "";
   const time_t seconds = mtime_ns / 1'000'000'000;
   tm utc;
   gmtime_r(&seconds, &utc);

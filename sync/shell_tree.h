@@ -1,9 +1,10 @@
 #pragma once
 
-// What is said to a far end that has nothing but a POSIX shell with find, sort, tar and sha256sum
-// (or shasum, or openssl): texts for `sh` that look at a tree, take files into it and give files of
-// it, in the words of far_answer.h. Only what GNU and busybox tools have in common. Pure; names are
-// any bytes but newline and backslash (HasPlainName).
+// What is said to a far end that has nothing but a POSIX shell with find, sort, tr, sed, xargs, wc,
+// dd and sha256sum (or shasum, or openssl), for a fetch tar, for an apply tar, paste, mkdir, mv and
+// rm: texts for `sh` that look at a tree, take files into it and give files of it, in the words of
+// far_answer.h. Only what GNU and busybox tools have in common. Pure; names are any bytes but
+// newline and backslash (HasPlainName).
 //
 // A look and a fetch are texts of their own. An apply is a text and, behind it on the same stdin, a
 // tar: the files below t/, and last "gone" (deletions), "plan" (what is placed where) and "apply"

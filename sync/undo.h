@@ -29,8 +29,8 @@ struct UndoEntry {
   uint32_t kept = 0;      // edits of the host that came in between and are kept here
   uint64_t bytes = 0;
   bool readable = true;  // its journal can be read
-  // A turn was interrupted, or that can't be told now: Recover ends it, and until then nothing
-  // expires.
+  // A turn was interrupted, or that can't be told now: Recover ends it, and until then it does not
+  // expire.
   bool open = false;
 };
 

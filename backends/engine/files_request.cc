@@ -36,6 +36,10 @@ class Request {
   frames::Writer to{bytes_};
 };
 
+uint64_t SecondsOf(const sync::RemoteChange& change) {
+  return static_cast<uint64_t>(change.mtime_ns) / 1'000'000'000;
+}
+
 std::string Word(const sync::MaybeContent& content) {
   if (!content) return "";
   return sync::Hex(content->digest) + (content->executable ? 'x' : '-');
@@ -65,6 +69,7 @@ std::string ApplyRequest(std::string_view mark, const sync::RemoteApply& apply) 
     if (!change.wanted) continue;
     request.to.U64(change.wanted->size);
     request.to.U8(change.wanted->executable ? 1 : 0);
+    request.to.U64(SecondsOf(change));
     if (shared[i]) request.to.U32(*shared[i]);
   }
   return request.End();

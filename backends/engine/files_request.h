@@ -6,8 +6,9 @@
 //   u32 length | u8 verb | payload          length counts verb and payload
 //   payload   str mark, str root, str only (empty: all), strlist ignore, u64 max_file_bytes
 //   a look    + str expected (64 hex digits, or empty)
-//   an apply  + str epoch, u8 secret, u32 count, and for each change
+//   an apply  + str epoch, str known epoch (empty: any), u8 secret, u32 count, and for each change
 //               str name, str expected, u8 wanted, and if wanted: u64 size, u8 executable,
+//               u64 time of its last change in seconds,
 //               and if wanted is 2: u32 index of an earlier wanted change with the same bytes
 //             expected: 64 hex digits and x (executable) or -; empty: there is none
 //             Behind the request, for each change whose wanted is 1, in order: exactly `size`

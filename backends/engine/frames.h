@@ -8,8 +8,8 @@
 // Shared by the daemon and the runner, so: no I/O, no allocation but std::string, no exceptions.
 // Both ends treat what they read as hostile: lengths are bounded, a short or overlong payload is a
 // decode failure, unknown frame types are skipped. `command` is a number chosen by the daemon,
-// unique for the life of the runner; 0 where a frame is not about a command (OPEN and CLOSE use it
-// as a tag that their answer repeats).
+// unique among the commands that the runner has; 0 where a frame is not about a command (OPEN and
+// CLOSE use it as a tag that their answer repeats).
 
 #include <cstdint>
 #include <optional>

@@ -16,7 +16,7 @@
 
 namespace hermes::plain {
 
-// Output lines of a short text beyond this end its stream: BACKEND_UNREACHABLE.
+// What a short text tells beyond this is not read: the answer is incomplete.
 inline constexpr size_t kMaxAnswerBytes = 8 << 20;
 // A short text that takes longer (beyond the grace of a kill) is given up: BACKEND_UNREACHABLE.
 inline constexpr Duration kAnswerLimit = std::chrono::seconds(30);

@@ -127,11 +127,13 @@ for h_d in $PATH; do if [ -x "$h_d/sh" ]; then h_s=$h_d/sh; break; fi; done
 unset IFS
 )";
 
-constexpr std::string_view kGuardedLogin = R"(h_b=$!
-( trap 'kill $!; exit' TERM; sleep 10 & wait $!; kill -KILL "$h_b" ) </dev/null >/dev/null 2>&1 7>&- &
-h_w=$!
-wait "$h_b"; kill "$h_w"
-)";
+// A login shell that hangs is ended after a while with all that it has started.
+std::string GuardedLogin(std::string_view nonce) {
+  std::string text = "h_b=$!\n( trap 'kill $!; exit' TERM; sleep 10 & wait $!; trap '' TERM\n";
+  Append(&text, {Targets({.roots = "", .cookie = std::string(nonce)}), "h_p=\" $h_b \"\n", kLadder,
+                 ") </dev/null >/dev/null 2>&1 7>&- &\nh_w=$!\nwait \"$h_b\"; kill \"$h_w\"\n"});
+  return text;
+}
 
 std::string EndLines(std::string_view what) {
   std::string text;
@@ -323,7 +325,7 @@ h_f=$h_d/.hermes-)",
           Quote(shell::LoginCaptureText(kind, "/dev/fd/7", nonce)), "; else h_v=",
           Quote(shell::LoginCaptureText(kind, "/proc/self/fd/7", nonce)),  // small hosts
           "; fi\n\"$h_s\" ", login ? "-l -c " : "-c ", "\"$h_v\" </dev/null >/dev/null 2>&1 &\n",
-          kGuardedLogin, "exec 7>&-\n", kEmit, "rm -f \"$h_f\"\n}\n"});
+          GuardedLogin(nonce), "exec 7>&-\n", kEmit, "rm -f \"$h_f\"\n}\n"});
   Append(&text,
          {R"(printf '%s\n' "${HERMES_RUN_m}b$h_d" "${HERMES_RUN_m}p$h_s" "${HERMES_RUN_m}d$PWD"
 command -v setsid >/dev/null && printf '%s\n' "${HERMES_RUN_m}t1"

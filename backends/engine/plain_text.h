@@ -11,7 +11,8 @@
 //   s<base64> or h<hex>               a piece of the captured state, in order
 //   k<signalled> <survivors> <pid>... what a kill found
 //   e<status> <signalled> <watchdog>  the last line; on stderr, too
-// The line after the start mark tells the command's pid, or a LaunchWord and nothing was started.
+// The line after the start mark tells the command's pid, or one of the kLaunch words below: nothing
+// was started.
 
 #include <cstdint>
 #include <string>
@@ -32,9 +33,9 @@ inline constexpr std::string_view kLaunchBadCwd = "cwd";
 inline constexpr std::string_view kLaunchNotFound = "notfound";
 inline constexpr std::string_view kLaunchNotExecutable = "noexec";
 
-// Means the same in every login shell: no backslash, no "!", no newline, no quote inside quotes. It
-// reads a line with the number of bytes of the text, then that many, and nothing more; of a text
-// that was cut off on its way it runs nothing.
+// Means the same in every login shell: no single quote, backslash, "!" or newline inside. It reads
+// a line with the number of bytes of the text, then that many, and nothing more; of a text that was
+// cut off on its way it runs nothing.
 std::string_view BootLine(shell::Kind kind);
 // What is written first for `text`: its length line and the text.
 std::string Framed(std::string_view text);

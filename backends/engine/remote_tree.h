@@ -21,7 +21,7 @@ struct RemoteTreeDeps {  // outlive the tree
   Random& random;
 };
 
-// Level B: needs sh, find, sort, sed, tar and sha256sum (or shasum, or openssl) over there.
+// Level B: needs sh and the tools that sync/shell_tree.h names over there.
 std::unique_ptr<sync::RemoteTree> MakeShellTree(RemoteTreeDeps deps,
                                                 std::shared_ptr<Sandbox> sandbox);
 

@@ -55,6 +55,12 @@ Task<absl::Status> FetchPart(FarTalk* talk, sync::FarAnswer* answer, Fetching* f
   co_return Error(Reason::k_BACKEND_UNREACHABLE, "the far side's archive was cut short");
 }
 
+void FillTimes(Clock& clock, sync::RemoteApply* apply) {
+  const int64_t now_ns = clock.NowWall().time_since_epoch().count();
+  for (sync::RemoteChange& change : apply->changes)
+    if (change.mtime_ns <= 0) change.mtime_ns = now_ns;
+}
+
 Lane LaneFor(const sync::RemoteApply& apply) {
   uint64_t bytes = 0;
   for (const sync::RemoteChange& change : apply.changes) {

@@ -28,6 +28,9 @@ struct Fetching {
 // Asks for one part of it. BACKEND_UNREACHABLE: its archive was cut short. All outlive the call.
 Task<absl::Status> FetchPart(FarTalk* talk, sync::FarAnswer* answer, Fetching* fetching);
 
+// A file whose time is not known was changed now.
+void FillTimes(Clock& clock, sync::RemoteApply* apply);
+
 Lane LaneFor(const sync::RemoteApply& apply);
 Lane LaneFor(const sync::RemoteTree::Wanted& wanted);
 

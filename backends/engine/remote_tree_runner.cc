@@ -37,6 +37,7 @@ class RunnerTree : public sync::RemoteTree {
   }
 
   Task<absl::StatusOr<sync::RemoteApplied>> Apply(RemoteApply apply) override {
+    FillTimes(deps_.clock, &apply);
     FarAnswer answer({.verb = FarVerb::kApply, .mark = NewMark(), .changes = apply.changes.size()});
     CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk,
                         co_await Begin(apply.root, ApplyRequest(answer.mark(), apply),

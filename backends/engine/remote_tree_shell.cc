@@ -52,6 +52,7 @@ class ShellTree : public sync::RemoteTree {
 
   Task<absl::StatusOr<sync::RemoteApplied>> Apply(RemoteApply apply) override {
     FarAnswer answer({.verb = FarVerb::kApply, .mark = NewMark(), .changes = apply.changes.size()});
+    FillTimes(deps_.clock, &apply);
     Sending sending{.apply = std::move(apply), .blobs = {}, .sent = {}};
     const Lane lane = LaneFor(sending.apply);
     CO_ASSIGN_OR_RETURN(std::unique_ptr<FarTalk> talk, co_await Open(sending.apply.root, lane));
@@ -102,11 +103,6 @@ class ShellTree : public sync::RemoteTree {
   }
 
   Task<void> Send(FarTalk* talk, Sending* sending, size_t index);
-  // Of a file whose time is not known: now.
-  uint64_t Seconds(int64_t mtime_ns) const {
-    if (mtime_ns <= 0) mtime_ns = deps_.clock.NowWall().time_since_epoch().count();
-    return static_cast<uint64_t>(mtime_ns) / 1'000'000'000;
-  }
 
   RemoteTreeDeps deps_;
   const std::shared_ptr<Sandbox> sandbox_;
@@ -130,10 +126,11 @@ Task<void> ShellTree::Send(FarTalk* talk, Sending* sending, size_t index) {
   const absl::StatusOr<RelPath> name =
       RelPath::Parse(std::string(sync::kStagedFolder) + change.path.str());
   if (!name.ok()) co_return;
-  co_await talk->Write(sync::TarHeader({.name = *name,
-                                        .size = size,
-                                        .mode = change.wanted->executable ? bits : bits & ~0111u,
-                                        .mtime_s = Seconds(change.mtime_ns)}));
+  co_await talk->Write(
+      sync::TarHeader({.name = *name,
+                       .size = size,
+                       .mode = change.wanted->executable ? bits : bits & ~0111u,
+                       .mtime_s = static_cast<uint64_t>(change.mtime_ns) / 1'000'000'000}));
   const SentFile sent = co_await SendFile(talk, sending->apply.source, index, size);
   co_await talk->Write(sync::TarPadding(size));
   if (!sent.whole || sent.digest != change.wanted->digest) co_return;

@@ -1,9 +1,9 @@
 #pragma once
 
 // RunnerConnection: one byte stream to a hermes-runner, from the moment it is open until it breaks.
-// Reads frames, writes frames from a queue, and notices a dead peer. Knows nothing of commands.
-// Shared by its RunnerLink and its tasks; loop thread. The peer is hostile: a frame that is too
-// long or malformed breaks the connection.
+// Reads frames, writes frames from a queue, and says when its peer was last heard (RunnerLink
+// notices a dead one). Knows nothing of commands. Shared by its RunnerLink and its tasks; loop
+// thread. The peer is hostile: a frame that is too long or malformed breaks the connection.
 
 #include <memory>
 #include <string>

@@ -61,6 +61,7 @@ bool ReadChanges(Reader& reader, const Scope& scope, size_t request_bytes, Apply
     if (change.wanted) {
       change.size = reader.U64();
       change.executable = reader.U8() != 0;
+      change.time_s = reader.U64();
     }
     if (wanted == kSharedBytes) {
       change.same_as = reader.U32();

@@ -7,10 +7,11 @@
 // Request, as frames::Writer writes it:
 //   u32 length | u8 Verb | str mark | str root | str only | strlist ignore | u64 max_file_bytes
 //   look:   str expected digest (hex, may be empty)
-//   apply:  str epoch | str known epoch | u8 secret | u32 count | per change:
+//   apply:  str epoch | str known epoch (empty: any) | u8 secret | u32 count | per change:
 //             str name | str expected (ContentText, empty: no file) | u8 wanted
-//             (wanted:) u64 size | u8 executable
-//           behind the request, for each change with `wanted`, in order: `size` bytes,
+//             (wanted:) u64 size | u8 executable | u64 time of its last change in seconds
+//             (wanted is 2:) u32 index of an earlier wanted change with the same bytes
+//           behind the request, for each change whose `wanted` is 1, in order: `size` bytes,
 //           u8 good (0: do not place), 32 bytes SHA-256 of what was sent
 //   fetch:  strlist names
 // The answer is sync/far_answer.h's, of level A. A fetch is a tar of ustar and GNU long names.

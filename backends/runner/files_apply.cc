@@ -131,6 +131,10 @@ bool Apply::Receive(size_t index) {
   if (!file.valid() || fchmod(file.get(), mode) != 0) return NotStaged();
   bool shared = change.same_as != kOwnBytes;
   if (!(shared ? Copy(change, file.get()) : ReceiveBytes(change, file.get()))) return false;
+  timespec time = {.tv_sec = static_cast<time_t>(change.time_s), .tv_nsec = 0};
+  timespec times[] = {time, time};
+  syscall(SYS_utimensat, file.get(), nullptr, times,
+          0);  // a file system without times has the file
   if (change.content.empty()) unlinkat(stage_.Above(change.name), Leaf(change.name).c_str(), 0);
   return true;
 }

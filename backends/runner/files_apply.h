@@ -22,6 +22,7 @@ struct Change {
   bool wanted = false;        // else it is to go
   uint64_t size = 0;
   bool executable = false;
+  uint64_t time_s = 0;           // of its last change on the other side
   uint32_t same_as = kOwnBytes;  // an earlier change whose bytes these are, too
   std::string content;           // what came
   char result = 'f';             // as the answer says it: p, c or f

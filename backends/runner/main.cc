@@ -17,12 +17,8 @@ namespace {
 
 constexpr std::string_view kUsage =
     "usage: hermes-runner serve DIR [--ready-fd N] [--idle-ms N]\n"
-    "       hermes-runner connect DIR\n"
-    "       hermes-runner leave DIR\n"
-    "       hermes-runner files\n"
-    "       hermes-runner digest\n"
-    "       hermes-runner probe\n"
-    "       hermes-runner --version\n";
+    "       hermes-runner connect|leave DIR\n"
+    "       hermes-runner files|digest|probe|--version\n";
 
 int Usage() {
   WriteAll(STDERR_FILENO, kUsage);

@@ -2,7 +2,7 @@
 
 // The runner itself: takes frames from the daemon's link and moves the sessions and commands.
 // Everything happens on the loop; what a batch of events produced is written at its end, and
-// records that are no longer wanted are dropped there, never inside a callback.
+// records that are no longer wanted are dropped there, never inside a callback but that of RETIRE.
 
 #include <stdint.h>
 

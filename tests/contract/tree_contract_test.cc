@@ -58,6 +58,25 @@ TEST_P(BackendContract, V39ATreeIsMadeAndLookedAt) {
   EXPECT_TRUE(again.manifest.files.empty());
 }
 
+// Also where the bytes of another file are copied over there, and where a file is replaced.
+TEST_P(BackendContract, V39FilesHaveTheTimesThatTheyHaveOnTheHost) {
+  FarTree far(world(), session());
+  const std::string big(100'000, 'x');
+  const auto send = [&](const std::string& small, int64_t time_s) {
+    sync::RemoteApply apply = far.Request({{.name = "a", .expected = "1", .wanted = small},
+                                           {.name = "d/big", .wanted = big},
+                                           {.name = "d/same", .wanted = big}});
+    for (sync::RemoteChange& change : apply.changes) change.mtime_ns = ++time_s * 1'000'000'000;
+    return far.Apply(std::move(apply));
+  };
+  EXPECT_EQ(send("1", 1'000'000'000), "ppp");
+  EXPECT_EQ(far.In("stat -c '%Y %n' a d/big d/same"),
+            "1000000001 a\n1000000002 d/big\n1000000003 d/same\n");
+  EXPECT_EQ(send("2", 1'100'000'000), "ppp");
+  EXPECT_EQ(far.In("cat a; stat -c ' %Y %n' a d/big"), "2 1100000001 a\n 1000000002 d/big\n")
+      << "what is there already is not touched";
+}
+
 TEST_P(BackendContract, TheHomeThatTheEngineTellsIsTheOneThatTreesMean) {
   FarTree far(world(), session());
   const std::string path = far.root.path;

@@ -116,6 +116,7 @@ struct FilesChange {
   bool executable = false;
   bool good = true;
   std::optional<uint32_t> same_as = {};  // its bytes do not go out
+  uint64_t time_s = 1'700'000'000;
 };
 
 inline std::string Spelled(std::string_view bytes, bool executable = false) {
@@ -136,6 +137,7 @@ inline std::string ApplyRequest(const FilesScope& scope, const std::vector<Files
       if (!change.bytes) continue;
       w.U64(change.bytes->size());
       w.U8(change.executable ? 1 : 0);
+      w.U64(change.time_s);
       if (change.same_as) w.U32(*change.same_as);
     }
   });

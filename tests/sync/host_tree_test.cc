@@ -1,6 +1,7 @@
 #include "sync/host_tree.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -9,7 +10,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <thread>
 
@@ -345,6 +348,29 @@ TEST_F(HostTreeTest, WithoutEnoughWatchesItScans) {
   EXPECT_FALSE(tree_->watching());
   Write("g/h", "4");
   ExpectTruth();
+}
+
+// A user namespace has limits of its own, so nobody else misses what is used up here.
+TEST_F(HostTreeTest, WhereTheKernelHasNoWatchLeftItScans) {
+  if (std::system("unshare -U true 2>/dev/null") != 0) GTEST_SKIP() << "no namespaces here";
+  for (int i = 0; i < 40; ++i) Write("d" + std::to_string(i) + "/f", "1");
+  const auto in_a_namespace = [this] {
+    if (unshare(CLONE_NEWUSER) != 0) return false;
+    std::ofstream("/proc/sys/user/max_inotify_watches") << 30;
+    Open();
+    ExpectTruth();
+    EXPECT_FALSE(tree_->watching());
+    Write("d7/f", "2");
+    Write("d39/g", "3");
+    EXPECT_FALSE(tree_->Unchanged());
+    ExpectTruth();
+    for (int i = 10; i < 40; ++i) fs::remove_all(At("d" + std::to_string(i)));
+    Now(Effort::kBytes);
+    EXPECT_TRUE(tree_->watching()) << "there are enough for what is left";
+    EXPECT_TRUE(tree_->Unchanged());
+    return !HasFailure();
+  };
+  EXPECT_EXIT(_exit(in_a_namespace() ? 0 : 1), testing::ExitedWithCode(0), "");
 }
 
 TEST_F(HostTreeTest, AScanDoesNotTrustTimesThatAreTooFresh) {
