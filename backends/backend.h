@@ -261,9 +261,9 @@ class Engine {
   // Prepares the session over there (captures the login environment, or takes up saved state).
   virtual Task<absl::StatusOr<SessionFacts>> Open(SessionSpec spec) = 0;
 
-  // Hands the command over. OK means it was sent: whether it started is told by the channel's
-  // events. A failure means that it was certainly not started, unless the reason is RECONNECTING
-  // (then: unknown).
+  // Hands the command over. OK means it was sent, or waits its turn for a stream: whether it
+  // started is told by the channel's events. A failure means that it was certainly not started,
+  // unless the reason is RECONNECTING (then: unknown).
   virtual Task<absl::StatusOr<std::unique_ptr<Channel>>> Start(CommandSpec spec) = 0;
 
   // What "~" of a mount is over there, as the place itself says; empty: not known.
@@ -284,8 +284,8 @@ class Engine {
   virtual void SetSudoPassword(std::string password) = 0;
 
   // Ends what ended commands left running that no run id names any more; the session stays open.
-  // Where residual_tracking holds there is no such thing: those commands are known until all is
-  // gone.
+  // When no command runs: an engine may end those, too. Where residual_tracking holds there is no
+  // such thing: those commands are known until all is gone.
   virtual Task<absl::StatusOr<TreeReport>> EndLeftovers(Duration grace) { co_return TreeReport{}; }
 
   // Kills what runs, forgets the session over there.

@@ -20,7 +20,7 @@ struct SshSpec {
   std::string user;      // empty: what ssh_config says, else the daemon's account
   uint32_t port = 0;     // 0: what ssh_config says, else 22
   std::string key_file;  // empty: what ssh_config and the agent offer; else this key only
-  std::string host_key;  // "strict" (also: empty), "accept-new" or "SHA256:..."
+  std::string host_key;  // "strict", "accept-new", "SHA256:..."; empty: as [backend.ssh] says
   SshTransportChoice transport = SshTransportChoice::kAuto;
   std::string config_file;                                   // empty: the account's; else -F of ssh
   std::vector<std::pair<std::string, std::string>> options;  // -o of ssh, behind our own

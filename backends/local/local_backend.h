@@ -24,7 +24,7 @@ struct LocalOptions {
   std::string runner_override;
 };
 
-// The longest <runner_dir>/s in bytes: leaves room in sockaddr_un for what the runner appends.
+// The longest <runner_dir>/s in bytes: stays well below sockaddr_un's 108.
 inline constexpr size_t kMaxSocketPath = 99;
 // A runner that is not ready by then is killed: BACKEND_UNREACHABLE.
 inline constexpr Duration kRunnerStartLimit = std::chrono::seconds(10);

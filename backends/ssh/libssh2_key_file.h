@@ -10,7 +10,7 @@
 
 namespace hermes {
 
-inline constexpr size_t kMaxKeyFile = 64 << 10;  // bytes; larger is no key
+inline constexpr size_t kMaxKeyFile = 64 << 10;  // bytes; what lies beyond is not read
 
 // A key without a passphrase. Its text is wiped at the end.
 struct PrivateKey {

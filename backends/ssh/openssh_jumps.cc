@@ -10,6 +10,8 @@
 namespace hermes {
 namespace {
 
+constexpr uint32_t kDefaultPort = 22;
+
 // The value of a line of `ssh -G`; empty also for "none".
 std::string_view ValueOf(std::string_view output, std::string_view name) {
   while (!output.empty()) {
@@ -69,6 +71,10 @@ SshSpec JumpOf(std::string_view text) {
   return jump;
 }
 
+std::string PlaceOf(const SshSpec& jump) {
+  return jump.host + ":" + std::to_string(jump.port != 0 ? jump.port : kDefaultPort);
+}
+
 // It is reached as the target is; a pin is the target's alone, and so are its other options.
 void Follow(const SshSpec& target, SshSpec* jump) {
   jump->host_key = IsPinned(target) ? "strict" : target.host_key;
@@ -113,7 +119,6 @@ Task<absl::StatusOr<OpenSshResolved>> ResolveWay(Loop& loop, Clock& clock, SshCo
     // Only the first is reached as its own configuration has it.
     if (const std::vector<SshSpec> before = JumpsOf(jump.output); at == 0 && !before.empty()) {
       ahead.insert(ahead.begin(), before.begin(), before.end());
-      resolved.facts.first_hop = jump.facts.first_hop;
       command.jumps.clear();
       continue;
     }
@@ -122,6 +127,7 @@ Task<absl::StatusOr<OpenSshResolved>> ResolveWay(Loop& loop, Clock& clock, SshCo
     Append(jump.facts.known_hosts_files, &resolved.facts.known_hosts_files);
     command.jumps[at].resolved = std::move(jump.facts);
   }
+  if (!command.jumps.empty()) resolved.facts.first_hop = PlaceOf(command.jumps.front().spec);
   resolved.jumps = std::move(command.jumps);
   co_return resolved;
 }

@@ -22,8 +22,9 @@ std::vector<SshSpec> JumpsOf(std::string_view output);
 // Whether a ProxyCommand leads there. Pure.
 bool IsProxied(std::string_view output);
 
-// Runs `ssh -G` for the target and then for every jump, also for those that a jump has of its own.
-// BAD_FIELD when ssh refuses the configuration, or the way has more than kMaxJumps.
+// Runs `ssh -G` for the target and then for every jump, also for those that a jump has of its own;
+// fills the fields that are ResolveWay's only, facts.first_hop among them. BAD_FIELD when ssh
+// refuses the configuration, or the way has more than kMaxJumps.
 Task<absl::StatusOr<OpenSshResolved>> ResolveWay(Loop& loop, Clock& clock, SshCommand command);
 
 }  // namespace hermes

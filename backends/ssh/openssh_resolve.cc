@@ -37,24 +37,6 @@ std::pair<std::string_view, std::string_view> Split(std::string_view line) {
   return {line.substr(0, blank), line.substr(blank + 1)};
 }
 
-// Of "user@host:port,...", with brackets around an address.
-std::string FirstHop(std::string_view jumps) {
-  if (jumps.empty() || jumps == "none") return "";
-  std::string_view hop = jumps.substr(0, jumps.find(','));
-  const size_t at = hop.rfind('@');
-  if (at != std::string_view::npos) hop.remove_prefix(at + 1);
-  std::string_view port = "22";
-  if (hop.starts_with('[')) {
-    const size_t end = std::min(hop.find(']'), hop.size());
-    if (hop.substr(end).starts_with("]:")) port = hop.substr(end + 2);
-    hop = hop.substr(1, end - 1);
-  } else if (hop.find(':') == hop.rfind(':') && hop.find(':') != std::string_view::npos) {
-    port = hop.substr(hop.find(':') + 1);
-    hop = hop.substr(0, hop.find(':'));
-  }
-  return std::string(hop) + ":" + std::string(port);
-}
-
 // %n is the name that was typed, and so is %k without a HostKeyAlias. One that "%%" only looks like
 // costs a connection.
 bool UsesTypedName(std::string_view value) {
@@ -101,7 +83,6 @@ absl::StatusOr<OpenSshResolved> ParseResolved(const SshTarget& target, std::stri
     matters.append(line).append("\n");
     if (name == "hostname") resolved.facts.host = value;
     if (name == "user") resolved.facts.user = value;
-    if (name == "proxyjump") resolved.facts.first_hop = FirstHop(value);
     if (name == "userknownhostsfile") resolved.user_known_hosts = value;
     if (name == "userknownhostsfile" || name == "globalknownhostsfile") {
       Append(FilesOf(value), &resolved.facts.known_hosts_files);

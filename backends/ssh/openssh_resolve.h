@@ -19,7 +19,7 @@ struct OpenSshResolved {
   std::string user_known_hosts;  // the files that the user's own configuration names
   std::string ciphers;           // what it accepts, in its order
   std::string output;            // all that it said
-  // Of ResolveWay only:
+  // Of ResolveWay only, as facts.first_hop is:
   std::vector<SshJump> jumps = {};
   bool proxied = false;  // a ProxyCommand of the user's leads there
 };

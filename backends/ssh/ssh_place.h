@@ -2,7 +2,8 @@
 
 // How hermes-runner comes to a far host: the one command that finds it there and becomes it, or
 // asks for it first. Pure text; the conversation is in ssh_runner.h. The command means the same in
-// every login shell: it is `sh -c` with one quoted line without backslash, "!", newline or quote.
+// every login shell: it is `sh -c` with one line in single quotes, and no single quote, backslash,
+// "!" or newline inside.
 
 #include <cstdint>
 #include <optional>

@@ -184,20 +184,27 @@ TEST_F(SshE2eTest, ATimeoutEndsTheTreeOverThere) {
   }
 }
 
-TEST_F(SshE2eTest, KillNineOfTheDaemonDisturbsNoCommand) {
-  MustCreate("s");
-  const std::string fifo = far_->home() + "/go";
-  const std::string command =
-      daemon_->StartCommand("s", "seq 1 20000; mkfifo " + fifo + "; cat " + fifo + "; exit 9");
-  ASSERT_TRUE(Eventually([&] { return std::filesystem::exists(fifo); }));
+TEST_F(SshE2eTest, KillNineOfTheDaemonDisturbsNoCommandOverWhateverItCame) {
+  const Words transports = {"openssh", "libssh2"};
+  Words commands;
+  for (const std::string& transport : transports) {
+    MustCreate(transport, {"--transport", transport});
+    const std::string fifo = far_->home() + "/" + transport;
+    commands.push_back(daemon_->StartCommand(
+        transport, "seq 1 20000; mkfifo " + fifo + "; cat " + fifo + "; exit 9"));
+    ASSERT_TRUE(Eventually([&] { return std::filesystem::exists(fifo); }));
+  }
   daemon_->Kill();
   daemon_->Start();
-  far_->WriteHomeFile("on", "on\n");
-  EXPECT_EQ(daemon_->Execute("s", "cat ~/on >~/go").status, 0);
-  EXPECT_EQ(daemon_->Ctl({"wait", command}).status, 9);
   std::string whole;
   for (int i = 1; i <= 20000; ++i) whole += std::to_string(i) + "\n";
-  EXPECT_EQ(daemon_->Ctl({"logs", command}).out, whole + "on\n");
+  for (size_t i = 0; i < transports.size(); ++i) {
+    SCOPED_TRACE(transports[i]);
+    const std::string let_go = "echo on >" + far_->home() + "/" + transports[i];
+    EXPECT_EQ(daemon_->Execute(transports[i], let_go).status, 0);
+    EXPECT_EQ(daemon_->Ctl({"wait", commands[i]}).status, 9);
+    EXPECT_EQ(daemon_->Ctl({"logs", commands[i]}).out, whole + "on\n");
+  }
 }
 
 // Nothing of a plain engine's commands outlives the daemon that read them: neither one that goes on

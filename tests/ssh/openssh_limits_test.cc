@@ -100,14 +100,7 @@ TEST_F(OpenSshLimits, ASessionOverAFolderThatIsTooDeepIsToldTheWayOut) {
 TEST_F(OpenSshLimits, AHostThatRunsNothingIsGivenUpAfterItsTime) {
   Serve({"MaxSessions 0"});
   FakeClock lanes(loop_);
-  const auto lane = std::make_shared<SshLane>(
-      SshLane::Deps{.loop = loop_,
-                    .clock = lanes,
-                    .random = random_,
-                    .transport = *transport_,
-                    .target = Target(),
-                    .gate = std::make_shared<SshGate>(loop_),
-                    .place = *RunTask(loop_, transport_->Resolve(Target()))});
+  const SshLane::Ptr lane = MakeLane(lanes);
   std::optional<absl::Status> ended;
   asio::co_spawn(loop_.executor(), SshLane::Run(lane, "echo in", nullptr),
                  [&](std::exception_ptr, absl::StatusOr<std::unique_ptr<Stream>> stream) {

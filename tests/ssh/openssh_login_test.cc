@@ -32,6 +32,10 @@ class OpenSshLoginTest : public OpenSshStand {
     return connection.status();
   }
 
+  Task<void> Fail(SshTarget target, absl::Status* failure) {
+    *failure = (co_await transport_->Connect(std::move(target), nullptr)).status();
+  }
+
   static std::string Fingerprint(const std::string& public_line) {
     const Ran ran = RunProgram({.argv = {"ssh-keygen", "-lf", "-"}, .input = public_line});
     std::istringstream words(ran.out);
@@ -153,14 +157,28 @@ TEST_F(OpenSshLoginTest, AServerThatHangsUpAtOnceIsUnreachableWithAHint) {
   EXPECT_THAT(Message(failure), HasSubstr("MaxStartups"));
 }
 
+// Itself, and as a jump host.
 TEST_F(OpenSshLoginTest, AServerThatSaysNothingIsGivenUp) {
   Serve();
   int port = 0;
   Fd silent = Listen(&port);
+  SshTarget itself =
+      Target("Match originalhost quiet\n  HostName 127.0.0.1\n  Port " + std::to_string(port) +
+                 "\nMatch originalhost localhost\n  ProxyJump quiet\nMatch all",
+             port);
+  SshTarget behind = itself;
+  behind.spec.host = "localhost";
   const SteadyTime start = clock_.Now();
-  const absl::Status failure = Failure(Target("", port));
-  EXPECT_EQ(ReasonOf(failure), Reason::k_BACKEND_UNREACHABLE) << failure;
+  std::vector<absl::Status> failures(2);
+  TaskGroup both(loop_);
+  both.Spawn("itself", Fail(itself, &failures[0]));
+  both.Spawn("behind", Fail(behind, &failures[1]));
+  RunTask(loop_, both.Join());
   EXPECT_LT(clock_.Now() - start, kLoginLimit);
+  for (const absl::Status& failure : failures)
+    EXPECT_EQ(ReasonOf(failure), Reason::k_BACKEND_UNREACHABLE) << failure;
+  EXPECT_THAT(Message(failures[1]), HasSubstr("the jump host quiet (127.0.0.1:"));
+  EXPECT_EQ(RunTask(loop_, AwaitNoClients()), 0u);
 }
 
 TEST_F(OpenSshLoginTest, BadOptionsAreNamed) {

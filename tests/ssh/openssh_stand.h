@@ -15,6 +15,7 @@
 #include <gtest/gtest.h>
 
 #include "backends/ssh/openssh_transport.h"
+#include "backends/ssh/ssh_lane.h"
 #include "daemon/runtime/clock.h"
 #include "daemon/runtime/loop.h"
 #include "daemon/runtime/random.h"
@@ -131,6 +132,18 @@ class OpenSshStand : public testing::Test {
   }
   Finished Execute(const Connection& connection, std::string command, std::string input = "") {
     return RunTask(loop_, RunThere(loop_, connection.get(), std::move(command), std::move(input)));
+  }
+
+  // To the target, as a host of the backend makes it, in the time of `clock`.
+  SshLane::Ptr MakeLane(Clock& clock) {
+    return std::make_shared<SshLane>(
+        SshLane::Deps{.loop = loop_,
+                      .clock = clock,
+                      .random = random_,
+                      .transport = *transport_,
+                      .target = Target(),
+                      .gate = std::make_shared<SshGate>(loop_),
+                      .place = *RunTask(loop_, transport_->Resolve(Target()))});
   }
 
   std::vector<ProcessFacts> Clients() const {

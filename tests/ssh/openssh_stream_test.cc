@@ -294,14 +294,7 @@ class OpenSshFastTest : public OpenSshStand {
 // The kernel goes on taking what is sent to it.
 TEST_F(OpenSshFastTest, AStoppedClientIsLetGoAndTheLaneLogsInAnew) {
   Serve();
-  const auto lane = std::make_shared<SshLane>(
-      SshLane::Deps{.loop = loop_,
-                    .clock = fast_,
-                    .random = random_,
-                    .transport = *transport_,
-                    .target = Target(),
-                    .gate = std::make_shared<SshGate>(loop_),
-                    .place = *RunTask(loop_, transport_->Resolve(Target()))});
+  const SshLane::Ptr lane = MakeLane(fast_);
   auto first = RunTask(loop_, SshLane::Run(lane, "cat", nullptr));
   ASSERT_TRUE(first.ok()) << first.status();
   const pid_t stopped = Clients().front().pid;

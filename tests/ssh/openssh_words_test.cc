@@ -114,24 +114,6 @@ TEST(OpenSshWordsTest, TellsTheFilesOfAListApart) {
   EXPECT_EQ(QuotedFiles("none"), "none");
 }
 
-TEST(OpenSshWordsTest, KnowsTheFirstJumpHost) {
-  const std::pair<const char*, const char*> cases[] = {
-      {"", ""},
-      {"proxyjump none\n", ""},
-      {"proxyjump jump\n", "jump:22"},
-      {"proxyjump me@jump:2222,other\n", "jump:2222"},
-      {"proxyjump u@1.2.3.4:33\n", "1.2.3.4:33"},
-      {"proxyjump [1.2.3.4]\n", "1.2.3.4:22"},
-      {"proxyjump u@[::1]:33,next\n", "::1:33"},
-      {"proxyjump [\n", ":22"},
-  };
-  for (const auto& [line, hop] : cases) {
-    const auto parsed = ParseResolved({}, std::string("hostname h\nuser u\n") + line);
-    ASSERT_TRUE(parsed.ok());
-    EXPECT_EQ(parsed->facts.first_hop, hop) << line;
-  }
-}
-
 TEST(OpenSshWordsTest, KnowsEveryJumpHostOfALine) {
   const auto jumps = [](const std::string& list) {
     std::string text;
