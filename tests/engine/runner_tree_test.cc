@@ -157,7 +157,7 @@ TEST_F(RunnerTree, SendsEachFileWithItsDigestAndWhetherItIsGood) {
   sync::RemoteApply apply{.root = root_, .epoch = "abcd", .secret = true, .source = &source_};
   apply.known_epoch = "ef01";
   apply.changes = {{*RelPath::Parse("gone"), two, std::nullopt},
-                   {*RelPath::Parse("a/b"), std::nullopt, two},
+                   {*RelPath::Parse("a/b"), std::nullopt, two, 1'700'000'000'999'999'999},
                    {*RelPath::Parse("short"), four, four},
                    {*RelPath::Parse("changed"), std::nullopt, five}};
   source_.pieces[1] = {{.bytes = "t"}, {.bytes = "wo"}};
@@ -187,6 +187,7 @@ TEST_F(RunnerTree, SendsEachFileWithItsDigestAndWhetherItIsGood) {
   EXPECT_EQ(payload.U8(), 1);
   EXPECT_EQ(payload.U64(), 3u);
   EXPECT_EQ(payload.U8(), 1);
+  EXPECT_EQ(payload.U64(), 1'700'000'000u);
   EXPECT_EQ(payload.Str(), "short");
   EXPECT_EQ(payload.Str(), sync::Hex(four.digest) + "-");
   EXPECT_EQ(behind, "two" + FileTrailer(true, two.digest) + std::string("fo\0\0", 4) +
