@@ -69,6 +69,8 @@ void SyncMeter::Expect(uint64_t files, uint64_t bytes) {
 void SyncMeter::Done(uint64_t files, uint64_t bytes) {
   progress_.files_done += files;
   progress_.bytes_done += bytes;
+  // Of a file whose size is not told before it comes.
+  progress_.bytes_total = std::max(progress_.bytes_total, progress_.bytes_done);
   if (listener_ != nullptr) listener_->OnProgress(progress_);
 }
 

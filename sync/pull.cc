@@ -42,7 +42,8 @@ Effect EffectOf(const Action& action) {
 
 // A file that has bytes which the host could have, but for this oddity.
 bool HidesWork(Oddity oddity) {
-  return oddity == Oddity::kName || oddity == Oddity::kUnreadable || oddity == Oddity::kTooBig;
+  return oddity == Oddity::kName || oddity == Oddity::kUnreadable || oddity == Oddity::kTooBig ||
+         oddity == Oddity::kOtherFileSystem;
 }
 
 absl::Status TooMuch(const Mount& mount) {
@@ -189,8 +190,10 @@ Task<absl::Status> SidePull::Try(bool last) {
     TellOddities();
     for (const Action& action : actions) {
       CountLeft(action);
-      if (action.why == Why::kConflict) ++work_.report->counts.conflicts;
-      if (action.verb != Verb::kAgree) Tell(action, Fate::kPlanned, "");
+      if (action.verb == Verb::kAgree && action.why == Why::kSame) continue;
+      if (action.verb != Verb::kLeave && action.why == Why::kConflict)
+        ++work_.report->counts.conflicts;
+      Tell(action, Fate::kPlanned, "");
     }
     co_return absl::OkStatus();
   }

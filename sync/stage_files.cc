@@ -1,5 +1,6 @@
 #include "sync/stage_files.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -34,7 +35,20 @@ absl::Status StageFiles::Begin(const unpack::File& file) {
   return absl::OkStatus();
 }
 
+absl::Status StageFiles::CheckRoom() {
+  if (kept_free_ && since_look_ < kRoomEvery) return absl::OkStatus();
+  since_look_ = 0;
+  uint64_t free = 0;
+  if (const int rc = fs_.FreeBytes(stage_, &free); rc < 0)
+    return Failed(rc, "ask for the free space");
+  if (!kept_free_) kept_free_ = std::min(kMostKeptFree, free / kKeptFreeShare);
+  if (free >= *kept_free_) return absl::OkStatus();
+  return Error(Reason::k_DISK_FULL, "what the sandbox sends leaves too little room on the disk");
+}
+
 absl::Status StageFiles::Append(std::string_view bytes) {
+  RETURN_IF_ERROR(CheckRoom());
+  since_look_ += bytes.size();
   hasher_->Update(bytes);
   const int rc = fs_.Write(file_.get(), written_, bytes);
   written_ += bytes.size();
