@@ -254,7 +254,7 @@ Task<absl::Status> Session::Update(UpdateSession request) {
 
 Task<absl::StatusOr<SessionInfo>> Session::Renew(Duration extend) {
   std::shared_ptr<Session> self = shared_from_this();
-  if (!live()) co_return NotReady();
+  if (!live() || info_.state == SessionState::kClosing) co_return NotReady();
   WallTime wanted = deps_.clock.NowWall() + extend;
   if (!info_.expire_time || *info_.expire_time < wanted) {
     info_.expire_time = wanted;

@@ -59,7 +59,7 @@ void SessionTable::Load(SessionStore::Contents contents) {
     if (loaded.state == SessionState::kOpening) {
       tasks_.Spawn("open " + loaded.id, Opened(session, {}));
     } else if (loaded.state == SessionState::kClosing) {
-      tasks_.Spawn("close " + loaded.id, Reap(session, "its cleanup was under way"));
+      tasks_.Spawn("close " + loaded.id, Reap(session));
     }
   }
   for (StoredCommand& command : contents.live_commands) {
@@ -384,32 +384,37 @@ void SessionTable::ArmSweep() {
   });
 }
 
+// Why it is to be closed by us; empty: it is not.
+std::string_view SessionTable::Lapse(Session& session) const {
+  const SessionInfo& info = session.info();
+  if (session.closing()) return "";
+  if (info.state == SessionState::kClosing) return "its cleanup has not come to its end";
+  if (info.state != SessionState::kReady) return "";
+  const SteadyTime now = deps_.clock.Now();
+  if (session.running() > 0 || session.readers() > 0 || session.syncing()) {
+    session.NoteActive();  // idle is what comes after that
+    return "";
+  }
+  if (info.expire_time && *info.expire_time <= deps_.clock.NowWall()) return "its lease has ended";
+  const bool idle = info.idle_ttl.count() > 0 && session.last_active() + info.idle_ttl <= now;
+  return idle ? "it was idle for its ttl" : "";
+}
+
 void SessionTable::Sweep() {
   SteadyTime now = deps_.clock.Now();
-  WallTime wall = deps_.clock.NowWall();
   for (const auto& [id, entry] : sessions_) {
-    Session& session = *entry.session;
-    const SessionInfo& info = session.info();
-    if (entry.next_reap > now || session.closing()) continue;
-    if (info.state == SessionState::kClosing)
-      tasks_.Spawn("close " + id, Reap(entry.session, "its cleanup has failed before"));
-    if (info.state != SessionState::kReady) continue;
-    if (session.running() > 0 || session.readers() > 0 || session.syncing()) {
-      session.NoteActive();  // idle is what comes after that
-      continue;
-    }
-    bool lapsed = info.expire_time && *info.expire_time <= wall;
-    bool idle = info.idle_ttl.count() > 0 && session.last_active() + info.idle_ttl <= now;
-    if (!lapsed && !idle) continue;
-    tasks_.Spawn("reap " + id,
-                 Reap(entry.session, lapsed ? "its lease has ended" : "it was idle for its ttl"));
+    if (entry.next_reap > now || Lapse(*entry.session).empty()) continue;
+    tasks_.Spawn("reap " + id, Reap(entry.session));
   }
   if (now < next_expire_) return;
   next_expire_ = now + kExpireInterval;
   tasks_.Spawn("expire", Expire());
 }
 
-Task<void> SessionTable::Reap(std::shared_ptr<Session> session, std::string why) {
+// What has begun in it since the sweep keeps it.
+Task<void> SessionTable::Reap(std::shared_ptr<Session> session) {
+  const std::string why(Lapse(*session));
+  if (why.empty()) co_return;
   const std::string id = session->info().id;
   auto it = sessions_.find(id);
   const bool again = it != sessions_.end() && it->second.reap_pause.count() > 0;

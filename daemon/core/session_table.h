@@ -134,7 +134,8 @@ class SessionTable {
   bool Outlived(const Session& session) const;
   void NoteChange(const std::string& id, bool removed);
   Task<void> Opened(std::shared_ptr<Session> session, std::string sudo_password);
-  Task<void> Reap(std::shared_ptr<Session> session, std::string why);
+  std::string_view Lapse(Session& session) const;
+  Task<void> Reap(std::shared_ptr<Session> session);
   void PutOff(const std::string& id);
   Task<void> Expire();
   Task<void> SweepOrphans();

@@ -423,6 +423,7 @@ Task<absl::StatusOr<v1::ListCommandsResponse>> ExecService::List(Caller,
   if (!call.session.empty()) CO_RETURN_IF_ERROR(context_.table.Find(call.session).status());
   v1::ListCommandsResponse response;
   size_t seen = 0;
+  size_t bytes = 0;
   while (true) {
     absl::StatusOr<std::vector<CommandInfo>> rows =
         co_await context_.store.ListCommands(call.session, call.before, kRowBatch);
@@ -434,8 +435,15 @@ Task<absl::StatusOr<v1::ListCommandsResponse>> ExecService::List(Caller,
         co_return response;
       }
       ++seen;
-      call.before = call.session.empty() ? row.session_id + "/" + row.id : row.id;
+      const int before = response.commands_size();
       co_await AddIfMatches(row, call.filter, &response);
+      if (response.commands_size() > before) bytes += response.commands(before).ByteSizeLong();
+      if (before > 0 && bytes > kMaxPageBytes) {
+        response.mutable_commands()->RemoveLast();
+        response.set_next_page_token(EncodePageToken(ListKey(call.session), call.before));
+        co_return response;
+      }
+      call.before = call.session.empty() ? row.session_id + "/" + row.id : row.id;
     }
     if (rows->size() < kRowBatch) co_return response;
   }

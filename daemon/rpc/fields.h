@@ -100,6 +100,9 @@ std::string_view CutUtf8(std::string_view text, size_t most);
 absl::StatusOr<size_t> ParsePageSize(int32_t value, size_t standard, size_t most);
 
 // Page tokens are opaque to callers: the last key of a page, marked with the list it belongs to.
+// A page ends before it is larger: clients take 4 MiB.
+inline constexpr size_t kMaxPageBytes = 3 << 20;
+
 std::string EncodePageToken(std::string_view list, std::string_view last);
 // Empty token: empty key. One that we did not make, or of another list: BAD_FIELD page_token.
 absl::StatusOr<std::string> DecodePageToken(std::string_view list, std::string_view token);

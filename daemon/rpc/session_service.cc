@@ -14,7 +14,6 @@ namespace {
 
 constexpr std::string_view kList = "sessions";
 constexpr size_t kSnapshotPage = 256;      // sessions copied at a time for a watcher
-constexpr size_t kMaxPageBytes = 3 << 20;  // of sessions; a page ends there: clients take 4 MiB
 
 v1::Session Encoded(const SessionInfo& info) {
   v1::Session session;

@@ -135,8 +135,9 @@ class Bench {
     }
     return synced;
   }
-  Synced Push(const std::string& name) {
+  Synced Push(const std::string& name, bool force = false) {
     v1::SyncRequest request;
+    request.set_force(force);
     request.set_session("sessions/" + name);
     grpc::ClientContext context;
     const auto begin = Clock::now();
@@ -202,6 +203,7 @@ class Bench {
   struct Travel {
     double push_ms = 0;
     double clean_ms = 0;
+    double check_ms = 0;  // nothing has changed, and every file is looked at
     double pull_ms = 0;
   };
   Travel ThereAndBack(const std::string& name, int port, int files);
@@ -355,6 +357,7 @@ void Bench::ManyFiles(int port) {
   };
   growth("push", few.push_ms, many.push_ms);
   growth("pull", few.pull_ms, many.pull_ms);
+  growth("look at every file", few.check_ms, many.check_ms);
 }
 
 Bench::Travel Bench::ThereAndBack(const std::string& name, int port, int files) {
@@ -363,6 +366,7 @@ Bench::Travel Bench::ThereAndBack(const std::string& name, int port, int files) 
   Travel travel;
   travel.push_ms = Push(name).ms;
   travel.clean_ms = Execute(name, "true");
+  travel.check_ms = Push(name, /*force=*/true).ms;
   Execute(name, "cd ~/" + name + " && for f in d*/f*; do echo >> $f; done");
   const Synced pull = Pull(name);
   travel.pull_ms = pull.ms;

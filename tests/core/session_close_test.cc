@@ -4,6 +4,7 @@
 #include <optional>
 
 #include <gtest/gtest.h>
+#include <asio/co_spawn.hpp>
 
 #include "daemon/runtime/status.h"
 #include "tests/core/session_fixture.h"
@@ -170,6 +171,31 @@ TEST_F(SessionTest, ReaperClosesIdleSessionsButNoneThatRunsOrIsRead) {
   EXPECT_EQ(StateOf("read"), SessionState::kReady) << "its time began before it was idle";
   daemon_->Pass(seconds(10));
   EXPECT_EQ(StateOf("read"), SessionState::kClosed);
+}
+
+// The sweep has found it idle, and before the reaper comes somebody uses it.
+TEST_F(SessionTest, WhatBeginsRightAfterTheSweepKeepsItsSession) {
+  CreateSession request;
+  request.id = "s";
+  request.backend = "fake";
+  request.idle_ttl = minutes(1);
+  ASSERT_TRUE(daemon_->Await(daemon_->table.Create(request)).ok());
+  std::optional<absl::StatusOr<Session::StartResult>> started;
+  const SteadyTime lapse = (*daemon_->table.Find("s"))->last_active() + minutes(1);
+  const auto start = [&] {
+    if (started || daemon_->clock.Now() < lapse) return;
+    asio::co_spawn(daemon_->loop.executor(), daemon_->table.Start(MakeStart("s", "hang", "id-1")),
+                   [&](std::exception_ptr, auto result) { started = std::move(result); });
+  };
+  while (!started) {
+    ASSERT_TRUE(daemon_->clock.PostNext());
+    daemon_->loop.Post(start);  // behind the sweep, before what it posts
+    daemon_->loop.RunReady();
+  }
+  daemon_->Pass(minutes(5));
+  ASSERT_TRUE(started.has_value() && started->ok());
+  EXPECT_EQ((*started)->run->info().state, CommandState::kRunning);
+  EXPECT_EQ(StateOf("s"), SessionState::kReady);
 }
 
 TEST_F(SessionTest, ALeaseThatHasEndedReapsNoSessionThatRunsOrIsRead) {

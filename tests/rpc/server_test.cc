@@ -465,5 +465,34 @@ TEST_F(ServerTest, APageOfSessionsEndsBeforeItIsTooLargeToTake) {
   EXPECT_GT(pages, 1);
 }
 
+TEST_F(ServerTest, APageOfCommandsEndsBeforeItIsTooLargeToTake) {
+  stand_.Session("s");
+  constexpr int kCommands = 240;
+  v1::ExecuteRequest request = Script("s", "exit 0");
+  for (int i = 0; i < 64; ++i)
+    (*request.mutable_labels())["label-" + std::to_string(i)] = std::string(256, 'x');
+  for (int i = 0; i < kCommands; ++i) {
+    const Heard heard = Execute(*exec_, request);
+    ASSERT_TRUE(heard.status.ok()) << heard.status.error_message();
+  }
+  v1::ListCommandsRequest list;
+  list.set_page_size(1000);
+  std::set<std::string> seen;
+  int pages = 0;
+  do {
+    v1::ListCommandsResponse page;
+    grpc::ClientContext context;
+    const grpc::Status status = exec_->ListCommands(&context, list, &page);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_LT(page.ByteSizeLong(), size_t{4} << 20);
+    for (const v1::Command& command : page.commands())
+      EXPECT_TRUE(seen.insert(command.name()).second) << "twice";
+    list.set_page_token(page.next_page_token());
+    ++pages;
+  } while (!list.page_token().empty());
+  EXPECT_EQ(seen.size(), size_t{kCommands});
+  EXPECT_GT(pages, 1);
+}
+
 }  // namespace
 }  // namespace hermes
