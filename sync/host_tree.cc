@@ -74,6 +74,8 @@ bool HostTree::Unchanged() {
       (!watching() && !root_.only()))
     return false;
   if (root_.only()) {
+    // Of a file mount nothing is watched: the way to its directory is looked at as the file is.
+    if (!root_.CheckSame().ok()) return false;
     const std::string& name = root_.only()->str();
     struct stat seen;
     if (fstatat(root_.fd(), name.c_str(), &seen, AT_SYMLINK_NOFOLLOW) != 0)
@@ -266,24 +268,25 @@ void HostTree::LookAtFile(int directory, const std::string& path, const struct s
     return;
   }
   const Fd file(openat(directory, LeafOf(path), kOpenFlags));
-  if (file.valid()) return ReadFile(file, path, false);
+  if (file.valid()) return ReadFile(file, path, seen.st_nlink > 1);
   if (IsGone(errno)) return Drop(path);
   if (errno == EACCES) return SetOdd(path, Oddity::kUnreadable);
   if (errno == ENXIO) return SetOdd(path, Oddity::kSpecial);
   Fail(path, errno);
 }
 
-// A link that the mount follows is its target's bytes. Its target may lie where nobody watches.
+// A link that the mount follows is its target's bytes. Its target may lie where nobody watches, and
+// what keeps it from being followed may end there: each Refresh looks again.
 void HostTree::Follow(int directory, const std::string& path, Trust trust) {
   const Fd target = OpenTarget(directory, path);
   struct stat seen;
   if (!target.valid() || fstat(target.get(), &seen) != 0 || !S_ISREG(seen.st_mode))
-    return SetOdd(path, Oddity::kLink);
+    return SetOdd(path, Oddity::kLink, true);
   if (trust == Trust::kKeys && Trusted(path, KeyOf(seen))) return;
   // Only now for reading: opening a device for reading may do things to it.
   const std::string name = "/proc/self/fd/" + std::to_string(target.get());
   const Fd file(open(name.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-  if (!file.valid()) return SetOdd(path, Oddity::kUnreadable);
+  if (!file.valid()) return SetOdd(path, Oddity::kUnreadable, true);
   ReadFile(file, path, true);
 }
 
@@ -296,8 +299,8 @@ void HostTree::ReadFile(const Fd& file, const std::string& path, bool apart) {
   const int64_t begin = clock_.NowWall().time_since_epoch().count();
   FileBytes read;
   const int error = ReadVersion(file.get(), mount_.max_file_bytes, &read);
-  if (error == EFBIG) return SetOdd(path, Oddity::kTooBig);
-  if (error == ENXIO) return SetOdd(path, Oddity::kSpecial);
+  if (error == EFBIG) return SetOdd(path, Oddity::kTooBig, apart);
+  if (error == ENXIO) return SetOdd(path, Oddity::kSpecial, apart);
   if (error != 0) return Fail(path, error);
   const int64_t racy = watching() || root_.only() ? kRacyNs : kRacyElsewhereNs;
   const bool trusted = read.settled && begin - read.key.Newest() >= racy;
@@ -314,9 +317,9 @@ void HostTree::Fail(const std::string& path, int error) {
                         {{"path", path}}));
 }
 
-void HostTree::SetOdd(const std::string& path, Oddity oddity) {
+void HostTree::SetOdd(const std::string& path, Oddity oddity, bool apart) {
   watch_.Forget(path);
-  state_.SetOdd(path, oddity);
+  state_.SetOdd(path, oddity, apart);
   if (const absl::Status limits = CheckLimits(); !limits.ok()) failure_.Update(limits);
 }
 
@@ -335,7 +338,8 @@ bool HostTree::Trusted(const std::string& path, const StatKey& key) const {
   return file != nullptr && file->trusted && file->key == key;
 }
 
-// Of a file that may change without a notice.
+// Of what may change without a notice. What cannot be followed or read has no key: it is never the
+// same.
 bool HostTree::SameApart(const std::string& path) const {
   struct stat seen;
   if (fstatat(root_.fd(), path.c_str(), &seen, AT_SYMLINK_NOFOLLOW) != 0) return false;
@@ -344,7 +348,10 @@ bool HostTree::SameApart(const std::string& path) const {
     const Fd target = OpenTarget(parent.get(), path);
     if (fstat(target.get(), &seen) != 0) return false;
   }
-  return Trusted(path, KeyOf(seen));
+  const auto odd = manifest().oddities.find(path);
+  if (odd == manifest().oddities.end()) return Trusted(path, KeyOf(seen));
+  return odd->second == Oddity::kTooBig && S_ISREG(seen.st_mode) &&
+         static_cast<uint64_t>(seen.st_size) > mount_.max_file_bytes;
 }
 
 absl::Status HostTree::CheckLimits() const {

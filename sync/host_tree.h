@@ -7,7 +7,7 @@
 // files. Not seen by kChanges: stores through a shared mapping before it is closed, and writes
 // through a hard link that was made elsewhere since the file was last read. For those the owner
 // asks for kStats now and then, and for kBytes rarely. Not seen by Unchanged(): that a directory
-// above the root moved which this account may not read (each Refresh sees it).
+// above a directory mount's root moved which this account may not read (each Refresh sees it).
 //
 // Thread-compatible; Refresh and the constructor block, so they run on Workers. Unchanged() is for
 // the loop, while no Refresh runs.
@@ -61,8 +61,9 @@ class HostTree {
   explicit HostTree(Setup setup);
 
   // True only if the last Refresh still holds: nothing was changed before this call. One system
-  // call where the tree is watched and has no hard links; otherwise a stat for each of those, or
-  // always false where the tree must be scanned, or there is too much to stat on the loop.
+  // call where the tree is watched and has no hard links; otherwise a stat for each of those; two
+  // stats for a file mount. Always false where the tree must be scanned, has links that the mount
+  // follows, or has too much to stat on the loop.
   bool Unchanged();
 
   // SYNC_FAILED: the root is gone, the mount's limits are exceeded, or something could not be read
@@ -95,7 +96,7 @@ class HostTree {
   void Follow(int directory, const std::string& path, Trust trust);
   void ReadFile(const Fd& file, const std::string& path, bool apart);
   void Fail(const std::string& path, int error);
-  void SetOdd(const std::string& path, Oddity oddity);
+  void SetOdd(const std::string& path, Oddity oddity, bool apart = false);
   void Drop(const std::string& path);
   bool IsWithheld(const std::string& path) const;
   bool Trusted(const std::string& path, const StatKey& key) const;

@@ -51,16 +51,16 @@ void TreeState::SetFile(const std::string& path, const File& file) {
   const bool differs = fresh || at->second.content != file.content;
   bytes_ += file.content.size - (fresh ? 0 : at->second.content.size);
   at->second = file;
-  if (file.apart) apart_.insert(path);
-  if (!file.apart) apart_.erase(path);
+  SetApart(path, file.apart);
   if (!differs) return;
   manifest_.files.insert_or_assign(*RelPath::Parse(path), file.content);
   ++generation_;
 }
 
-void TreeState::SetOdd(const std::string& path, Oddity oddity) {
+void TreeState::SetOdd(const std::string& path, Oddity oddity, bool apart) {
   DropBelow(path);
   DropFile(path);
+  SetApart(path, apart);
   const auto [at, fresh] = manifest_.oddities.try_emplace(path, oddity);
   if (!fresh && at->second == oddity) return;
   at->second = oddity;
@@ -84,6 +84,11 @@ void TreeState::Clear() {
   Drop("");
 }
 
+void TreeState::SetApart(const std::string& path, bool apart) {
+  if (apart) apart_.insert(path);
+  if (!apart) apart_.erase(path);
+}
+
 void TreeState::DropBelow(const std::string& path) {
   if (directories_.erase(path) == 0) return;
   const std::string prefix = path.empty() ? "" : path + "/";
@@ -103,7 +108,9 @@ void TreeState::DropFile(const std::string& path) {
 }
 
 void TreeState::DropOdd(const std::string& path) {
-  if (manifest_.oddities.erase(path) != 0) ++generation_;
+  if (manifest_.oddities.erase(path) == 0) return;
+  apart_.erase(path);
+  ++generation_;
 }
 
 std::vector<std::string> TreeState::ChildrenOf(const std::string& directory) const {

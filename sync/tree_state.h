@@ -30,7 +30,7 @@ class TreeState {
   // What is there now, in a known directory. The path is plain and a RelPath, but for SetOdd: any
   // bytes.
   void SetFile(const std::string& path, const File& file);
-  void SetOdd(const std::string& path, Oddity oddity);
+  void SetOdd(const std::string& path, Oddity oddity, bool apart = false);
   void SetDirectory(const std::string& path);
   void Drop(const std::string& path);  // nothing, neither there nor below
   void Clear();
@@ -42,9 +42,11 @@ class TreeState {
   uint64_t generation() const { return generation_; }  // grows with each change of the manifest
   uint64_t bytes() const { return bytes_; }
   size_t directories() const { return directories_.size(); }
+  // What may change without a notice, files and oddities.
   const std::set<std::string>& apart() const { return apart_; }
 
  private:
+  void SetApart(const std::string& path, bool apart);
   void DropBelow(const std::string& path);
   void DropFile(const std::string& path);
   void DropOdd(const std::string& path);
