@@ -141,7 +141,10 @@ absl::Status Daemon::Prepare() {
     if (!made.ok()) return made;
   }
   std::error_code ignored;
-  std::filesystem::create_directories(config_.runtime_dir, ignored);
+  const bool made = std::filesystem::create_directories(config_.runtime_dir, ignored);
+  // Who may call must get to the socket; what they may do is checked there.
+  const bool others = !config_.access.full.empty() || !config_.access.operate.empty();
+  if (made && others) (void)::chmod(config_.runtime_dir.c_str(), 0711);
   absl::StatusOr<std::unique_ptr<SessionStore>> store =
       OpenSqliteStore(loop_, config_.state_dir + "/hermesd.db");
   if (!store.ok()) return store.status();

@@ -292,6 +292,13 @@ def covered(exported):
     return 100 * folders["all"][0] / max(1, folders["all"][1])
 
 
+def stage_release(run):
+    """What deploy/quickstart builds: optimised, and without the tests and what only they need."""
+    run.must(["cmake", "--preset", "release", "-DHERMES_TESTS=OFF"])
+    run.build("release", ["hermesd", "hermesctl"])
+    run.one("build of the release", True)
+
+
 def stage_lint(run):
     run.configure("lint")
     run.build("lint", ["hermes_proto"])  # the generated headers
@@ -310,6 +317,7 @@ STAGES = {
     "tsan": (stage_tsan, "normal", "threads: runtime and core"),
     "fuzz": (stage_fuzz, "deep", f"libFuzzer, {FUZZ_SECONDS} s per target"),
     "coverage": (stage_coverage, "deep", f"tests within one process reach {COVERAGE_PERCENT} % of the lines"),
+    "release": (stage_release, "deep", "preset release without tests: what deploy/quickstart builds"),
     "lint": (stage_lint, "deep", "clang-tidy over what changed since it last succeeded"),
 }
 

@@ -288,15 +288,16 @@ std::vector<double> QuietTimes(const DaemonProcess& daemon, int count, uint64_t*
   return times;
 }
 
-// A kilobyte twenty times a second, without a fork, in each of the first sessions.
+// More than a reader that never reads has room for on the way to it; then a kilobyte twenty times a
+// second, without a fork, in each of the first sessions.
 std::vector<std::string> StartChatty(v1::ExecService::Stub& stub) {
   std::vector<std::string> names;
   for (int i = 0; i < kChatty; ++i) {
     grpc::ClientContext context;
     v1::Command command;
-    v1::ExecuteRequest request =
-        Shell(BusySession(i),
-              R"(s=$(seq 270); exec 3<> <(:); while :; do echo "$s"; read -t 0.05 -u 3; done)");
+    v1::ExecuteRequest request = Shell(
+        BusySession(i),
+        R"(head -c 4000000 /dev/zero; s=$(seq 270); exec 3<> <(:); while :; do echo "$s"; read -t 0.05 -u 3; done)");
     request.mutable_output()->set_limit_bytes(16 << 20);
     if (stub.StartCommand(&context, request, &command).ok()) names.push_back(command.name());
   }

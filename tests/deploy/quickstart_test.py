@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """deploy/quickstart with programs that are built already, in a folder and a home of its own: the first run works, the
-second finds what the first began, --status and --stop tell the truth. (That it builds them: every build of a test run.)"""
+second finds what the first began, --status and --stop tell the truth. (That it builds them: the stage "release" of a deep run.)"""
 
 import os
 import re

@@ -24,7 +24,9 @@ using testing::HasSubstr;
 class Caller {
  public:
   Caller(const std::string& open_folder, uint32_t uid)
-      : program_(open_folder + "/hermesctl"), socket_(open_folder + "/s"), uid_(uid) {}
+      : program_(open_folder + "/hermesctl"),
+        socket_(open_folder + "/run/hermes.sock"),
+        uid_(uid) {}
   Ran operator()(std::vector<std::string> words) const {
     const std::string id = std::to_string(uid_);
     std::vector<std::string> argv = {"setpriv",        "--reuid=" + id, "--regid=" + id,
@@ -46,8 +48,7 @@ TEST(ConfigTest, AccessIsGivenToThoseWhoAreListedAndToNobodyElse) {
   ASSERT_EQ(chmod(open_folder.path().c_str(), 0711), 0);
   std::filesystem::copy_file(BinDir() + "/hermesctl", open_folder.path() + "/hermesctl");
   DaemonProcess daemon;
-  daemon.Configure("socket = \"" + open_folder.path() +
-                   "/s\"\n[access]\nfull = [64901]\noperate = [64902]\n");
+  daemon.Configure("[access]\nfull = [64901]\noperate = [64902]\n", open_folder.path() + "/run");
   daemon.Start();
   const Caller full(open_folder.path(), 64901), operate(open_folder.path(), 64902),
       nobody(open_folder.path(), 64903);

@@ -72,9 +72,10 @@ DaemonProcess::~DaemonProcess() {
   std::filesystem::remove_all(dir_, dying_writers);
 }
 
-void DaemonProcess::Configure(const std::string& toml) {
+void DaemonProcess::Configure(const std::string& toml, const std::string& runtime_dir) {
   config_ = dir_ + "/hermesd.toml";
-  std::ofstream(config_) << "state_dir = \"" << dir_ << "\"\nruntime_dir = \"" << dir_ << "\"\n"
+  std::ofstream(config_) << "state_dir = \"" << dir_ << "\"\nruntime_dir = \""
+                         << (runtime_dir.empty() ? dir_ : runtime_dir) << "\"\n"
                          << toml;
 }
 

@@ -25,8 +25,9 @@ class DaemonProcess {
   DaemonProcess();
   ~DaemonProcess();
 
-  // From now on it is started with --config and this after the paths, which lie in dir().
-  void Configure(const std::string& toml);
+  // From now on it is started with --config and this after the paths, which lie in dir(), but for
+  // the socket's folder if one is named: socket() is not there then.
+  void Configure(const std::string& toml, const std::string& runtime_dir = "");
 
   // Its HOME from the next start on; by default dir().
   void SetHome(const std::string& home) { home_ = home; }
