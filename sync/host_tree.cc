@@ -7,9 +7,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <filesystem>
 #include <iterator>
 #include <memory>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "daemon/runtime/status.h"
@@ -282,6 +284,7 @@ void HostTree::Follow(int directory, const std::string& path, Trust trust) {
   struct stat seen;
   if (!target.valid() || fstat(target.get(), &seen) != 0 || !S_ISREG(seen.st_mode))
     return SetOdd(path, Oddity::kLink, true);
+  if (LeadsToSecret(target)) return SetOdd(path, Oddity::kSecret, true);
   if (trust == Trust::kKeys && Trusted(path, KeyOf(seen))) return;
   // Only now for reading: opening a device for reading may do things to it.
   const std::string name = "/proc/self/fd/" + std::to_string(target.get());
@@ -331,6 +334,22 @@ void HostTree::Drop(const std::string& path) {
 // Of what is ignored the names of secrets alone are told: nobody has asked for that.
 bool HostTree::IsWithheld(const std::string& path) const {
   return withholds_ && NamedLikeSecret(LeafOf(path));
+}
+
+// Another name makes no other file of it. How the root itself is called says nothing.
+bool HostTree::LeadsToSecret(const Fd& target) const {
+  if (!withholds_) return false;
+  std::error_code error;
+  const std::string path =
+      std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(target.get()), error);
+  std::string_view rest = path;
+  if (rest.starts_with(root_.path() + "/")) rest.remove_prefix(root_.path().size());
+  while (!rest.empty()) {
+    const size_t end = std::min(rest.find('/'), rest.size());
+    if (NamedLikeSecret(rest.substr(0, end))) return true;
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return false;
 }
 
 bool HostTree::Trusted(const std::string& path, const StatKey& key) const {

@@ -98,6 +98,7 @@ class HostTree {
   void Fail(const std::string& path, int error);
   void SetOdd(const std::string& path, Oddity oddity, bool apart = false);
   void Drop(const std::string& path);
+  bool LeadsToSecret(const Fd& target) const;
   bool IsWithheld(const std::string& path) const;
   bool Trusted(const std::string& path, const StatKey& key) const;
   bool SameApart(const std::string& path) const;

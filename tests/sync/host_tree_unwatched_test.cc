@@ -22,6 +22,7 @@
 #include "daemon/runtime/random.h"
 #include "daemon/runtime/status.h"
 #include "sync/host_tree.h"
+#include "sync/ignore.h"
 #include "tests/sync/host_tree_stand.h"
 #include "tests/sync/sync_stand.h"
 
@@ -63,6 +64,31 @@ TEST_F(HostTreeFileMountTest, RefusesADirectoryAboveThatMovedOrWasReplacedUntilI
     EXPECT_EQ(Now().files, (FileMap{{Path("token"), Bytes("1")}}));
     EXPECT_TRUE(tree_->Unchanged());
   }
+}
+
+class HostTreeSecretTest : public ::testing::Test, protected HostTreeStand {};
+
+TEST_F(HostTreeSecretTest, ALinkToASecretIsOneWhateverItsOwnName) {
+  mount_.ignore = SecretPatterns();
+  Write(".env", "k");
+  Write("d/.ssh/id", "k");
+  Write("plain", "1");
+  WriteFile(Outside("id_rsa"), "k");
+  fs::create_symlink(".env", At("settings"));
+  fs::create_symlink("d/.ssh/id", At("id"));
+  fs::create_symlink("plain", At("also"));
+  for (const LinkPolicy policy : {LinkPolicy::kInside, LinkPolicy::kFollowHost}) {
+    mount_.links = policy;
+    if (policy == LinkPolicy::kFollowHost) fs::create_symlink(Outside("id_rsa"), At("far"));
+    Open();
+    EXPECT_EQ(Now().files, (FileMap{{Path("also"), Bytes("1")}, {Path("plain"), Bytes("1")}}));
+    EXPECT_EQ(tree_->manifest().oddities.at("settings"), Oddity::kSecret);
+    EXPECT_EQ(tree_->manifest().oddities.at("id"), Oddity::kSecret);
+  }
+  EXPECT_EQ(tree_->manifest().oddities.at("far"), Oddity::kSecret);
+  mount_.ignore.clear();  // as secrets=include does
+  Open();
+  EXPECT_EQ(Now().files.at(Path("settings")), Bytes("k"));
 }
 
 TEST_F(HostTreeFileMountTest, SeesADirectoryAboveReplacedBetweenTwoLooks) {
