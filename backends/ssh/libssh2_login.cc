@@ -71,12 +71,12 @@ Task<void> RunInto(Workers& workers, std::shared_ptr<Outcome<T>> outcome, F work
 
 class Login {
  public:
-  Login(Loop& loop, Clock& clock, Workers& workers, Libssh2LoginSpec spec)
-      : loop_(loop),
-        clock_(clock),
-        workers_(workers),
+  Login(const Libssh2LoginDeps& deps, Libssh2LoginSpec spec)
+      : loop_(deps.loop),
+        clock_(deps.clock),
+        workers_(deps.workers),
         spec_(std::move(spec)),
-        deadline_(clock.Now() + kLoginLimit) {}
+        deadline_(deps.clock.Now() + kLoginLimit) {}
 
   Task<absl::StatusOr<Libssh2LoggedIn>> Run() {
     absl::StatusOr<std::vector<Tcp::endpoint>> endpoints =
@@ -97,6 +97,12 @@ class Login {
     CO_RETURN_IF_ERROR(co_await CheckHost(*std::move(known)));
     CO_RETURN_IF_ERROR(co_await Authenticate());
     co_return Libssh2LoggedIn{link_, std::move(session_)};
+  }
+
+  // After a failure.
+  void CountIn(SshTries& tries) const {
+    if (link_ == nullptr || link_->received() == 0) return;
+    ++(offers_ ? tries.refused : tries.left);
   }
 
  private:
@@ -204,6 +210,7 @@ class Login {
     absl::StatusOr<std::vector<PrivateKey>> keys =
         co_await OnWorkers([key_file, home = spec_.home] { return ReadKeys(key_file, home); });
     if (!keys.ok()) co_return keys.status();
+    offers_ = true;
     absl::Status done = co_await auth.Run(*std::move(keys), !key_file.empty());
     if (done.ok() || ReasonOf(done) == Reason::k_BACKEND_AUTH_FAILED) co_return done;
     co_return Explain();
@@ -216,6 +223,7 @@ class Login {
   const SteadyTime deadline_;
   std::shared_ptr<Libssh2Link> link_;
   std::unique_ptr<Libssh2Session> session_;
+  bool offers_ = false;  // keys
   std::unique_ptr<Clock::Alarm> deadline_alarm_;
   std::unique_ptr<Clock::Alarm> first_word_alarm_;
   std::unique_ptr<Wish::Ear> given_up_;
@@ -223,13 +231,14 @@ class Login {
 
 }  // namespace
 
-Task<absl::StatusOr<Libssh2LoggedIn>> Libssh2Login(Loop& loop, Clock& clock, Workers& workers,
-                                                   Libssh2LoginSpec spec) {
+Task<absl::StatusOr<Libssh2LoggedIn>> Libssh2Login(Libssh2LoginDeps deps, Libssh2LoginSpec spec,
+                                                   SshTries* tried) {
   absl::Status first;
   for (int tries = 1;; ++tries) {
-    auto login = std::make_unique<Login>(loop, clock, workers, spec);
+    auto login = std::make_unique<Login>(deps, spec);
     absl::StatusOr<Libssh2LoggedIn> in = co_await login->Run();
     if (in.ok()) co_return in;
+    login->CountIn(*tried);
     if (first.ok()) first = in.status();
     if (tries == kPinTries || !IsPinned(spec.target.spec) || IsWithdrawn(spec.wish) ||
         ReasonOf(in.status()) != Reason::k_HOST_KEY_CHANGED) {

@@ -31,6 +31,12 @@ struct Libssh2LoginSpec {
   std::vector<std::string> refused_key_types = {};
 };
 
+struct Libssh2LoginDeps {
+  Loop& loop;
+  Clock& clock;
+  Workers& workers;
+};
+
 struct Libssh2LoggedIn {
   std::shared_ptr<Libssh2Link> link;
   std::unique_ptr<Libssh2Session> session;
@@ -38,7 +44,7 @@ struct Libssh2LoggedIn {
 
 // Fails like SshTransport::Connect. A pinned host is asked for its other keys, up to kPinTries in
 // all, and the first that it showed is what the error is about.
-Task<absl::StatusOr<Libssh2LoggedIn>> Libssh2Login(Loop& loop, Clock& clock, Workers& workers,
-                                                   Libssh2LoginSpec spec);
+Task<absl::StatusOr<Libssh2LoggedIn>> Libssh2Login(Libssh2LoginDeps deps, Libssh2LoginSpec spec,
+                                                   SshTries* tries);
 
 }  // namespace hermes

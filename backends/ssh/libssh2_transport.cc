@@ -92,13 +92,13 @@ class Libssh2Transport : public SshTransport {
                           .known_hosts_files = KnownHostsFiles(spec->target, spec->home)};
   }
 
-  Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget target,
-                                                               WishPtr wish) override {
+  Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget target, WishPtr wish,
+                                                               SshTries* tries) override {
     absl::StatusOr<Libssh2LoginSpec> spec = SpecOf(std::move(target));
     if (!spec.ok()) co_return spec.status();
     spec->wish = std::move(wish);
     absl::StatusOr<Libssh2LoggedIn> in =
-        co_await Libssh2Login(loop_, clock_, workers_, *std::move(spec));
+        co_await Libssh2Login({loop_, clock_, workers_}, *std::move(spec), tries);
     if (!in.ok()) co_return in.status();
     co_return std::make_unique<Libssh2Connection>(
         std::make_shared<Libssh2Core>(loop_, clock_, std::move(in->link), std::move(in->session)));

@@ -335,4 +335,19 @@ absl::Status Explain(const SshFailure& failure) {
   return Unreachable(failure);
 }
 
+// ssh does not tell whether it had come to its keys, and hardly ever which of two hosts hung up. A
+// host behind a jump that cannot be reached, or is silent, is known by the words: it counts
+// nothing.
+SshTries TriesOf(const SshFailure& failure) {
+  const std::string_view words = failure.words;
+  if (IsKeyChanged(words) || IsKeyUnknown(words) || !RefusedByPin(words).fingerprint.empty())
+    return {.left = 1};
+  if (IsRefused(words)) return {.refused = 1};
+  if (failure.reached == 0 || failure.logged_in) return {};
+  if (HasAny(words, {"Unable to negotiate with"})) return {.left = 1};
+  const bool target_spoke = failure.reached > failure.jumps.size();
+  if (!target_spoke && (IsNotForwarded(words) || HasAny(words, {"timed out"}))) return {};
+  return {.refused = 1};
+}
+
 }  // namespace hermes

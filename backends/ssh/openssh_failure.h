@@ -32,6 +32,9 @@ inline constexpr std::string_view kShownType = "shown_key_type";
 
 absl::Status Explain(const SshFailure& failure);
 
+// What the host that sees our address may count of such a login.
+SshTries TriesOf(const SshFailure& failure);
+
 // The far side's software, from the words of an ssh that tells all about the first lines; empty:
 // not said yet. And the words without that.
 std::string ServerVersion(std::string_view words);

@@ -35,7 +35,8 @@ OpenSshMaster::OpenSshMaster(Loop& loop, Clock& clock, Plan plan)
     : loop_(loop), clock_(clock), plan_(std::move(plan)), folder_(loop.context()), changed_(loop) {}
 
 Task<absl::StatusOr<std::shared_ptr<OpenSshMaster>>> OpenSshMaster::Login(Loop& loop, Clock& clock,
-                                                                          Plan plan) {
+                                                                          Plan plan,
+                                                                          SshTries* tries) {
   if (IsWithdrawn(plan.wish)) co_return Error(Reason::k_BACKEND_UNREACHABLE, "given up");
   auto self = std::make_shared<OpenSshMaster>(loop, clock, std::move(plan));
   CO_RETURN_IF_ERROR(self->Start());
@@ -54,7 +55,11 @@ Task<absl::StatusOr<std::shared_ptr<OpenSshMaster>>> OpenSshMaster::Login(Loop& 
   if (self->alive()) co_return self;
   co_await AwaitLastWords(self);
   if (ReasonOf(done) == Reason::k_CAPABILITY_MISSING) co_return done;
-  co_return Explain(self->Failure());
+  const SshFailure failure = self->Failure();
+  const SshTries cost = TriesOf(failure);
+  tries->left += cost.left;
+  tries->refused += cost.refused;
+  co_return Explain(failure);
 }
 
 // The watch is there before ssh is: its socket can't be missed. An account has few watches (128,

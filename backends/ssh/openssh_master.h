@@ -38,7 +38,7 @@ class OpenSshMaster : public MuxMaster, public std::enable_shared_from_this<Open
   };
   // Returns when programs can be run, or with what stood against it; then no process is left.
   static Task<absl::StatusOr<std::shared_ptr<OpenSshMaster>>> Login(Loop& loop, Clock& clock,
-                                                                    Plan plan);
+                                                                    Plan plan, SshTries* tries);
 
   OpenSshMaster(Loop& loop, Clock& clock, Plan plan);
 

@@ -161,12 +161,13 @@ bool LeaveOut(const absl::Status& failure, SshCommand& command) {
 
 // The first key shown is the one that the host prefers: that is what the error is about.
 Task<absl::StatusOr<std::shared_ptr<OpenSshMaster>>> LogIn(std::shared_ptr<Shared> shared,
-                                                           OpenSshMaster::Plan plan) {
+                                                           OpenSshMaster::Plan plan,
+                                                           SshTries* tried) {
   absl::Status first;
   for (int tries = 1;; ++tries) {
     plan.control_path =
         ControlPath(shared->options.runtime_dir, shared->random.Hex(kControlNameBytes));
-    auto master = co_await OpenSshMaster::Login(shared->loop, shared->clock, plan);
+    auto master = co_await OpenSshMaster::Login(shared->loop, shared->clock, plan, tried);
     if (master.ok()) co_return master;
     if (first.ok()) first = master.status();
     if (tries == kPinTries || IsWithdrawn(plan.wish) || !LeaveOut(master.status(), plan.command))
@@ -195,7 +196,8 @@ Task<std::string> CiphersFor(std::shared_ptr<Shared> shared, SshSpec spec, std::
 }
 
 Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(std::shared_ptr<Shared> shared,
-                                                             SshTarget target, WishPtr wish) {
+                                                             SshTarget target, WishPtr wish,
+                                                             SshTries* tries) {
   CO_RETURN_IF_ERROR(PrepareFolder(*shared));
   CO_ASSIGN_OR_RETURN(OpenSshResolved resolved, co_await Look(shared, target));
   const std::string ciphers = co_await CiphersFor(shared, target.spec, resolved.ciphers);
@@ -210,7 +212,7 @@ Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(std::shared_ptr<Sha
                            .wish = std::move(wish)};
   CO_ASSIGN_OR_RETURN(plan.command.config_file, WriteOnlyKey(*shared, plan, resolved.output));
   const std::string config_file = plan.command.config_file;
-  auto master = co_await LogIn(shared, std::move(plan));
+  auto master = co_await LogIn(shared, std::move(plan), tries);
   if (!config_file.empty()) unlink(config_file.c_str());
   if (!master.ok()) co_return master.status();
   co_return std::make_unique<OpenSshConnection>(shared->loop, shared->clock, *std::move(master));
@@ -224,9 +226,9 @@ class OpenSshTransport : public SshTransport {
   Task<absl::StatusOr<SshResolved>> Resolve(SshTarget target) override {
     return ResolveFacts(shared_, std::move(target));
   }
-  Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget target,
-                                                               WishPtr wish) override {
-    return hermes::Connect(shared_, std::move(target), std::move(wish));
+  Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget target, WishPtr wish,
+                                                               SshTries* tries) override {
+    return hermes::Connect(shared_, std::move(target), std::move(wish), tries);
   }
 
  private:

@@ -99,6 +99,13 @@ class SshConnection {
   virtual bool one_at_a_time() const { return false; }
 };
 
+// The connections of a login that came to nothing although the host had answered: it may count them
+// against our address. One that was never answered costs nothing.
+struct SshTries {
+  int left = 0;     // ended before a key can have been offered
+  int refused = 0;  // ended after that, or nobody knows
+};
+
 class SshTransport {
  public:
   virtual ~SshTransport() = default;
@@ -110,9 +117,11 @@ class SshTransport {
 
   // Logs in, once. HOST_KEY_UNKNOWN, HOST_KEY_CHANGED, BACKEND_AUTH_FAILED, BACKEND_UNREACHABLE,
   // BAD_FIELD (an option that ssh refuses): each says what is wrong and what to do, and shows
-  // ssh's own words where they help. A withdrawn wish ends the login at once, with any error.
+  // ssh's own words where they help. A withdrawn wish ends the login at once, with any error. Adds
+  // to `tries` on success, too; it outlives the call.
   virtual Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget target,
-                                                                       WishPtr wish) = 0;
+                                                                       WishPtr wish,
+                                                                       SshTries* tries) = 0;
 };
 
 // Of a server's software version. Dropbear closes a channel that has no program yet whenever a

@@ -55,14 +55,6 @@ bool IsOfHostKey(std::optional<Reason> reason) {
   return reason == Reason::k_HOST_KEY_UNKNOWN || reason == Reason::k_HOST_KEY_CHANGED;
 }
 
-// What the host counts for a login that ended so.
-Duration PenaltyOf(const absl::Status& ended, const SshSpec& spec) {
-  const std::optional<Reason> reason = ReasonOf(ended);
-  if (reason == Reason::k_BACKEND_AUTH_FAILED) return kRefusalPenalty;
-  if (!IsOfHostKey(reason)) return Duration(0);
-  return kHostKeyPenalty * (IsPinned(spec) ? kPinTries : 1);
-}
-
 // Reads what is left. True: it has ended by itself, and so has its program.
 Task<bool> Ends(std::shared_ptr<Stream> stream) {
   std::vector<char> unwanted(16 << 10);
@@ -354,14 +346,16 @@ Task<absl::Status> SshLane::LogIn(Ptr self, WishPtr login) {
   if (!co_await Enter(deps.gate, deps.logins_at_once, deps.clock, login)) co_return GivenUp();
   self->credentials_ = StampOf(deps.credential_files);
   self->known_hosts_ = StampOf(deps.known_hosts_files);
+  SshTries tries;
   absl::StatusOr<std::unique_ptr<SshConnection>> connection;
   if (absl::Status there = co_await CheckPlace(self); there.ok()) {
-    connection = co_await deps.transport.Connect(deps.target, login);
+    connection = co_await deps.transport.Connect(deps.target, login, &tries);
   } else {
     connection = std::move(there);
   }
   SteadyTime& until = deps.gate->penalty_until;
-  until = std::max(until, deps.clock.Now()) + PenaltyOf(connection.status(), deps.target.spec);
+  until = std::max(until, deps.clock.Now()) + tries.left * kLeftPenalty +
+          tries.refused * kRefusalPenalty;
   Leave(*deps.gate);
   if (!connection.ok()) co_return connection.status();
   if (self->stopped_) co_return Stopped();

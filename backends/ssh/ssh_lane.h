@@ -45,10 +45,10 @@ inline constexpr Duration kAuthPauseFirst = std::chrono::seconds(20);
 inline constexpr Duration kAuthPauseMost = std::chrono::minutes(5);
 
 // Hosts keep count of who fails (OpenSSH's PerSourcePenalties: 5 s for a refused login, 1 s for a
-// connection that leaves without having tried one, nobody is let in beyond 15), over all keys and
+// connection that ends without having tried one, nobody is let in beyond 15), over all keys and
 // accounts of our address. So much we run up at most: what would make it more waits.
 inline constexpr Duration kRefusalPenalty = std::chrono::seconds(5);
-inline constexpr Duration kHostKeyPenalty = std::chrono::seconds(1);  // we left, for its key
+inline constexpr Duration kLeftPenalty = std::chrono::seconds(1);
 inline constexpr Duration kMostPenalty = std::chrono::seconds(10);
 
 // Connections of a chain beyond the first. At the limit callers wait for the last.

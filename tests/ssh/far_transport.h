@@ -35,7 +35,8 @@ struct Far {
   std::vector<std::string> commands = {};  // that were run
   bool answers = true;                     // to logins; else they hang until they are given up
   absl::Status verdict = absl::OkStatus();
-  int logins = 0;  // begun
+  SshTries counts = {};  // what each login adds, also one that is given up
+  int logins = 0;        // begun
   int given_up = 0;
   int at_once = 0;  // under way
   int most_at_once = 0;
@@ -96,8 +97,11 @@ class FarTransport : public SshTransport {
     if (found != far_.names.end()) co_return found->second;
     co_return SshResolved{.host = target.spec.host, .sharing_key = target.spec.host};
   }
-  Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget, WishPtr wish) override {
+  Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget, WishPtr wish,
+                                                               SshTries* tries) override {
     ++far_.logins;
+    tries->left += far_.counts.left;
+    tries->refused += far_.counts.refused;
     far_.most_at_once = std::max(far_.most_at_once, ++far_.at_once);
     const Wish::Ear ear(wish, [this] { far_.changed.NotifyAll(); });
     while (!far_.answers && far_.let_in == 0 && !wish->withdrawn()) co_await far_.changed.Wait();

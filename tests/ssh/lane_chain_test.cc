@@ -101,7 +101,8 @@ class FarTransport : public SshTransport {
   std::string_view name() const override { return "far"; }
   absl::Status Available() const override { return absl::OkStatus(); }
   Task<absl::StatusOr<SshResolved>> Resolve(SshTarget) override { co_return SshResolved{}; }
-  Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget, WishPtr) override {
+  Task<absl::StatusOr<std::unique_ptr<SshConnection>>> Connect(SshTarget, WishPtr,
+                                                               SshTries*) override {
     co_return std::make_unique<FarConnection>(loop_, far_);
   }
 

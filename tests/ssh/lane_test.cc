@@ -56,6 +56,27 @@ class LaneTest : public testing::Test {
     return result->has_value() ? (*result)->status() : absl::UnknownError("it has not ended");
   }
 
+  // Asks as many lanes of one host; what it reckons for their logins, `each`, less the time that
+  // passes, never comes to what it punishes.
+  std::vector<std::shared_ptr<Result>> AskFromLanesAndCount(Duration each) {
+    std::vector<SshLane::Ptr> lanes;
+    std::vector<std::shared_ptr<Result>> asked;
+    constexpr int kLanes = 12;
+    for (int i = 0; i < kLanes; ++i) {
+      lane_ = lanes.emplace_back(MakeLane());
+      asked.push_back(Ask());
+    }
+    Duration penalty{0};
+    constexpr Duration kStep = std::chrono::milliseconds(100);
+    for (int seen = 0; seen < kLanes; clock_.Advance(kStep)) {
+      penalty = std::max(Duration(0), penalty - kStep) + (far_.logins - seen) * each;
+      EXPECT_LT(penalty, std::chrono::seconds(15)) << far_.logins;
+      seen = far_.logins;
+    }
+    for (const auto& lane : lanes) lane->Stop();
+    return asked;
+  }
+
   TempDir dir_;
   Loop loop_;
   FakeClock clock_{loop_};
@@ -279,22 +300,54 @@ TEST_F(LaneTest, RefusedCredentialsAreNotTriedAgainSoon) {
 // As many accounts and keys as there may be: the host counts our address.
 TEST_F(LaneTest, WhatAHostCountsAgainstUsIsBoundedOverAllItsLanes) {
   far_.verdict = hermes::Error(Reason::k_BACKEND_AUTH_FAILED, "no");
-  std::vector<SshLane::Ptr> lanes;
-  std::vector<std::shared_ptr<Result>> asked;
-  constexpr int kLanes = 12;
-  for (int i = 0; i < kLanes; ++i) {
-    lane_ = lanes.emplace_back(MakeLane());
-    asked.push_back(Ask());
+  far_.counts.refused = 1;
+  for (const auto& one : AskFromLanesAndCount(kRefusalPenalty))
+    EXPECT_EQ(ReasonOf(Error(one)), Reason::k_BACKEND_AUTH_FAILED);
+}
+
+TEST_F(LaneTest, LoginsThatAreCutInMidWayAreBoundedToo) {
+  far_.verdict = hermes::Error(Reason::k_BACKEND_UNREACHABLE, "cut");
+  far_.counts.refused = 1;
+  for (const auto& one : AskFromLanesAndCount(kRefusalPenalty))
+    EXPECT_EQ(ReasonOf(Error(one)), Reason::k_BACKEND_UNREACHABLE);
+}
+
+// The pinned key was the third that the host showed.
+TEST_F(LaneTest, WhatALoginCostsBeforeItSucceedsIsBoundedToo) {
+  far_.counts.left = 2;
+  for (const auto& one : AskFromLanesAndCount(2 * kLeftPenalty)) EXPECT_TRUE(Error(one).ok());
+}
+
+TEST_F(LaneTest, ALoginThatIsGivenUpInMidWayIsCountedToo) {
+  far_.answers = false;
+  far_.counts.refused = 1;
+  for (int i = 0; i < 2; ++i) {
+    auto wish = std::make_shared<Wish>();
+    auto gone = Ask(wish);
+    EXPECT_EQ(far_.given_up, i);
+    wish->Withdraw();
+    clock_.Advance(Duration(0));
+    EXPECT_EQ(far_.given_up, i + 1);
   }
-  Duration penalty{0};  // as the host reckons it: 5 s for each, less what has passed
-  constexpr Duration kStep = std::chrono::milliseconds(100);
-  for (int seen = 0; seen < kLanes; clock_.Advance(kStep)) {
-    penalty = std::max(Duration(0), penalty - kStep) + (far_.logins - seen) * kRefusalPenalty;
-    ASSERT_LT(penalty, std::chrono::seconds(15)) << far_.logins;
-    seen = far_.logins;
+  far_.answers = true;
+  auto third = Ask();
+  EXPECT_FALSE(third->has_value()) << "the host counts two by now";
+  clock_.Advance(kRefusalPenalty);
+  EXPECT_TRUE(Error(third).ok()) << Error(third);
+}
+
+// A network that comes back is seen within what a dead one may take to be noticed.
+TEST_F(LaneTest, OneThatWasCutInMidWayIsTriedAgainAtOnceAndThenInSeconds) {
+  far_.verdict = hermes::Error(Reason::k_BACKEND_UNREACHABLE, "cut");
+  far_.counts.refused = 1;
+  SteadyTime last = clock_.Now();
+  for (int cuts = 1; cuts < 10; ++cuts) {
+    Ask();
+    while (far_.logins < cuts) clock_.Advance(std::chrono::milliseconds(5));
+    EXPECT_LE(clock_.Now() - last, cuts <= 2 ? kLoginPauseFirst : kLoginPauseMost + kLoginPauseMost)
+        << cuts;
+    last = clock_.Now();
   }
-  for (const auto& one : asked) EXPECT_EQ(ReasonOf(Error(one)), Reason::k_BACKEND_AUTH_FAILED);
-  for (const auto& lane : lanes) lane->Stop();
 }
 
 TEST_F(LaneTest, AHostKeyThatIsNotTheOneIsNotAskedForAgainSoon) {
@@ -313,6 +366,7 @@ TEST_F(LaneTest, AHostKeyThatIsNotTheOneIsNotAskedForAgainSoon) {
 }
 
 TEST_F(LaneTest, WhoLeavesForTheHostsKeyIsCountedToo) {
+  far_.counts.left = 1;
   far_.verdict = hermes::Error(Reason::k_HOST_KEY_UNKNOWN, "no");
   std::vector<SshLane::Ptr> lanes;
   constexpr int kLanes = 30;
@@ -320,8 +374,8 @@ TEST_F(LaneTest, WhoLeavesForTheHostsKeyIsCountedToo) {
     lane_ = lanes.emplace_back(MakeLane());
     Ask();
   }
-  EXPECT_LE(far_.logins * kHostKeyPenalty, kMostPenalty);
-  clock_.Advance(kLanes * kHostKeyPenalty);
+  EXPECT_LE(far_.logins * kLeftPenalty, kMostPenalty);
+  clock_.Advance(kLanes * kLeftPenalty);
   EXPECT_EQ(far_.logins, kLanes);
   for (const auto& lane : lanes) lane->Stop();
 }
@@ -353,6 +407,7 @@ TEST_F(LaneTest, TheGateIsOfTheHostThatSeesUs) {
 }
 
 TEST_F(LaneTest, CorrectedCredentialsAreTriedAtOnce) {
+  far_.counts.refused = 1;
   far_.verdict = hermes::Error(Reason::k_BACKEND_AUTH_FAILED, "no");
   EXPECT_FALSE(Error(Ask()).ok());
   std::ofstream(KnownHosts()) << "a login may learn the key of the host that refuses it";
@@ -364,6 +419,7 @@ TEST_F(LaneTest, CorrectedCredentialsAreTriedAtOnce) {
   EXPECT_FALSE(Error(Ask()).ok());
   EXPECT_EQ(far_.logins, 2) << "the second is paused, too";
   far_.verdict = absl::OkStatus();
+  far_.counts = {};
   WriteKey("third");
   auto third = Ask();
   clock_.Advance(kRefusalPenalty);  // the host counts two refusals by now

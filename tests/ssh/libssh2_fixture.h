@@ -69,7 +69,7 @@ class Libssh2Test : public testing::Test {
   }
 
   absl::StatusOr<std::unique_ptr<SshConnection>> Connect(SshTarget target) {
-    return RunTask(loop_, transport_->Connect(std::move(target), nullptr));
+    return RunTask(loop_, transport_->Connect(std::move(target), nullptr, &tries_));
   }
   std::unique_ptr<SshConnection> MustConnect(SshTarget target) {
     auto connection = Connect(std::move(target));
@@ -145,6 +145,7 @@ class Libssh2Test : public testing::Test {
   }
 
   TempDir dir_;
+  SshTries tries_;  // of all its logins
   SshKey key_;
   std::unique_ptr<TestAccount> account_;
   std::unique_ptr<OpenSshServer> server_;

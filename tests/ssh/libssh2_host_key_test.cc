@@ -41,6 +41,8 @@ TEST_F(Libssh2HostKeyTest, RefusesAnUnknownKeyAndSaysHowToVerifyIt) {
   EXPECT_NE(text.find(FingerprintOf(server_->host_keys()[0])), std::string::npos) << text;
   EXPECT_NE(text.find("ssh-ed25519"), std::string::npos);
   EXPECT_NE(text.find("ssh-keyscan -p " + std::to_string(server_->port())), std::string::npos);
+  EXPECT_EQ(tries_.left, 1);
+  EXPECT_EQ(tries_.refused, 0);
 }
 
 TEST_F(Libssh2HostKeyTest, RefusesAChangedKeyAndNamesTheLineAndBothFingerprints) {
@@ -169,6 +171,7 @@ TEST_F(Libssh2HostKeyTest, AnyKeyOfAHostMayBeThePinnedOne) {
     target.spec.host_key = FingerprintOf(line);
     EXPECT_NE(MustConnect(target), nullptr) << line;
   }
+  EXPECT_EQ(tries_.left, 0 + 1 + 2) << "the keys that were shown before the pinned one";
   const auto asked = [this] {
     const std::string log = server_->Log();
     int times = 0;

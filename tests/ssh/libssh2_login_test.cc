@@ -263,6 +263,7 @@ TEST_F(Libssh2LoginTest, APortThatNobodyServesIsUnreachable) {
   absl::Status status = LoginAt(port);
   EXPECT_EQ(ReasonOf(status), Reason::k_BACKEND_UNREACHABLE);
   EXPECT_NE(status.message().find("refused"), std::string::npos) << status;
+  EXPECT_EQ(tries_.left + tries_.refused, 0);
 }
 
 TEST_F(Libssh2LoginTest, ANameThatIsNoneIsUnreachable) {
@@ -283,6 +284,7 @@ TEST_F(Libssh2LoginTest, AFrozenServerIsGivenUp) {
   absl::Status status = LoginAt(silent.port());
   EXPECT_EQ(ReasonOf(status), Reason::k_BACKEND_UNREACHABLE);
   EXPECT_NE(status.message().find("no SSH server answers"), std::string::npos) << status;
+  EXPECT_EQ(tries_.left, 0);
   RawServer stuck([](int fd) {
     ::send(fd, "SSH-2.0-stuck\r\n", 15, MSG_NOSIGNAL);
     ReadUntilEnd(fd);
@@ -290,6 +292,8 @@ TEST_F(Libssh2LoginTest, AFrozenServerIsGivenUp) {
   status = LoginAt(stuck.port());
   EXPECT_EQ(ReasonOf(status), Reason::k_BACKEND_UNREACHABLE);
   EXPECT_NE(status.message().find("30 s"), std::string::npos) << status;
+  EXPECT_EQ(tries_.left, 1);
+  EXPECT_EQ(tries_.refused, 0);
 }
 
 // Endless lines instead of a banner, endless bytes behind one, a web server.
@@ -328,6 +332,8 @@ TEST_F(Libssh2LoginTest, ACutAnywhereIsTypedAndNeverHangs) {
     EXPECT_EQ(ReasonOf(status), Reason::k_BACKEND_UNREACHABLE) << round << status;
     proxy.CutAfter(1, 0);
   }
+  EXPECT_GT(tries_.left, 0);
+  EXPECT_GT(tries_.refused, 0);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "backends/ssh/openssh_folder.h"
 #include "backends/ssh/ssh_lane.h"
 #include "tests/fakes/fake_clock.h"
+#include "tests/hosts/delay_proxy.h"
 #include "tests/ssh/openssh_stand.h"
 
 namespace hermes {
@@ -94,6 +95,38 @@ TEST_F(OpenSshLimits, ASessionOverAFolderThatIsTooDeepIsToldTheWayOut) {
   EXPECT_EQ(ReasonOf(refused), Reason::k_CAPABILITY_MISSING) << refused;
   EXPECT_THAT(std::string(refused.message()), HasSubstr("has too long a name"));
   EXPECT_THAT(MetadataOf(refused)["next"], HasSubstr("--transport openssh or libssh2"));
+}
+
+// What a host may count against us.
+
+TEST_F(OpenSshLimits, ALoginThatEndsBehindTheFirstWordIsCounted) {
+  Serve();
+  DelayProxy proxy({.target_port = server_->port()});
+  Trust(server_->KnownHosts(proxy.port()));
+  proxy.CutAfter(1000);  // behind the server's first line, amid the exchange of keys
+  const absl::Status failure = Connect(Target("", proxy.port())).status();
+  EXPECT_EQ(ReasonOf(failure), Reason::k_BACKEND_UNREACHABLE) << failure;
+  EXPECT_EQ(tries_.refused, 1);
+}
+
+TEST_F(OpenSshLimits, ALoginThatIsWithdrawnInMidWayIsCounted) {
+  Serve();
+  DelayProxy proxy({.target_port = server_->port(), .rtt = std::chrono::milliseconds(100)});
+  Trust(server_->KnownHosts(proxy.port()));
+  const auto wish = std::make_shared<Wish>();
+  std::optional<absl::Status> ended;
+  asio::co_spawn(loop_.executor(), transport_->Connect(Target("", proxy.port()), wish, &tries_),
+                 [&](std::exception_ptr, absl::StatusOr<Connection> connection) {
+                   ended = connection.status();
+                 });
+  // Its list of algorithms is ssh's answer to the server's first line.
+  const auto pause = [this] { RunTask(loop_, clock_.SleepFor(std::chrono::milliseconds(1))); };
+  for (int tries = 0; tries < 20000 && proxy.upstream_bytes() < 500; ++tries) pause();
+  wish->Withdraw();
+  for (int tries = 0; tries < 20000 && !ended; ++tries) pause();
+  ASSERT_TRUE(ended);
+  EXPECT_FALSE(ended->ok());
+  EXPECT_EQ(tries_.refused, 1);
 }
 
 // The host is real; the time that the lane waits is not.

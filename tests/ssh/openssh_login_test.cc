@@ -32,8 +32,8 @@ class OpenSshLoginTest : public OpenSshStand {
     return connection.status();
   }
 
-  Task<void> Fail(SshTarget target, absl::Status* failure) {
-    *failure = (co_await transport_->Connect(std::move(target), nullptr)).status();
+  Task<void> Fail(SshTarget target, absl::Status* failure, WishPtr wish = nullptr) {
+    *failure = (co_await transport_->Connect(std::move(target), std::move(wish), &tries_)).status();
   }
 
   static std::string Fingerprint(const std::string& public_line) {
@@ -79,7 +79,7 @@ TEST_F(OpenSshLoginTest, ALoopThatEndsAtOnceLeavesNoProcessEither) {
   auto loop = std::make_unique<Loop>();
   SystemClock clock(*loop);
   auto transport = MakeOpenSshTransport(*loop, clock, random_, {.runtime_dir = sockets()});
-  auto connection = RunTask(*loop, transport->Connect(Target(), nullptr));
+  auto connection = RunTask(*loop, transport->Connect(Target(), nullptr, &tries_));
   ASSERT_TRUE(connection.ok()) << connection.status();
   auto stream = RunTask(*loop, (*connection)->Run("cat"));
   ASSERT_TRUE(stream.ok()) << stream.status();
@@ -110,6 +110,8 @@ TEST_F(OpenSshLoginTest, AWrongKeyIsRefusedByName) {
   EXPECT_THAT(Message(failure), HasSubstr(account_->name() + "@127.0.0.1"));
   EXPECT_THAT(Message(failure), HasSubstr(target.spec.key_file));
   EXPECT_THAT(Message(failure), HasSubstr("publickey"));
+  EXPECT_EQ(tries_.refused, 1);
+  EXPECT_EQ(tries_.left, 0);
 }
 
 TEST_F(OpenSshLoginTest, AKeyWithAPassphraseIsNotAskedFor) {
@@ -137,6 +139,7 @@ TEST_F(OpenSshLoginTest, ARefusedPortIsUnreachable) {
   const absl::Status failure = Failure(Target());
   EXPECT_EQ(ReasonOf(failure), Reason::k_BACKEND_UNREACHABLE);
   EXPECT_THAT(Message(failure), HasSubstr("Connection refused"));
+  EXPECT_EQ(tries_.left + tries_.refused, 0);
 }
 
 TEST_F(OpenSshLoginTest, ANameThatDoesNotExistIsUnreachable) {
@@ -155,6 +158,7 @@ TEST_F(OpenSshLoginTest, AServerThatHangsUpAtOnceIsUnreachableWithAHint) {
   const absl::Status failure = Failure(Target("", proxy.port()));
   EXPECT_EQ(ReasonOf(failure), Reason::k_BACKEND_UNREACHABLE);
   EXPECT_THAT(Message(failure), HasSubstr("MaxStartups"));
+  EXPECT_EQ(tries_.left + tries_.refused, 0);
 }
 
 // Itself, and as a jump host.
@@ -367,7 +371,7 @@ TEST_F(OpenSshLoginTest, AMissingOrOldProgramIsSaid) {
   std::filesystem::permissions(program, std::filesystem::perms(0755));
   auto old = with();
   EXPECT_EQ(old->Available(), absl::OkStatus());  // nobody has asked it yet
-  auto connection = RunTask(loop_, old->Connect(Target(), nullptr));
+  auto connection = RunTask(loop_, old->Connect(Target(), nullptr, &tries_));
   EXPECT_EQ(ReasonOf(connection.status()), Reason::k_CAPABILITY_MISSING) << connection.status();
   EXPECT_THAT(Message(old->Available()), HasSubstr("OpenSSH_8.2p1"));
 }
@@ -415,6 +419,8 @@ TEST_F(OpenSshLoginTest, AnUnknownKeyIsRefused) {
   const absl::Status failure = Failure(Target());
   EXPECT_EQ(ReasonOf(failure), Reason::k_HOST_KEY_UNKNOWN) << failure;
   EXPECT_THAT(Message(failure), HasSubstr("ssh-keyscan"));
+  EXPECT_EQ(tries_.left, 1);
+  EXPECT_EQ(tries_.refused, 0);
 }
 
 TEST_F(OpenSshLoginTest, AChangedKeyIsRefusedUnderEveryPolicyAndNamesTheLine) {
@@ -515,6 +521,8 @@ TEST_F(OpenSshLoginTest, APinnedKeyOfAnyTypeIsFound) {
     absl::StatusOr<Connection> connection = Connect(target);
     EXPECT_TRUE(connection.ok()) << line << connection.status();
   }
+  EXPECT_EQ(tries_.left, 0 + 1 + 2) << "the keys that were shown before the pinned one";
+  EXPECT_EQ(tries_.refused, 0);
 }
 
 // What a daemon that was killed leaves.
@@ -529,7 +537,7 @@ TEST_F(OpenSshLoginTest, AKilledDaemonTakesItsClientsAlong) {
     Loop loop;
     SystemClock clock{loop};
     auto transport = MakeOpenSshTransport(loop, clock, random_, {.runtime_dir = sockets()});
-    auto connection = RunTask(loop, transport->Connect(target, nullptr));
+    auto connection = RunTask(loop, transport->Connect(target, nullptr, &tries_));
     const pid_t client = connection.ok() ? Clients().front().pid : 0;
     if (write(ready[1], &client, sizeof(client)) < 0) _exit(1);
     pause();

@@ -123,7 +123,7 @@ class OpenSshStand : public testing::Test {
   }
 
   absl::StatusOr<Connection> Connect(SshTarget target) {
-    return RunTask(loop_, transport_->Connect(std::move(target), nullptr));
+    return RunTask(loop_, transport_->Connect(std::move(target), nullptr, &tries_));
   }
   Connection MustConnect(SshTarget target) {
     absl::StatusOr<Connection> connection = Connect(std::move(target));
@@ -165,6 +165,7 @@ class OpenSshStand : public testing::Test {
   std::string known_hosts() const { return dir_.path() + "/known_hosts"; }
 
   TempDir dir_;
+  SshTries tries_;  // of all its logins
   Loop loop_;
   SystemClock clock_{loop_};
   SystemRandom random_;

@@ -238,15 +238,18 @@ TEST(OpenSshWordsTest, NamesEveryFailure) {
 }
 
 // Over "a", then "b", as far as `reached` of the three.
-absl::Status OnTheWay(size_t reached, std::string words) {
+SshFailure Way(size_t reached, std::string words) {
   const auto jump = [](std::string name, std::string host) {
     return SshJump{.spec = {.host = name}, .resolved = {.host = host, .user = "j", .port = 22}};
   };
-  return Explain({.spec = {.host = "box"},
-                  .resolved = {.host = "10.0.0.9", .user = "me", .port = 22},
-                  .jumps = {jump("a", "10.0.0.1"), jump("b", "10.0.0.2")},
-                  .reached = reached,
-                  .words = std::move(words)});
+  return {.spec = {.host = "box"},
+          .resolved = {.host = "10.0.0.9", .user = "me", .port = 22},
+          .jumps = {jump("a", "10.0.0.1"), jump("b", "10.0.0.2")},
+          .reached = reached,
+          .words = std::move(words)};
+}
+absl::Status OnTheWay(size_t reached, std::string words) {
+  return Explain(Way(reached, std::move(words)));
 }
 
 TEST(OpenSshWordsTest, NamesTheHostOfTheWayThatFailed) {
@@ -286,6 +289,39 @@ TEST(OpenSshWordsTest, NamesTheHostOfTheWayThatFailed) {
   for (const auto& [reached, words, beginning] : cases) {
     EXPECT_THAT(std::string(OnTheWay(reached, words).message()), testing::StartsWith(beginning));
   }
+}
+
+// Of a login that the host may count it costs the more, unless it is known to have come to no key.
+TEST(OpenSshWordsTest, KnowsWhatAHostMayCountAgainstUs) {
+  const std::string closed = "Connection closed by UNKNOWN port 65535\r\n";
+  struct {
+    size_t reached;
+    std::string words;
+    int left;
+    int refused;
+  } const cases[] = {
+      {0, "ssh: connect to host 10.0.0.1 port 22: Connection refused\r\n" + closed, 0, 0},
+      {0, closed, 0, 0},
+      {0, "", 0, 0},
+      {1, "", 0, 1},
+      {1, "j@10.0.0.1: Permission denied (publickey).\r\n" + closed, 0, 1},
+      {1, "Connection closed by 10.0.0.1 port 22\r\n" + closed, 0, 1},
+      {1, "Unable to negotiate with 10.0.0.1 port 22: no matching cipher found.\r\n", 1, 0},
+      {1, "stdio forwarding failed\r\n" + closed, 0, 0},
+      {1, "Connection timed out during banner exchange\r\n", 0, 0},
+      {2, closed, 0, 1},
+      {2, "Host key verification failed.\r\n", 1, 0},
+      {3, "Connection reset by 10.0.0.9 port 22\r\n", 0, 1},
+      {3, "", 0, 1},
+  };
+  for (const auto& [reached, words, left, refused] : cases) {
+    const SshTries tries = TriesOf(Way(reached, words));
+    EXPECT_EQ(tries.left, left) << reached << words;
+    EXPECT_EQ(tries.refused, refused) << reached << words;
+  }
+  SshFailure lost = Way(3, "Connection reset by 10.0.0.9 port 22\r\n");
+  lost.logged_in = true;
+  EXPECT_EQ(TriesOf(lost).refused, 0) << "it had let us in";
 }
 
 TEST(OpenSshWordsTest, WhatAProxyCommandSaysIsNotSaidOfTheTarget) {
