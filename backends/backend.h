@@ -215,6 +215,9 @@ class Channel {
   // writer. Fails with STDIN_OFFSET_MISMATCH, or FAILED_PRECONDITION when stdin is closed.
   virtual Task<absl::Status> WriteStdin(uint64_t offset, std::string data, bool eof) = 0;
   virtual uint64_t stdin_accepted() const = 0;
+  // After the end of file was written. Returns when nobody need say any of stdin again: the command
+  // has it, or reads no more, or has ended; or after Abandon.
+  virtual Task<void> StdinTaken() = 0;
 
   virtual absl::Status Signal(int signal,
                               int scope) = 0;  // scope: hermes.v1.SignalRequest.Scope minus one

@@ -63,6 +63,7 @@ class PlainChannel : public Channel {
     return PlainCommand::WriteStdin(command_, offset, std::move(data), eof);
   }
   uint64_t stdin_accepted() const override { return command_->stdin_accepted(); }
+  Task<void> StdinTaken() override { co_return; }  // it could not be said again
   absl::Status Signal(int signal, int scope) override { return command_->Signal(signal, scope); }
   absl::Status Resize(uint16_t cols, uint16_t rows) override {
     return Error(Reason::k_CAPABILITY_MISSING, "this place has no terminal");

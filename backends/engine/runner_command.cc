@@ -35,6 +35,7 @@ RunnerCommand::RunnerCommand(Loop& loop, std::shared_ptr<RunnerPort> port, Init 
       safe_(init.from) {
   stdin_known_ = !start_frame_.empty();
   stdin_closed_ = stdin_known_ && !init.stdin_open;
+  if (!stdin_known_) stdin_earlier_ = stdin_window_;
 }
 
 absl::Status RunnerCommand::OnFrame(const frames::Frame& frame) {
@@ -159,8 +160,13 @@ absl::Status RunnerCommand::OnStdinAck(std::string_view payload) {
   const uint64_t accepted = reader.U64();
   const bool closed = reader.U8() != 0;
   if (!reader.done()) return Malformed("STDIN_ACK");
-  if (!std::exchange(stdin_known_, true)) stdin_acked_ = stdin_end_ = accepted;
-  if (accepted > stdin_end_) return Malformed("STDIN_ACK beyond what was sent");
+  if (!std::exchange(stdin_known_, true)) {
+    stdin_acked_ = stdin_end_ = accepted;
+    stdin_earlier_ += accepted;
+  }
+  if (accepted > std::max(stdin_end_, stdin_earlier_))
+    return Malformed("STDIN_ACK beyond what was sent");
+  stdin_end_ = std::max(stdin_end_, accepted);
   if (accepted > stdin_acked_) {
     stdin_unacked_.erase(0, accepted - stdin_acked_);
     stdin_acked_ = accepted;
@@ -331,9 +337,10 @@ Task<absl::Status> RunnerCommand::WriteStdinInTurn(Ptr self, uint64_t offset, st
     co_return Error(Reason::k_STDIN_OFFSET_MISMATCH, "stdin continues at the accepted offset",
                     {{"accepted", std::to_string(self->stdin_end_)}});
   }
-  // What was taken before is not taken twice, so a retry of a lost call succeeds.
-  size_t taken = std::min<uint64_t>(self->stdin_end_ - offset, data.size());
-  while (taken < data.size()) {
+  // What was taken before is not taken twice, so a retry of a lost call succeeds. More of it may
+  // turn out to be taken while this waits.
+  while (self->stdin_end_ - offset < data.size()) {
+    const size_t taken = self->stdin_end_ - offset;
     if (self->stdin_over()) co_return Error(Reason::k_STDIN_CLOSED, "stdin is closed");
     const uint64_t on_the_way = self->stdin_end_ - self->stdin_acked_;
     if (on_the_way >= self->stdin_window_) {
@@ -346,7 +353,6 @@ Task<absl::Status> RunnerCommand::WriteStdinInTurn(Ptr self, uint64_t offset, st
     self->SendStdin(self->stdin_end_, bytes);
     self->stdin_unacked_.append(bytes);
     self->stdin_end_ += piece;
-    taken += piece;
     co_await self->port_->Room();
   }
   if (eof && !self->stdin_over()) {
@@ -354,6 +360,10 @@ Task<absl::Status> RunnerCommand::WriteStdinInTurn(Ptr self, uint64_t offset, st
     self->SendStdinEof();
   }
   co_return absl::OkStatus();
+}
+
+Task<void> RunnerCommand::StdinTaken(Ptr self) {
+  while (!self->stdin_closed_ && !self->ended_ && !self->abandoned_) co_await self->changed_.Wait();
 }
 
 void RunnerCommand::SendStdin(uint64_t offset, std::string_view data) {

@@ -89,6 +89,7 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
   // As Channel.
   static Task<absl::StatusOr<ChannelEvent>> Read(Ptr self);
   static Task<absl::Status> WriteStdin(Ptr self, uint64_t offset, std::string data, bool eof);
+  static Task<void> StdinTaken(Ptr self);
   static Task<absl::StatusOr<TreeReport>> Kill(Ptr self, Duration grace, Cause cause);
   uint64_t stdin_accepted() const { return stdin_end_; }
   absl::Status Signal(int signal, int scope);
@@ -149,7 +150,8 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
   uint64_t stdin_acked_ = 0;
   uint64_t stdin_end_ = 0;
   std::string stdin_unacked_;
-  bool stdin_known_ = true;  // false: adopted, the runner has not yet told how far stdin is
+  bool stdin_known_ = true;     // false: adopted, the runner has not yet told how far stdin is
+  uint64_t stdin_earlier_ = 0;  // an earlier daemon cannot have sent more than this
   // The PONG that proves that the runner has read our ATTACH; until then data that lies ahead is
   // what it had sent to an earlier channel over this connection, and it will come again.
   uint64_t fence_ = UINT64_MAX;

@@ -26,6 +26,7 @@ class RunnerChannel : public Channel {
     return RunnerCommand::WriteStdin(command_, offset, std::move(data), eof);
   }
   uint64_t stdin_accepted() const override { return command_->stdin_accepted(); }
+  Task<void> StdinTaken() override { return RunnerCommand::StdinTaken(command_); }
   absl::Status Signal(int signal, int scope) override { return command_->Signal(signal, scope); }
   absl::Status Resize(uint16_t cols, uint16_t rows) override {
     return command_->Resize(cols, rows);

@@ -372,6 +372,11 @@ uint64_t CommandRun::stdin_accepted() const {
   return channel_ == nullptr ? 0 : channel_->stdin_accepted();
 }
 
+Task<void> CommandRun::StdinTaken() {
+  std::shared_ptr<CommandRun> self = shared_from_this();
+  if (channel_ != nullptr) co_await channel_->StdinTaken();
+}
+
 absl::Status CommandRun::Signal(int signal, int scope) {
   if (channel_ == nullptr || drained()) {
     return Error(Reason::k_BAD_FIELD, "the command is not running", {{"field", "name"}});

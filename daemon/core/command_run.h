@@ -103,6 +103,7 @@ class CommandRun : public std::enable_shared_from_this<CommandRun> {
   // FAILED_PRECONDITION once ended.
   Task<absl::Status> WriteStdin(uint64_t offset, std::string data, bool eof);
   uint64_t stdin_accepted() const;
+  Task<void> StdinTaken();  // as Channel's
   absl::Status Signal(int signal, int scope);
   absl::Status Resize(uint16_t cols, uint16_t rows);
 

@@ -50,7 +50,8 @@ struct StartCommand {
   CommandSpec spec;  // spec.run_id is set; spec.stdin_open is true for inline data, too
   bool client_request_id = false;
   std::string digest;
-  std::optional<std::string> stdin_data;  // inline: written, then end of file
+  // Inline: written, then end of file. Its bytes go into a StdinFile before it is handed over.
+  std::optional<std::string> stdin_data;
   OutputPolicy output;
   OnDisconnect on_disconnect = OnDisconnect::kDetach;
   Labels labels;

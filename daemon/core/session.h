@@ -140,8 +140,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Task<absl::Status> Reach();
   Task<absl::Status> ReachFor(std::shared_ptr<CommandRun> run, std::string expected_incarnation);
   Task<absl::Status> HandOver(StartCommand request, std::shared_ptr<CommandRun> run);
-  void TakeOver(std::shared_ptr<CommandRun> run, std::unique_ptr<Channel> channel,
-                std::optional<std::string> stdin_data);
+  void TakeOver(std::shared_ptr<CommandRun> run, std::unique_ptr<Channel> channel, bool feed);
   bool MustPush(const StartCommand& request);
   struct Following;
   Task<void> PushThenStart(std::shared_ptr<Session> self, StartCommand request,
@@ -174,7 +173,9 @@ class Session : public std::enable_shared_from_this<Session> {
   void Track(std::shared_ptr<CommandRun> run);
   void Untrack(const CommandRun& run);
   Task<void> AfterEnd(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run);
-  Task<void> FeedStdin(std::shared_ptr<CommandRun> run, std::string data);
+  std::string SpoolPrefix(const CommandInfo& info) const;
+  Task<absl::Status> KeepStdin(const CommandRun* run, std::string data);
+  Task<void> FeedStdin(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run);
   using ProgressPtr = std::shared_ptr<CloseProgress>;
   Task<absl::Status> ReleaseAndClose(CloseRequest request, ProgressPtr progress);
   Task<absl::Status> Release(CloseRequest request, ProgressPtr progress);

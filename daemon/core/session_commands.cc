@@ -3,6 +3,7 @@
 
 #include "daemon/core/session.h"
 #include "daemon/core/session_names.h"
+#include "daemon/core/stdin_file.h"
 #include "daemon/runtime/log.h"
 #include "daemon/runtime/status.h"
 
@@ -34,10 +35,14 @@ absl::Status Session::CheckIncarnation(const std::string& expected) const {
 CommandRun::Deps Session::RunDeps() { return {deps_.loop, deps_.clock, deps_.store, deps_.stats}; }
 
 OutputLog::Options Session::LogOptions(const CommandInfo& info) const {
-  return {.path_prefix = SpoolPath(deps_.spool_dir, info_.id + "/" + info.id),
+  return {.path_prefix = SpoolPrefix(info),
           .tag = info.run_id,
           .limit_bytes = info.output.limit_bytes,
           .drop_middle = info.output.overflow == Overflow::kDropMiddle};
+}
+
+std::string Session::SpoolPrefix(const CommandInfo& info) const {
+  return SpoolPath(deps_.spool_dir, info_.id + "/" + info.id);
 }
 
 std::unique_ptr<OutputLog> Session::NewLog(const CommandInfo& info) {
@@ -82,6 +87,10 @@ Task<absl::StatusOr<Session::StartResult>> Session::Start(StartCommand request) 
         co_await AttachToKnown(std::move(request), std::move(accepted->existing));
     run->FailStart(Error(Reason::k_RECONNECTING, "this request id was started before: ask again"));
     co_return earlier;
+  }
+  if (request.stdin_data) {
+    absl::Status kept = co_await KeepStdin(run.get(), std::move(*request.stdin_data));
+    if (!kept.ok()) co_return co_await TakeBack(std::move(run), std::move(kept));
   }
   request.spec.run_id = run->info().FarId();
   if (push) {
@@ -171,17 +180,17 @@ Task<absl::Status> Session::HandOver(StartCommand request, std::shared_ptr<Comma
   absl::StatusOr<std::unique_ptr<Channel>> channel =
       co_await engine_->Start(std::move(request.spec));
   if (!channel.ok()) co_return co_await TakeBack(std::move(run), channel.status());
-  TakeOver(std::move(run), *std::move(channel), std::move(request.stdin_data));
+  TakeOver(std::move(run), *std::move(channel), request.stdin_data.has_value());
   co_return absl::OkStatus();
 }
 
 void Session::TakeOver(std::shared_ptr<CommandRun> run, std::unique_ptr<Channel> channel,
-                       std::optional<std::string> stdin_data) {
+                       bool feed) {
   ++deps_.stats.commands_started;
   if (sync_ != nullptr) run->set_warning(sync_->Conflicts());
   tasks_.Spawn("command " + run->info().id,
                RunCommand(shared_from_this(), run, std::move(channel)));
-  if (stdin_data) tasks_.Spawn("stdin " + run->info().id, FeedStdin(run, *std::move(stdin_data)));
+  if (feed) tasks_.Spawn("stdin " + run->info().id, FeedStdin(shared_from_this(), run));
   deps_.on_change(*this);
 }
 
@@ -217,6 +226,7 @@ Task<void> Session::AfterEnd(std::shared_ptr<Session> self, std::shared_ptr<Comm
   const auto going_on = [&run] { return !run->ended() && run->start_error().ok(); };
   while (going_on() && !abandoned_) co_await run->changed().Wait();
   if (going_on()) co_return;
+  StdinFile::Remove(SpoolPrefix(run->info()));
   Untrack(*run);
   if (!run->ended()) co_return;
   NoteActive();
@@ -234,14 +244,36 @@ Task<void> Session::AfterEnd(std::shared_ptr<Session> self, std::shared_ptr<Comm
   deps_.on_change(*this);
 }
 
-Task<void> Session::FeedStdin(std::shared_ptr<CommandRun> run, std::string data) {
-  for (size_t at = 0; at < data.size(); at += kStdinPiece) {
-    std::string piece = data.substr(at, kStdinPiece);
-    // A command that closes its stdin early is no error of anybody's.
-    absl::Status written = co_await run->WriteStdin(at, std::move(piece), false);
-    if (!written.ok()) co_return;
+Task<absl::Status> Session::KeepStdin(const CommandRun* run, std::string data) {
+  deps_.stats.stdin_bytes_kept += data.size();
+  StdinFile file(SpoolPrefix(run->info()), run->info().run_id);
+  co_return co_await file.Keep(deps_.loop, std::move(data));
+}
+
+// All of it again for a command of an earlier hermesd: what was taken is skipped over there.
+Task<void> Session::FeedStdin(std::shared_ptr<Session> self, std::shared_ptr<CommandRun> run) {
+  StdinFile file(SpoolPrefix(run->info()), run->info().run_id);
+  absl::Status fed = file.Open();
+  if (absl::IsNotFound(fed)) co_return;
+  uint64_t at = 0;
+  for (bool eof = false; fed.ok() && !eof;) {
+    absl::StatusOr<std::string> piece = file.Read(at, kStdinPiece);
+    fed = piece.status();
+    if (!fed.ok()) break;
+    eof = piece->empty();
+    const uint64_t end = at + piece->size();
+    fed = co_await run->WriteStdin(at, *std::move(piece), eof);
+    at = std::max(end, run->stdin_accepted());
   }
-  (void)co_await run->WriteStdin(data.size(), {}, true);
+  if (fed.ok()) co_await run->StdinTaken();
+  if (abandoned_ || run->ended()) co_return;  // a later hermesd goes on, or nobody
+  // A command that closes its stdin early is no error of anybody's.
+  if (!fed.ok() && ReasonOf(fed) != Reason::k_STDIN_CLOSED) {
+    LogError("stdin is not sent: " + std::string(fed.message()),
+             {info_.id, run->info().id, run->info().run_id});
+    co_return;
+  }
+  StdinFile::Remove(SpoolPrefix(run->info()));
 }
 
 Task<absl::StatusOr<Session::StartResult>> Session::AttachToKnown(StartCommand request,

@@ -95,7 +95,7 @@ Task<void> Session::StartFollowing(std::shared_ptr<Session> self, StartCommand r
   auto spec = std::make_shared<CommandSpec>(std::move(request.spec));
   run->set_start_again(
       [this, run = run.get(), spec, following] { return StartAgain(run, spec, following); });
-  TakeOver(std::move(run), *std::move(channel), std::move(request.stdin_data));
+  TakeOver(std::move(run), *std::move(channel), request.stdin_data.has_value());
 }
 
 // The push that it followed did not do all at once: it failed, or took another turn.

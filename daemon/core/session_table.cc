@@ -288,10 +288,11 @@ absl::Status SessionTable::AdmitCommand(uint32_t uid) {
   }
   // At most what was there at the last look and all that was written since: look again only when
   // that is too much.
-  auto most = [&] { return spool_bytes_ + deps_.stats.output_bytes - output_at_last_look_; };
+  auto written = [&] { return deps_.stats.output_bytes + deps_.stats.stdin_bytes_kept; };
+  auto most = [&] { return spool_bytes_ + written() - written_at_last_look_; };
   if (most() >= limits.output_spool_bytes) {
     spool_bytes_ = SpoolBytes(deps_.spool_dir);
-    output_at_last_look_ = deps_.stats.output_bytes;
+    written_at_last_look_ = written();
   }
   if (most() < limits.output_spool_bytes) return absl::OkStatus();
   return Error(Reason::k_SPOOL_FULL, "kept output has used up its space",

@@ -153,8 +153,8 @@ class SessionTable {
   bool draining_ = false;
   std::unique_ptr<Clock::Alarm> sweep_alarm_;
   SteadyTime next_expire_;
-  uint64_t spool_bytes_ = 0;          // as of the last look
-  uint64_t output_at_last_look_ = 0;  // stats.output_bytes then
+  uint64_t spool_bytes_ = 0;           // as of the last look
+  uint64_t written_at_last_look_ = 0;  // output and kept stdin, by the stats, then
   TaskGroup tasks_;
 };
 

@@ -48,6 +48,7 @@ Task<void> Session::Adopt(std::shared_ptr<Session> self, std::shared_ptr<Command
       if (channel.ok()) {
         ++deps_.stats.commands_adopted;
         LogInfo("command adopted", {info_.id, run->info().id, run_id});
+        tasks_.Spawn("stdin " + run->info().id, FeedStdin(self, run));
         co_await RunCommand(self, run, *std::move(channel));
         co_return;
       }

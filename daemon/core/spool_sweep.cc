@@ -1,5 +1,6 @@
 #include "daemon/core/spool_sweep.h"
 
+#include <cstring>
 #include <filesystem>
 #include <optional>
 #include <set>
@@ -10,6 +11,7 @@
 
 #include "daemon/core/output_log.h"
 #include "daemon/core/session_names.h"
+#include "daemon/core/stdin_file.h"
 
 namespace hermes {
 namespace {
@@ -17,19 +19,22 @@ namespace {
 // Commands that are looked up, and then removed, in one go.
 constexpr size_t kBatch = 64;
 
-// What OutputLog and SpoolPath name their files; other files are not ours to remove.
+// What OutputLog, StdinFile and SpoolPath name their files; other files are not ours to remove.
 struct Owner {
   std::string session;
   std::string id;
+  bool is_stdin = false;
+  std::string command() const { return session + "/" + id; }
   auto operator<=>(const Owner&) const = default;
 };
 
 std::optional<Owner> OwnerOf(std::string_view file) {
-  if (!file.ends_with(".out") && !file.ends_with(".err")) return std::nullopt;
-  file.remove_suffix(4);
+  const bool is_stdin = file.ends_with(kStdinSuffix);
+  if (!is_stdin && !file.ends_with(".out") && !file.ends_with(".err")) return std::nullopt;
+  file.remove_suffix(is_stdin ? std::strlen(kStdinSuffix) : 4);
   const size_t plus = file.find('+');
   if (plus == 0 || plus == file.npos || plus + 1 == file.size()) return std::nullopt;
-  return Owner{std::string(file.substr(0, plus)), std::string(file.substr(plus + 1))};
+  return Owner{std::string(file.substr(0, plus)), std::string(file.substr(plus + 1)), is_stdin};
 }
 
 std::vector<Owner> OwnersIn(const std::string& dir) {
@@ -43,8 +48,14 @@ std::vector<Owner> OwnersIn(const std::string& dir) {
   return {owners.begin(), owners.end()};
 }
 
-bool IsOrphan(const std::optional<StoredCommand>& row) {
-  return !row || (row->output_expired && row->forgotten);
+bool IsOrphan(const Owner& owner, const std::optional<StoredCommand>& row) {
+  if (!row) return true;
+  return owner.is_stdin ? row->info.outcome.has_value() : row->output_expired && row->forgotten;
+}
+
+void Remove(const std::string& dir, const Owner& owner) {
+  const std::string prefix = SpoolPath(dir, owner.command());
+  owner.is_stdin ? StdinFile::Remove(prefix) : OutputLog::RemoveFiles(prefix);
 }
 
 }  // namespace
@@ -54,16 +65,16 @@ Task<size_t> SweepSpool(SpoolSweep sweep) {
   const std::vector<Owner> owners = co_await sweep.workers.Run([dir] { return OwnersIn(dir); });
   size_t removed = 0;
   for (size_t at = 0; at < owners.size() && !sweep.stop(); at += kBatch) {
-    std::vector<std::string> orphans;
+    std::vector<Owner> orphans;
     for (size_t i = at; i < owners.size() && i < at + kBatch; ++i) {
       absl::StatusOr<std::optional<StoredCommand>> row =
           co_await sweep.store.GetCommand(owners[i].session, owners[i].id);
       if (!row.ok()) co_return removed;
-      if (IsOrphan(*row)) orphans.push_back(owners[i].session + "/" + owners[i].id);
+      if (IsOrphan(owners[i], *row)) orphans.push_back(owners[i]);
     }
     if (orphans.empty()) continue;
     removed += co_await sweep.workers.Run([dir, orphans] {
-      for (const std::string& command : orphans) OutputLog::RemoveFiles(SpoolPath(dir, command));
+      for (const Owner& orphan : orphans) Remove(dir, orphan);
       return orphans.size();
     });
   }

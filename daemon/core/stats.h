@@ -19,6 +19,7 @@ struct Stats {
   uint64_t commands_adopted = 0;
   uint64_t output_bytes = 0;
   uint64_t output_bytes_dropped = 0;
+  uint64_t stdin_bytes_kept = 0;  // ever; not shown
   uint64_t readers = 0;
   uint64_t kill_survivors = 0;
   uint64_t sync_conflicts = 0;

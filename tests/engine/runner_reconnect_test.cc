@@ -10,6 +10,11 @@ namespace {
 
 using frames::Type;
 
+Task<absl::Status> StdinTaken(Channel* channel) {
+  co_await channel->StdinTaken();
+  co_return absl::OkStatus();
+}
+
 TEST_F(RunnerLinkTest, TheSameRunnerIsAttachedAtExactOffsets) {
   OpenSession();
   const uint32_t number = StartCommand();
@@ -334,6 +339,33 @@ TEST_F(RunnerLinkTest, StdinOfAnAdoptedCommandGoesOnWhereTheRunnerSays) {
   peer().SendFrame(Type::kPong, 0, ping);
   ASSERT_TRUE(first->has_value());
   EXPECT_EQ(FirstU64(peer().Expect(Type::kStdin)), 0u);
+}
+
+TEST_F(RunnerLinkTest, StdinThatAnEarlierDaemonHadSentIsTakenWhileOursIsOnItsWay) {
+  engine_ = MakeRunnerEngine(links_, {.sandbox = sandbox_});
+  auto opened = Go(engine_->Open({.session_id = "s"}));
+  Greet("one", {{8, Listed("reads")}});
+  AnswerOpen(1);
+  Settle();
+  auto reads = Go(engine_->Adopt("reads", 0, 0));
+  peer().Expect(Type::kAttach);
+  peer().Expect(Type::kPing);
+  channel_ = *std::move(**reads);
+  peer().SendFrame(Type::kStdinAck, 8, uint64_t{3}, uint8_t{0});
+  peer().SendFrame(Type::kStdinAck, 8, uint64_t{6}, uint8_t{0});
+  EXPECT_FALSE(peer().closed()) << "it was sent before our time";
+  auto written = Go(channel_->WriteStdin(0, "0123456789", true));
+  ASSERT_TRUE(written->has_value());
+  const SeenFrame rest = peer().Expect(Type::kStdin);
+  EXPECT_EQ(FirstU64(rest), 6u);
+  EXPECT_EQ(rest.payload.substr(8), "6789");
+  EXPECT_EQ(FirstU64(peer().Expect(Type::kStdinEof)), 10u);
+  auto taken = Go(StdinTaken(channel_.get()));
+  EXPECT_FALSE(taken->has_value());
+  peer().SendFrame(Type::kStdinAck, 8, uint64_t{10}, uint8_t{1});
+  EXPECT_TRUE(taken->has_value());
+  peer().SendFrame(Type::kStdinAck, 8, uint64_t{4} + frames::kStdinWindow, uint8_t{1});
+  EXPECT_TRUE(peer().closed()) << "more than anybody can have sent";
 }
 
 TEST_F(RunnerLinkTest, AdoptOfAnUnknownRunPoisonsIt) {

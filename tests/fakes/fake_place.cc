@@ -55,16 +55,28 @@ class FakeChannel : public Channel {
   }
 
   Task<absl::Status> WriteStdin(uint64_t offset, std::string data, bool eof) override {
-    uint64_t have = command_->stdin_bytes.size();
+    const uint64_t have = stdin_accepted();
     if (offset > have) {
       co_return Error(Reason::k_STDIN_OFFSET_MISMATCH, "a gap in stdin",
                       {{"accepted", std::to_string(have)}});
     }
-    if (offset + data.size() > have) command_->stdin_bytes += data.substr(have - offset);
-    command_->stdin_eof = command_->stdin_eof || eof;
+    if (offset + data.size() > have) stdin_on_the_way_ += data.substr(have - offset);
+    eof_on_the_way_ = eof_on_the_way_ || eof;
+    DeliverStdin();
     co_return absl::OkStatus();
   }
-  uint64_t stdin_accepted() const override { return command_->stdin_bytes.size(); }
+  uint64_t stdin_accepted() const override {
+    return command_->stdin_bytes.size() + stdin_on_the_way_.size();
+  }
+  Task<void> StdinTaken() override {
+    while (!abandoned_ && !command_->stdin_eof && !command_->Ended(clock_.Now())) {
+      auto alarm = clock_.At(clock_.Now() + std::chrono::seconds(1), [this] {
+        DeliverStdin();
+        changed_.NotifyAll();
+      });
+      co_await changed_.Wait();
+    }
+  }
   absl::Status Signal(int signal, int scope) override {
     command_->signals.emplace_back(signal, scope);
     return absl::OkStatus();
@@ -111,6 +123,12 @@ class FakeChannel : public Channel {
       changed_.NotifyAll();
     }
     return report;
+  }
+
+  void DeliverStdin() {
+    if (place_.holds_stdin) return;
+    command_->stdin_bytes += std::exchange(stdin_on_the_way_, {});
+    command_->stdin_eof = command_->stdin_eof || eof_on_the_way_;
   }
 
   bool Windowed() const { return place_.output_window != FakePlace::kNoWindow; }
@@ -165,6 +183,8 @@ class FakeChannel : public Channel {
   std::shared_ptr<FakeCommand> command_;
   Event changed_;
   uint64_t at_[kOutputStreams];
+  std::string stdin_on_the_way_;
+  bool eof_on_the_way_ = false;
   bool told_start_ = false;
   bool told_end_ = false;
   bool abandoned_ = false;

@@ -77,6 +77,8 @@ class FakePlace {
   // Most output bytes of a stream that are not acknowledged: at the limit the command waits.
   static constexpr uint64_t kNoWindow = std::numeric_limits<uint64_t>::max();
   uint64_t output_window = kNoWindow;
+  // What is written to a command's stdin waits on its way, and is lost with its daemon.
+  bool holds_stdin = false;
   bool silent = false;  // an attempt to open it ends only when nobody wants it any more
   Faults faults;
 

@@ -44,6 +44,7 @@ class FloodChannel : public Channel {
     co_return absl::OkStatus();
   }
   uint64_t stdin_accepted() const override { return 0; }
+  Task<void> StdinTaken() override { co_return; }
   absl::Status Signal(int, int) override { return absl::OkStatus(); }
   absl::Status Resize(uint16_t, uint16_t) override { return absl::OkStatus(); }
   Task<absl::StatusOr<TreeReport>> Kill(Duration, Cause) override {
