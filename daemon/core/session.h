@@ -136,6 +136,7 @@ class Session : public std::enable_shared_from_this<Session> {
   absl::Status Admit(const StartCommand& request) const;
   CommandInfo NewCommandInfo(const StartCommand& request);
   static absl::Status ReusedError(const std::string& run_id);
+  absl::Status ExpiredError(const std::string& id) const;
   absl::Status CheckIncarnation(const std::string& expected) const;
   Task<absl::Status> Reach();
   Task<absl::Status> ReachFor(std::shared_ptr<CommandRun> run, std::string expected_incarnation);

@@ -109,6 +109,11 @@ absl::Status Session::ReusedError(const std::string& run_id) {
                {{"field", "request_id"}, {"request_id", run_id}});
 }
 
+absl::Status Session::ExpiredError(const std::string& id) const {
+  return Error(Reason::k_RESULT_EXPIRED, "the result of command '" + id + "' is no longer kept",
+               {{"name", CommandName(info_.id, id)}});
+}
+
 CommandInfo Session::NewCommandInfo(const StartCommand& request) {
   CommandInfo info;
   info.session_id = info_.id;
@@ -282,8 +287,10 @@ Task<absl::StatusOr<Session::StartResult>> Session::AttachToKnown(StartCommand r
     co_return ReusedError(request.spec.run_id);
   }
   absl::StatusOr<std::shared_ptr<CommandRun>> run = co_await Find(known.id);
-  if (!run.ok()) co_return run.status();
-  co_return StartResult(*std::move(run), true);
+  if (run.ok()) co_return StartResult(*std::move(run), true);
+  // It was of an earlier session of this name.
+  if (ReasonOf(run.status()) == Reason::k_COMMAND_UNKNOWN) co_return ExpiredError(known.id);
+  co_return run.status();
 }
 
 Task<absl::StatusOr<std::shared_ptr<CommandRun>>> Session::Find(std::string command_id) {
@@ -305,10 +312,7 @@ Task<absl::StatusOr<std::shared_ptr<CommandRun>>> Session::Find(std::string comm
 
 absl::StatusOr<std::shared_ptr<CommandRun>> Session::Restored(StoredCommand row) {
   std::string id = row.info.id;
-  if (row.output_expired) {
-    return Error(Reason::k_RESULT_EXPIRED, "the result of command '" + id + "' is no longer kept",
-                 {{"name", CommandName(info_.id, id)}});
-  }
+  if (row.output_expired) return ExpiredError(id);
   bool settled = row.info.outcome.has_value() && row.forgotten;
   absl::StatusOr<std::unique_ptr<OutputLog>> log =
       OutputLog::Restore(deps_.loop, LogOptions(row.info), std::move(row.output));

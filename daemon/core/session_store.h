@@ -50,8 +50,9 @@ class SessionStore {
 
   // Inserts or replaces. `owner` and `epoch` are the store's to fill in.
   virtual Task<absl::Status> PutSession(SessionInfo session) = 0;
-  // With its commands and syncs.
-  virtual Task<absl::Status> DeleteSession(std::string session_id) = 0;
+  // With its commands and syncs. The run ids stay known, as of commands of no session, until their
+  // time is over; one that has no end yet ends `now`.
+  virtual Task<absl::Status> DeleteSession(std::string session_id, WallTime now) = 0;
 
   // Write-ahead of a start. If the run id is known, of whatever session, nothing changes and the
   // known one is returned.
@@ -61,13 +62,14 @@ class SessionStore {
   };
   virtual Task<absl::StatusOr<Accepted>> AcceptCommand(CommandInfo command) = 0;
 
-  // A known run id of any session within retention, ended and expired ones included.
+  // A known run id within retention, ended and expired ones included, and those of sessions that
+  // are gone.
   virtual Task<absl::StatusOr<std::optional<CommandInfo>>> FindRun(std::string run_id) = 0;
 
   // Removes the row of a command that was certainly not started: its run id is free again.
   virtual Task<absl::Status> DeleteCommand(std::string session_id, std::string id) = 0;
 
-  // Replaces the command's row. One that is gone (its session was deleted) stays gone: OK.
+  // Replaces the command's row. One that is gone (also with its session) stays gone: OK.
   virtual Task<absl::Status> PutCommand(StoredCommand command) = 0;
 
   virtual Task<absl::StatusOr<std::optional<StoredCommand>>> GetCommand(std::string session_id,
@@ -105,8 +107,8 @@ class SessionStore {
 
   // Drops outputs of commands that ended before `results` (their rows stay, so that RESULT_EXPIRED
   // can be told), whole rows of those that ended before `requests`, and syncs made before `syncs`;
-  // what is still to be taken up or runs stays. Returns the prefixes (session/id) of commands whose
-  // files may go.
+  // what is still to be taken up or runs stays. Returns the
+  // prefixes (session/id) of commands whose files may go.
   struct Before {
     WallTime results;
     WallTime requests;

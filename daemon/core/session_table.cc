@@ -247,7 +247,8 @@ Task<std::string> SessionTable::DefaultLockFile() {
 // Removes what is kept of an ended session that was let go of: rows and output files.
 Task<absl::Status> SessionTable::Forget(std::shared_ptr<Session> session) {
   if (!session->info().request_id.empty()) request_ids_.erase(session->info().request_id);
-  absl::Status deleted = co_await deps_.store.DeleteSession(session->info().id);
+  absl::Status deleted =
+      co_await deps_.store.DeleteSession(session->info().id, deps_.clock.NowWall());
   if (deleted.ok()) RemoveSpool(deps_.spool_dir, session->info().id);
   co_return deleted;
 }

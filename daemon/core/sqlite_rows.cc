@@ -16,7 +16,8 @@ constexpr size_t kDaemonIdBytes = 6;  // it is part of socket paths, which must 
 
 // Columns are what is searched for; all else is in `data` (codec.h). A command is `live` while a
 // starting daemon must take it up; `expired` once its output was dropped. seq is the order of
-// acceptance. lease_time is for several daemons on one store, which do not exist yet.
+// acceptance. One whose session is gone keeps its row for the run id: it has session_id '' and the
+// run id as its id. lease_time is for several daemons on one store, which do not exist yet.
 constexpr char kVersion1[] = R"sql(
 CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE sessions(
@@ -96,6 +97,10 @@ absl::StatusOr<StoredCommand> CommandWithOutputOf(const SqliteStatement& row) {
 
 constexpr auto kRunning = static_cast<int64_t>(SyncState::kRunning);
 
+constexpr char kSpendCommands[] =
+    "UPDATE commands SET session_id = '', id = run_id, live = 0, expired = 1, out = NULL, "
+    "err = NULL, end_time = COALESCE(end_time, ?2) WHERE session_id = ?1";
+
 }  // namespace
 
 SqliteRows::SqliteRows(SqliteDb& db)
@@ -113,7 +118,7 @@ SqliteRows::SqliteRows(SqliteDb& db)
                    "owner = excluded.owner, epoch = excluded.epoch, state = excluded.state, "
                    "expire_time = excluded.expire_time, data = excluded.data"),
       delete_session_(db, "DELETE FROM sessions WHERE id = ?"),
-      delete_session_commands_(db, "DELETE FROM commands WHERE session_id = ?"),
+      spend_session_commands_(db, kSpendCommands),
       accept_(db,
               "INSERT INTO commands(session_id, id, run_id, state, live, expired, end_time, data) "
               "VALUES(?, ?, ?, ?, 1, 0, ?, ?) ON CONFLICT DO NOTHING"),
@@ -125,7 +130,9 @@ SqliteRows::SqliteRows(SqliteDb& db)
       get_command_(db,
                    "SELECT data, expired, out, err FROM commands WHERE session_id = ? AND id = ?"),
       get_sequence_(db, "SELECT seq FROM commands WHERE session_id = ? AND id = ?"),
-      list_all_(db, "SELECT data, expired FROM commands WHERE seq < ? ORDER BY seq DESC LIMIT ?"),
+      list_all_(db,
+                "SELECT data, expired FROM commands WHERE session_id <> '' AND seq < ? "
+                "ORDER BY seq DESC LIMIT ?"),
       list_session_(db,
                     "SELECT data, expired FROM commands WHERE session_id = ? AND seq < ? "
                     "ORDER BY seq DESC LIMIT ?"),
@@ -250,8 +257,8 @@ absl::Status SqliteRows::PutSession(const SessionInfo& session) {
       .Run();
 }
 
-absl::Status SqliteRows::DeleteSession(const std::string& session_id) {
-  RETURN_IF_ERROR(delete_session_commands_.Bind(session_id).Run());
+absl::Status SqliteRows::DeleteSession(const std::string& session_id, WallTime now) {
+  RETURN_IF_ERROR(spend_session_commands_.Bind(session_id, Count(now)).Run());
   RETURN_IF_ERROR(delete_session_syncs_.Bind(session_id).Run());
   return delete_session_.Bind(session_id).Run();
 }

@@ -26,7 +26,7 @@ class SqliteRows {
 
   absl::StatusOr<SessionStore::Contents> Load(WallTime now);
   absl::Status PutSession(const SessionInfo& session);
-  absl::Status DeleteSession(const std::string& session_id);
+  absl::Status DeleteSession(const std::string& session_id, WallTime now);
   absl::StatusOr<SessionStore::Accepted> AcceptCommand(const CommandInfo& command);
   absl::StatusOr<std::optional<CommandInfo>> FindRun(const std::string& run_id);
   absl::Status DeleteCommand(const std::string& session_id, const std::string& id);
@@ -59,7 +59,7 @@ class SqliteRows {
   uint64_t epoch_ = 0;  // of this process
 
   SqliteStatement get_meta_, set_meta_, take_over_, load_sessions_, load_live_;
-  SqliteStatement put_session_, delete_session_, delete_session_commands_;
+  SqliteStatement put_session_, delete_session_, spend_session_commands_;
   SqliteStatement accept_, find_run_, delete_command_, put_command_;
   SqliteStatement get_command_, get_sequence_, list_all_, list_session_;
   SqliteStatement expiring_, expire_, delete_expired_;

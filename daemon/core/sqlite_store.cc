@@ -173,9 +173,9 @@ Task<absl::Status> SqliteStore::PutSession(SessionInfo session) {
       [session = std::move(session)](SqliteRows& rows) { return rows.PutSession(session); });
 }
 
-Task<absl::Status> SqliteStore::DeleteSession(std::string session_id) {
-  return Submit<absl::Status>([session_id = std::move(session_id)](SqliteRows& rows) {
-    return rows.DeleteSession(session_id);
+Task<absl::Status> SqliteStore::DeleteSession(std::string session_id, WallTime now) {
+  return Submit<absl::Status>([session_id = std::move(session_id), now](SqliteRows& rows) {
+    return rows.DeleteSession(session_id, now);
   });
 }
 

@@ -223,7 +223,7 @@ TEST_F(SessionStoreTest, DeletesASessionWithItsCommandsAndDoesNotBringThemBack) 
   ASSERT_TRUE(Do(store_->PutSession(MakeSession("s"))).ok());
   Accept(MakeCommand("s", "c1", "run-1"));
   Accept(MakeCommand("t", "c1", "run-2"));
-  ASSERT_TRUE(Do(store_->DeleteSession("s")).ok());
+  ASSERT_TRUE(Do(store_->DeleteSession("s", At(1))).ok());
   EXPECT_TRUE(Do(store_->PutCommand(Ended(MakeCommand("s", "c1", "run-1"), 1))).ok());
   Open();
   EXPECT_TRUE(contents_.sessions.empty());
@@ -266,6 +266,26 @@ TEST_F(SessionStoreTest, ExpiresOutputFirstAndTheRequestIdLater) {
   EXPECT_EQ(*Do(store_->Expire({.results = At(101), .requests = At(201)})), Names({"s/new"}))
       << "files of deleted rows";
   EXPECT_EQ(List("s", "", 10), Names({"s/live"}));
+}
+
+TEST_F(SessionStoreTest, ForgetsTheRunIdsOfAGoneSessionWhenTheirTimeIsOver) {
+  for (const char* id : {"ended", "without end"}) Accept(MakeCommand("s", id, id));
+  ASSERT_TRUE(Do(store_->PutCommand(Ended(MakeCommand("s", "ended", "ended"), 100))).ok());
+  ASSERT_TRUE(Do(store_->DeleteSession("s", At(200))).ok());
+  const auto expire = [this](int64_t before) {
+    EXPECT_EQ(*Do(store_->Expire({.results = At(300), .requests = At(before)})), Names())
+        << "its files went with the session";
+  };
+  const auto known = [this](const std::string& run_id) {
+    return Do(store_->FindRun(run_id))->has_value();
+  };
+  expire(100);
+  EXPECT_TRUE(known("ended"));
+  expire(200);
+  EXPECT_FALSE(known("ended"));
+  EXPECT_TRUE(known("without end"));
+  expire(201);
+  EXPECT_FALSE(known("without end"));
 }
 
 TEST_F(SessionStoreTest, KeepsWhatIsToBeTakenUpFromExpiry) {

@@ -159,7 +159,7 @@ TEST_F(SyncStoreTest, ListsNewestFirstInPages) {
 TEST_F(SyncStoreTest, GoesWithItsSessionAndDoesNotComeBackWithoutIt) {
   Accept(MakeSync("s", "y1"));
   Accept(MakeSync("t", "y2"));
-  ASSERT_TRUE(Do(store_->DeleteSession("s")).ok());
+  ASSERT_TRUE(Do(store_->DeleteSession("s", WallTime())).ok());
   EXPECT_EQ(List("s"), Names());
   EXPECT_EQ(List("t"), Names({"y2"}));
   EXPECT_TRUE(Do(store_->PutSync({Done(MakeSync("s", "y1")), {}})).ok());

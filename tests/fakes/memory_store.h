@@ -21,7 +21,8 @@ class MemoryStore : public SessionStore {
     std::map<std::string, SessionInfo> sessions;
     std::map<std::pair<std::string, std::string>, StoredCommand> commands;  // by session and id
     std::map<std::string, std::pair<std::string, std::string>> run_ids;     // to session and id
-    std::vector<StoredSync> syncs;  // in the order of beginning
+    std::map<std::string, CommandInfo> spent;     // by run id: of sessions that are gone
+    std::vector<StoredSync> syncs;                // in the order of beginning
   };
 
   // kFull: the write fails as on a full disk. kDie...: the process is killed right before or after
@@ -59,9 +60,11 @@ class MemoryStore : public SessionStore {
     co_return co_await Write("PutSession", [&] { disk_.sessions[session.id] = session; });
   }
 
-  Task<absl::Status> DeleteSession(std::string id) override {
+  Task<absl::Status> DeleteSession(std::string id, WallTime) override {
     co_return co_await Write("DeleteSession", [&] {
       disk_.sessions.erase(id);
+      for (const auto& [key, row] : disk_.commands)
+        if (key.first == id) disk_.spent[row.info.run_id] = row.info;
       std::erase_if(disk_.commands, [&id](const auto& row) { return row.first.first == id; });
       std::erase_if(disk_.run_ids, [&id](const auto& row) { return row.second.first == id; });
       std::erase_if(disk_.syncs, [&id](const auto& row) { return row.info.session_id == id; });
@@ -69,10 +72,8 @@ class MemoryStore : public SessionStore {
   }
 
   Task<absl::StatusOr<Accepted>> AcceptCommand(CommandInfo command) override {
-    auto known = disk_.run_ids.find(command.run_id);
-    if (known != disk_.run_ids.end()) {
-      co_return Accepted{false, disk_.commands.at(known->second).info};
-    }
+    const std::optional<CommandInfo> known = KnownRun(command.run_id);
+    if (known) co_return Accepted{false, *known};
     CO_RETURN_IF_ERROR(co_await Write("AcceptCommand", [&] {
       disk_.run_ids[command.run_id] = {command.session_id, command.id};
       StoredCommand row;
@@ -83,9 +84,7 @@ class MemoryStore : public SessionStore {
   }
 
   Task<absl::StatusOr<std::optional<CommandInfo>>> FindRun(std::string run_id) override {
-    const auto known = disk_.run_ids.find(run_id);
-    if (known == disk_.run_ids.end()) co_return std::optional<CommandInfo>();
-    co_return disk_.commands.at(known->second).info;
+    co_return KnownRun(run_id);
   }
 
   Task<absl::Status> DeleteCommand(std::string session, std::string id) override {
@@ -175,6 +174,14 @@ class MemoryStore : public SessionStore {
   }
 
  private:
+  std::optional<CommandInfo> KnownRun(const std::string& run_id) const {
+    if (const auto spent = disk_.spent.find(run_id); spent != disk_.spent.end())
+      return spent->second;
+    const auto known = disk_.run_ids.find(run_id);
+    if (known == disk_.run_ids.end()) return std::nullopt;
+    return disk_.commands.at(known->second).info;
+  }
+
   StoredSync* RowOf(const std::string& session, const std::string& id) {
     for (StoredSync& row : disk_.syncs) {
       if (row.info.session_id == session && row.info.id == id) return &row;
