@@ -54,6 +54,12 @@ class SessionStore {
   // time is over; one that has no end yet ends `now`.
   virtual Task<absl::Status> DeleteSession(std::string session_id, WallTime now) = 0;
 
+  // Write-ahead of a cleanup that has a request id. If the id is known, nothing changes, and the
+  // session that it was about is returned as it was then; else nullopt.
+  virtual Task<absl::StatusOr<std::optional<SessionInfo>>> AcceptCleanup(std::string request_id,
+                                                                         SessionInfo session,
+                                                                         WallTime now) = 0;
+
   // Write-ahead of a start. If the run id is known, of whatever session, nothing changes and the
   // known one is returned.
   struct Accepted {
@@ -106,8 +112,8 @@ class SessionStore {
                                                                 size_t limit) = 0;
 
   // Drops outputs of commands that ended before `results` (their rows stay, so that RESULT_EXPIRED
-  // can be told), whole rows of those that ended before `requests`, and syncs made before `syncs`;
-  // what is still to be taken up or runs stays. Returns the
+  // can be told), whole rows of those that ended before `requests`, and of cleanups accepted before
+  // that, and syncs made before `syncs`; what is still to be taken up or runs stays. Returns the
   // prefixes (session/id) of commands whose files may go.
   struct Before {
     WallTime results;

@@ -134,6 +134,11 @@ absl::Status SessionTable::AdmitSession(const CreateSession& request) const {
                                     {request.id, request.ssh, request.sync.mounts});
 }
 
+absl::Status SessionTable::ReusedError(const std::string& request_id) {
+  return Error(Reason::k_REQUEST_ID_REUSED, "this request id was used before with another request",
+               {{"field", "request_id"}, {"request_id", request_id}});
+}
+
 // The session an earlier request with this id made, or null. A different body or a taken name is an
 // error.
 absl::StatusOr<std::shared_ptr<Session>> SessionTable::Earlier(const CreateSession& request) const {
@@ -143,9 +148,7 @@ absl::StatusOr<std::shared_ptr<Session>> SessionTable::Earlier(const CreateSessi
   if (made != sessions_.end()) {
     std::shared_ptr<Session> session = made->second.session;
     if (session->info().request_digest == request.digest) return session;
-    return Error(Reason::k_REQUEST_ID_REUSED,
-                 "this request id was used before with another request",
-                 {{"field", "request_id"}, {"request_id", request.request_id}});
+    return ReusedError(request.request_id);
   }
   auto it = sessions_.find(request.id);
   if (it != sessions_.end() && it->second.session->live()) {
@@ -272,6 +275,27 @@ absl::StatusOr<std::shared_ptr<Session>> SessionTable::Find(const std::string& i
   if (it != sessions_.end()) return it->second.session;
   return Error(Reason::k_SESSION_UNKNOWN, "there is no session '" + id + "'",
                {{"name", SessionName(id)}});
+}
+
+// A name and the time of its creation are one session for good.
+Task<absl::StatusOr<SessionTable::CleanupTarget>> SessionTable::AcceptCleanup(
+    std::string id, std::string request_id) {
+  absl::StatusOr<std::shared_ptr<Session>> session = Find(id);
+  if (!session.ok()) co_return session.status();
+  CleanupTarget target{.session = *std::move(session), .ended = {}};
+  if (request_id.empty()) co_return target;
+  absl::StatusOr<std::optional<SessionInfo>> known =
+      co_await deps_.store.AcceptCleanup(request_id, target.session->info(), deps_.clock.NowWall());
+  if (!known.ok()) co_return known.status();
+  if (!known->has_value()) co_return target;
+  if ((*known)->id != id) co_return ReusedError(request_id);
+  if ((*known)->create_time == target.session->info().create_time) co_return target;
+  target.session = nullptr;
+  target.ended = **std::move(known);
+  const SessionState then = target.ended.state;
+  const bool had_ended = then == SessionState::kFailed || then == SessionState::kLost;
+  if (!had_ended) target.ended.state = SessionState::kClosed;
+  co_return target;
 }
 
 absl::Status SessionTable::AdmitCommand(uint32_t uid) {

@@ -68,6 +68,15 @@ class SessionTable {
   // retention ends.
   absl::StatusOr<std::shared_ptr<Session>> Find(const std::string& id) const;
 
+  // The session that a cleanup is to close. A repeat by its request id (empty: none) is about the
+  // session of the first call: where another one has taken the name since, `session` is null, and
+  // `ended` is what is known of the first. REQUEST_ID_REUSED: it was about another name.
+  struct CleanupTarget {
+    std::shared_ptr<Session> session;
+    SessionInfo ended;
+  };
+  Task<absl::StatusOr<CleanupTarget>> AcceptCleanup(std::string id, std::string request_id);
+
   Task<absl::StatusOr<Session::StartResult>> Start(StartCommand request);
 
   // Begins a sync, or finds the one that this request id has begun. CAPABILITY_MISSING: the session
@@ -124,6 +133,7 @@ class SessionTable {
   Session::Deps SessionDeps();
   absl::Status AdmitSession(const CreateSession& request) const;
   absl::Status AdmitCommand(uint32_t uid);
+  static absl::Status ReusedError(const std::string& request_id);
   absl::StatusOr<std::shared_ptr<Session>> Earlier(const CreateSession& request) const;
   Task<std::string> DefaultLockFile();
   SessionInfo NewSessionInfo(CreateSession request) const;

@@ -54,12 +54,19 @@ UPDATE commands SET run_id = run_id || ' ' || seq
 CREATE UNIQUE INDEX commands_by_run ON commands(run_id);
 )sql";
 
+// Which session a cleanup was about, by its request id: a name may be taken again.
+constexpr char kVersion4[] = R"sql(
+CREATE TABLE cleanups(request_id TEXT PRIMARY KEY, time INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE INDEX cleanups_by_time ON cleanups(time);
+)sql";
+
 // The n-th makes version n + 1 out of version n.
 using Migration = absl::Status (*)(SqliteDb&);
 constexpr Migration kMigrations[] = {
     [](SqliteDb& db) { return db.Exec(kVersion1); },
     [](SqliteDb& db) { return db.Exec(kVersion2); },
     [](SqliteDb& db) { return db.Exec(kVersion3); },
+    [](SqliteDb& db) { return db.Exec(kVersion4); },
 };
 
 int64_t Count(WallTime time) { return time.time_since_epoch().count(); }
@@ -166,7 +173,12 @@ SqliteRows::SqliteRows(SqliteDb& db)
           db,
           "DELETE FROM syncs WHERE session_id = ?1 AND state <> ?2 AND seq <= "
           "(SELECT seq FROM syncs WHERE session_id = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?3)"),
-      expire_syncs_(db, "DELETE FROM syncs WHERE create_time < ? AND state <> ?") {}
+      expire_syncs_(db, "DELETE FROM syncs WHERE create_time < ? AND state <> ?"),
+      accept_cleanup_(db,
+                      "INSERT INTO cleanups(request_id, time, data) VALUES(?, ?, ?) "
+                      "ON CONFLICT DO NOTHING"),
+      get_cleanup_(db, "SELECT data FROM cleanups WHERE request_id = ?"),
+      expire_cleanups_(db, "DELETE FROM cleanups WHERE time < ?") {}
 
 absl::Status SqliteRows::Migrate() {
   const int64_t latest = std::size(kMigrations);
@@ -261,6 +273,19 @@ absl::Status SqliteRows::DeleteSession(const std::string& session_id, WallTime n
   RETURN_IF_ERROR(spend_session_commands_.Bind(session_id, Count(now)).Run());
   RETURN_IF_ERROR(delete_session_syncs_.Bind(session_id).Run());
   return delete_session_.Bind(session_id).Run();
+}
+
+absl::StatusOr<std::optional<SessionInfo>> SqliteRows::AcceptCleanup(const std::string& request_id,
+                                                                     const SessionInfo& session,
+                                                                     WallTime now) {
+  const std::string data = EncodeSession(session);
+  RETURN_IF_ERROR(accept_cleanup_.Bind(request_id, Count(now), SqlBlob{data}).Run());
+  if (db_.ChangedRows() == 1) return std::nullopt;
+  RETURN_IF_ERROR(get_cleanup_.Bind(request_id).Next().status());
+  absl::StatusOr<SessionInfo> known = DecodeSession(get_cleanup_.Text(0));
+  get_cleanup_.Reset();
+  RETURN_IF_ERROR(known.status());
+  return *std::move(known);
 }
 
 absl::StatusOr<SessionStore::Accepted> SqliteRows::AcceptCommand(const CommandInfo& command) {
@@ -452,6 +477,7 @@ absl::StatusOr<std::vector<std::string>> SqliteRows::Expire(SessionStore::Before
   RETURN_IF_ERROR(expire_.Bind(results).Run());
   RETURN_IF_ERROR(delete_expired_.Bind(Count(before.requests)).Run());
   RETURN_IF_ERROR(expire_syncs_.Bind(Count(before.syncs), kRunning).Run());
+  RETURN_IF_ERROR(expire_cleanups_.Bind(Count(before.requests)).Run());
   return dropped;
 }
 

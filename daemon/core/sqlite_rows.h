@@ -27,6 +27,9 @@ class SqliteRows {
   absl::StatusOr<SessionStore::Contents> Load(WallTime now);
   absl::Status PutSession(const SessionInfo& session);
   absl::Status DeleteSession(const std::string& session_id, WallTime now);
+  absl::StatusOr<std::optional<SessionInfo>> AcceptCleanup(const std::string& request_id,
+                                                           const SessionInfo& session,
+                                                           WallTime now);
   absl::StatusOr<SessionStore::Accepted> AcceptCommand(const CommandInfo& command);
   absl::StatusOr<std::optional<CommandInfo>> FindRun(const std::string& run_id);
   absl::Status DeleteCommand(const std::string& session_id, const std::string& id);
@@ -65,7 +68,7 @@ class SqliteRows {
   SqliteStatement expiring_, expire_, delete_expired_;
   SqliteStatement accept_sync_, find_sync_request_, put_sync_, get_sync_, get_sync_sequence_;
   SqliteStatement list_syncs_, load_running_syncs_, delete_session_syncs_, trim_syncs_;
-  SqliteStatement expire_syncs_;
+  SqliteStatement expire_syncs_, accept_cleanup_, get_cleanup_, expire_cleanups_;
 };
 
 }  // namespace hermes

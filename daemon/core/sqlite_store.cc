@@ -179,6 +179,15 @@ Task<absl::Status> SqliteStore::DeleteSession(std::string session_id, WallTime n
   });
 }
 
+Task<absl::StatusOr<std::optional<SessionInfo>>> SqliteStore::AcceptCleanup(std::string request_id,
+                                                                            SessionInfo session,
+                                                                            WallTime now) {
+  return Submit<absl::StatusOr<std::optional<SessionInfo>>>(
+      [request_id = std::move(request_id), session = std::move(session), now](SqliteRows& rows) {
+        return rows.AcceptCleanup(request_id, session, now);
+      });
+}
+
 Task<absl::StatusOr<SessionStore::Accepted>> SqliteStore::AcceptCommand(CommandInfo command) {
   return Submit<absl::StatusOr<Accepted>>(
       [command = std::move(command)](SqliteRows& rows) { return rows.AcceptCommand(command); });

@@ -30,6 +30,9 @@ class SqliteStore : public SessionStore {
   Task<absl::StatusOr<Contents>> Load(WallTime now) override;
   Task<absl::Status> PutSession(SessionInfo session) override;
   Task<absl::Status> DeleteSession(std::string session_id, WallTime now) override;
+  Task<absl::StatusOr<std::optional<SessionInfo>>> AcceptCleanup(std::string request_id,
+                                                                 SessionInfo session,
+                                                                 WallTime now) override;
   Task<absl::StatusOr<Accepted>> AcceptCommand(CommandInfo command) override;
   Task<absl::StatusOr<std::optional<CommandInfo>>> FindRun(std::string run_id) override;
   Task<absl::Status> DeleteCommand(std::string session_id, std::string id) override;

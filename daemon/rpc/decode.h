@@ -130,6 +130,7 @@ absl::StatusOr<SessionTable::Filter> DecodeSessionFilter(std::string_view filter
 
 struct CleanupCall {
   std::string session;
+  std::string request_id;  // empty: none
   Duration grace = kStandardGrace;
   bool discard = false;
 };

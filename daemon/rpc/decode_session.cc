@@ -191,7 +191,7 @@ absl::StatusOr<ListSessionsCall> DecodeListSessions(const v1::ListSessionsReques
 absl::StatusOr<CleanupCall> DecodeCleanup(const v1::CleanupRequest& request) {
   CleanupCall call;
   if (!request.request_id().empty()) {
-    RETURN_IF_ERROR(ParseUuid("request_id", request.request_id()).status());
+    ASSIGN_OR_RETURN(call.request_id, ParseUuid("request_id", request.request_id()));
   }
   ASSIGN_OR_RETURN(call.session, ParseSessionName("name", request.name()));
   call.discard = request.discard();

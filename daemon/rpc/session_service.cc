@@ -13,7 +13,7 @@ namespace hermes {
 namespace {
 
 constexpr std::string_view kList = "sessions";
-constexpr size_t kSnapshotPage = 256;      // sessions copied at a time for a watcher
+constexpr size_t kSnapshotPage = 256;  // sessions copied at a time for a watcher
 
 v1::Session Encoded(const SessionInfo& info) {
   v1::Session session;
@@ -156,10 +156,18 @@ Task<bool> SessionService::SendChange(std::shared_ptr<Call> call,
 Task<absl::Status> SessionService::Cleanup(std::shared_ptr<Call> call, v1::CleanupRequest request) {
   CO_ASSIGN_OR_RETURN(CleanupCall cleanup, DecodeCleanup(request));
   if (cleanup.discard) CO_RETURN_IF_ERROR(RequireFull(call->caller(), "Cleanup with discard"));
-  CO_ASSIGN_OR_RETURN(std::shared_ptr<Session> session, context_.table.Find(cleanup.session));
+  absl::StatusOr<SessionTable::CleanupTarget> target =
+      co_await context_.table.AcceptCleanup(cleanup.session, cleanup.request_id);
+  if (!target.ok()) co_return target.status();
+  if (target->session == nullptr) {
+    v1::CleanupEvent event;
+    Encode(target->ended, event.mutable_finished());
+    call->SetLast(event);
+    co_return absl::OkStatus();
+  }
   Session::CloseRequest close{
       .grace = cleanup.grace, .discard = cleanup.discard, .uid = call->caller().uid};
-  auto state = std::make_shared<CleanupState>(context_.loop, std::move(session));
+  auto state = std::make_shared<CleanupState>(context_.loop, std::move(target->session));
   context_.tasks.Spawn("cleanup " + cleanup.session, RunClose(state, close));
   call->OnStop([state] { state->changed.NotifyAll(); });
   co_return co_await ReportCleanup(std::move(call), std::move(state));

@@ -154,7 +154,7 @@ TEST_F(SessionStoreTest, AStoreWhereTwoSessionsHadTheSameRunIdLosesNeither) {
   store_.reset();
   Sql("DROP INDEX commands_by_run; UPDATE commands SET run_id = 'run-1';"
       "CREATE UNIQUE INDEX commands_by_run ON commands(run_id, session_id);"
-      "PRAGMA user_version = 2");
+      "DROP TABLE cleanups; PRAGMA user_version = 2");
   Open();
   EXPECT_EQ(contents_.live_commands.size(), 2u);
   EXPECT_EQ(List("", "", 10), Names({"other/c1", "s/c1"}));
@@ -286,6 +286,29 @@ TEST_F(SessionStoreTest, ForgetsTheRunIdsOfAGoneSessionWhenTheirTimeIsOver) {
   EXPECT_TRUE(known("without end"));
   expire(201);
   EXPECT_FALSE(known("without end"));
+}
+
+TEST_F(SessionStoreTest, ForgetsTheIdOfACleanupWhenItsTimeIsOver) {
+  const auto known = [this] {
+    return Do(store_->AcceptCleanup("r-1", MakeSession("s"), At(100)))->has_value();
+  };
+  EXPECT_FALSE(known());
+  ASSERT_TRUE(Do(store_->Expire({.requests = At(100)})).ok());
+  EXPECT_TRUE(known());
+  ASSERT_TRUE(Do(store_->Expire({.requests = At(101)})).ok());
+  EXPECT_FALSE(known());
+}
+
+TEST_F(SessionStoreTest, AStoreFromBeforeCleanupsHadIdsLosesNothing) {
+  ASSERT_TRUE(Do(store_->PutSession(MakeSession("s"))).ok());
+  Accept(MakeCommand("s", "c1", "run-1"));
+  store_.reset();
+  Sql("DROP TABLE cleanups; PRAGMA user_version = 3");
+  Open();
+  EXPECT_EQ(contents_.sessions.size(), 1u);
+  EXPECT_EQ(contents_.live_commands.size(), 1u);
+  EXPECT_FALSE(Do(store_->AcceptCleanup("r-1", MakeSession("s"), At(100)))->has_value());
+  EXPECT_TRUE(Do(store_->AcceptCleanup("r-1", MakeSession("s"), At(100)))->has_value());
 }
 
 TEST_F(SessionStoreTest, KeepsWhatIsToBeTakenUpFromExpiry) {

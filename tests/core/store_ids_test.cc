@@ -98,6 +98,22 @@ TEST_P(StoreIds, ARunIdOutlivesItsSessionAndNothingElseOfTheCommandDoes) {
       << "the command id is free";
 }
 
+TEST_P(StoreIds, ACleanupIsKnownByItsIdWhenItsSessionIsGone) {
+  const auto accept = [this](const std::string& id, const std::string& cwd) {
+    SessionInfo session = MakeSession();
+    session.cwd = cwd;
+    const auto known = Do(store_->AcceptCleanup(id, session, At(100)));
+    EXPECT_TRUE(known.ok()) << known.status();
+    return known->has_value() ? (*known)->cwd : "";
+  };
+  EXPECT_EQ(accept("r-1", "/first"), "");
+  EXPECT_EQ(accept("r-1", "/second"), "/first");
+  ASSERT_TRUE(Do(store_->DeleteSession("s", At(200))).ok());
+  Open();
+  EXPECT_EQ(accept("r-1", "/second"), "/first");
+  EXPECT_EQ(accept("r-2", "/second"), "");
+}
+
 INSTANTIATE_TEST_SUITE_P(Stores, StoreIds, ::testing::Bool(),
                          [](const auto& info) { return info.param ? "Sqlite" : "Memory"; });
 

@@ -203,7 +203,7 @@ TEST_F(SyncStoreTest, AStoreFromBeforeSyncsLosesNothing) {
   {
     auto db = SqliteDb::Open(path_);
     ASSERT_TRUE(db.ok());
-    ASSERT_TRUE((*db)->Exec("DROP TABLE syncs; PRAGMA user_version = 1").ok());
+    ASSERT_TRUE((*db)->Exec("DROP TABLE syncs; DROP TABLE cleanups; PRAGMA user_version = 1").ok());
   }
   Open();
   EXPECT_EQ(contents_.sessions.size(), 2u);

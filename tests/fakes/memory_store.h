@@ -22,6 +22,7 @@ class MemoryStore : public SessionStore {
     std::map<std::pair<std::string, std::string>, StoredCommand> commands;  // by session and id
     std::map<std::string, std::pair<std::string, std::string>> run_ids;     // to session and id
     std::map<std::string, CommandInfo> spent;     // by run id: of sessions that are gone
+    std::map<std::string, SessionInfo> cleanups;  // by request id
     std::vector<StoredSync> syncs;                // in the order of beginning
   };
 
@@ -69,6 +70,16 @@ class MemoryStore : public SessionStore {
       std::erase_if(disk_.run_ids, [&id](const auto& row) { return row.second.first == id; });
       std::erase_if(disk_.syncs, [&id](const auto& row) { return row.info.session_id == id; });
     });
+  }
+
+  Task<absl::StatusOr<std::optional<SessionInfo>>> AcceptCleanup(std::string request_id,
+                                                                 SessionInfo session,
+                                                                 WallTime) override {
+    if (const auto known = disk_.cleanups.find(request_id); known != disk_.cleanups.end())
+      co_return known->second;
+    CO_RETURN_IF_ERROR(
+        co_await Write("AcceptCleanup", [&] { disk_.cleanups[request_id] = std::move(session); }));
+    co_return std::nullopt;
   }
 
   Task<absl::StatusOr<Accepted>> AcceptCommand(CommandInfo command) override {
