@@ -43,7 +43,8 @@ inline constexpr uint64_t kOutputWindow =
 inline constexpr uint64_t kStdinWindow =
     256 << 10;  // stdin bytes sent beyond what STDIN_ACK has accepted
 inline constexpr uint64_t kFilesStdinWindow =
-    4 << 20;  // the same of the file service: a push of this size costs one round trip
+    4 << 20;  // the same of the file service: a push of this size may cost one round trip
+inline constexpr uint64_t kFilesAckBytes = 64 << 10;  // of which STDIN_ACK tells each so many
 
 enum class Type : uint8_t {
   // daemon -> runner

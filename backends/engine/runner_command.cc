@@ -28,7 +28,8 @@ RunnerCommand::RunnerCommand(Loop& loop, std::shared_ptr<RunnerPort> port, Init 
       number_(init.number),
       run_id_(std::move(init.run_id)),
       session_(std::move(init.session)),
-      stdin_window_(init.files ? frames::kFilesStdinWindow : frames::kStdinWindow),
+      stdin_window_(init.pace ? frames::kFilesStdinWindow : frames::kStdinWindow),
+      pace_(std::move(init.pace)),
       start_frame_(std::move(init.start_frame)),
       changed_(loop),
       next_(init.from),
@@ -170,6 +171,7 @@ absl::Status RunnerCommand::OnStdinAck(std::string_view payload) {
   if (accepted > stdin_acked_) {
     stdin_unacked_.erase(0, accepted - stdin_acked_);
     stdin_acked_ = accepted;
+    if (pace_) pace_->OnAcknowledged(accepted);
   }
   if (closed) {
     stdin_closed_ = true;
@@ -200,6 +202,7 @@ absl::Status RunnerCommand::OnRefused(std::string_view payload) {
 
 void RunnerCommand::OnAttached(const frames::Listed* listed) {
   if (drained_) return;
+  if (pace_) pace_->OnLost();
   if (listed == nullptr && !start_frame_.empty()) {
     port_->out()->append(start_frame_);  // it never arrived: the runner would know the run id
     ResendStdin();
@@ -342,17 +345,18 @@ Task<absl::Status> RunnerCommand::WriteStdinInTurn(Ptr self, uint64_t offset, st
   while (self->stdin_end_ - offset < data.size()) {
     const size_t taken = self->stdin_end_ - offset;
     if (self->stdin_over()) co_return Error(Reason::k_STDIN_CLOSED, "stdin is closed");
-    const uint64_t on_the_way = self->stdin_end_ - self->stdin_acked_;
-    if (on_the_way >= self->stdin_window_) {
+    if (!self->MayWriteStdin(data.size() - taken)) {
       co_await self->changed_.Wait();
       continue;
     }
+    const uint64_t on_the_way = self->stdin_end_ - self->stdin_acked_;
     const size_t piece = std::min<uint64_t>(
         {data.size() - taken, self->stdin_window_ - on_the_way, frames::kMaxDataBytes});
     std::string_view bytes = std::string_view(data).substr(taken, piece);
     self->SendStdin(self->stdin_end_, bytes);
     self->stdin_unacked_.append(bytes);
     self->stdin_end_ += piece;
+    if (self->pace_) self->pace_->OnSent(self->stdin_end_);
     co_await self->port_->Room();
   }
   if (eof && !self->stdin_over()) {
@@ -364,6 +368,13 @@ Task<absl::Status> RunnerCommand::WriteStdinInTurn(Ptr self, uint64_t offset, st
 
 Task<void> RunnerCommand::StdinTaken(Ptr self) {
   while (!self->stdin_closed_ && !self->ended_ && !self->abandoned_) co_await self->changed_.Wait();
+}
+
+// At a pace whole pieces go out: an acknowledgement may be of few bytes.
+bool RunnerCommand::MayWriteStdin(size_t left) const {
+  const uint64_t on_the_way = stdin_end_ - stdin_acked_;
+  if (on_the_way >= stdin_window_) return false;
+  return !pace_ || on_the_way + std::min(left, frames::kMaxDataBytes) <= pace_->window();
 }
 
 void RunnerCommand::SendStdin(uint64_t offset, std::string_view data) {

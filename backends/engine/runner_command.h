@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "backends/backend.h"
+#include "backends/engine/files_pace.h"
 #include "backends/engine/frames.h"
 #include "daemon/runtime/event.h"
 #include "daemon/runtime/loop.h"
@@ -57,10 +58,10 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
     uint32_t number = 0;
     std::string run_id;
     std::string session;
-    std::string start_frame;  // the START that was sent; empty: adopted
-    bool stdin_open = false;  // of a started one
-    bool files = false;       // of a started one
-    Offsets from;             // of an adopted one: output before these is safe here
+    std::string start_frame;               // the START that was sent; empty: adopted
+    bool stdin_open = false;               // of a started one
+    std::unique_ptr<FilesPace> pace = {};  // of a started file service
+    Offsets from;                          // of an adopted one: output before these is safe here
   };
   RunnerCommand(Loop& loop, std::shared_ptr<RunnerPort> port, Init init);
 
@@ -121,6 +122,7 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
   void SendStdin(uint64_t offset, std::string_view data);
   void SendStdinEof();
   void ResendStdin();
+  bool MayWriteStdin(size_t left) const;
   bool stdin_over() const { return stdin_closed_ || stdin_eof_ || ended_ || abandoned_; }
   static Task<absl::Status> WriteStdinInTurn(Ptr self, uint64_t offset, std::string data, bool eof);
   absl::Status ReadyForUrgent() const;
@@ -130,6 +132,7 @@ class RunnerCommand : public std::enable_shared_from_this<RunnerCommand> {
   const std::string run_id_;
   const std::string session_;
   const uint64_t stdin_window_;
+  const std::unique_ptr<FilesPace> pace_;  // of a file service; else null
   std::string start_frame_;  // with what belongs before it; until the runner is known to have it
   Event changed_;
 

@@ -208,6 +208,8 @@ class RunnerLink : public RunnerPort, public std::enable_shared_from_this<Runner
   uint64_t next_ping_ = 1;
   std::unique_ptr<Clock::Alarm> tick_;
 
+  const std::shared_ptr<FilesWay> files_way_ = std::make_shared<FilesWay>();
+
   std::vector<SessionPtr> sessions_;
   std::unordered_map<uint32_t, RunnerCommand::Ptr> commands_;
   std::map<uint32_t, AnswerPtr> answers_;

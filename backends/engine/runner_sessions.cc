@@ -245,14 +245,13 @@ Task<absl::StatusOr<RunnerCommand::Ptr>> RunnerLink::Start(Ptr self, SessionPtr 
   }
   self->connection_->queue().append(frame);
   self->Flush();
-  auto command = std::make_shared<RunnerCommand>(self->deps_.loop, self,
-                                                 RunnerCommand::Init{number,
-                                                                     std::move(run_id),
-                                                                     session->spec.session_id,
-                                                                     std::move(frame),
-                                                                     stdin_open,
-                                                                     files,
-                                                                     {}});
+  RunnerCommand::Init init{.number = number,
+                           .run_id = std::move(run_id),
+                           .session = session->spec.session_id,
+                           .start_frame = std::move(frame),
+                           .stdin_open = stdin_open};
+  if (files) init.pace = std::make_unique<FilesPace>(self->deps_.clock, self->files_way_);
+  auto command = std::make_shared<RunnerCommand>(self->deps_.loop, self, std::move(init));
   self->commands_.emplace(number, command);
   co_return command;
 }
@@ -296,10 +295,11 @@ Task<absl::StatusOr<RunnerCommand::Ptr>> RunnerLink::Adopt(Ptr self, SessionPtr 
   }
   const Listing listing = std::move(known->second);
   self->known_.erase(known);
-  auto command = std::make_shared<RunnerCommand>(
-      self->deps_.loop, self,
-      RunnerCommand::Init{listing.number, std::move(run_id), session->spec.session_id, "", false,
-                          false, from});
+  RunnerCommand::Init init{.number = listing.number,
+                           .run_id = std::move(run_id),
+                           .session = session->spec.session_id,
+                           .from = from};
+  auto command = std::make_shared<RunnerCommand>(self->deps_.loop, self, std::move(init));
   self->commands_.emplace(listing.number, command);
   self->Attach(*command, &listing.listed);
   co_return command;

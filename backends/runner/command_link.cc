@@ -55,8 +55,8 @@ void Command::Ack(uint64_t out, uint64_t err) {
 }
 
 void Command::OnStdin() {
-  // Who sends files needs the window, and hears of their end by the answer.
-  if (!files_ || stdin_.accepted() - stdin_acked_ >= stdin_.window / 2) SendStdinAck();
+  // Who sends files goes by how fast they are taken, and hears of their end by the answer.
+  if (!files_ || stdin_.accepted() - stdin_acked_ >= frames::kFilesAckBytes) SendStdinAck();
 }
 
 void Command::SendStdinAck() {

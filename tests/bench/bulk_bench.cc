@@ -1,7 +1,8 @@
-// hermes_bulk_bench: what a command feels of the bytes that sync moves at the same time, over a
-// narrow link: each has a connection of its own. The SSH backend and sync's far tree in this
-// process, a real sshd with an account of its own; needs root. With --smoke less is moved and the
-// link is wider. Exit code 1: something did not work; 77: not possible here.
+// hermes_bulk_bench: what a command feels of the bytes that another session's sync moves at the
+// same time, over a narrow link: much has a connection of its own, little leaves room on the one of
+// the commands. The SSH backend and sync's far trees in this process, a real sshd with an account
+// of its own; needs root. With --smoke less is moved and the link is wider. Exit code 1: something
+// did not work; 77: not possible here.
 
 #include <chrono>
 #include <cstring>
@@ -22,7 +23,11 @@ namespace {
 
 constexpr uint64_t kLinkBytes = 20'000'000 / 8;  // per second
 constexpr int kRttMs = 20;
-constexpr int kFiles = 200;  // so many, or so many bytes, that sync takes the bulk lane
+constexpr size_t kMany = 200;   // so many files, or bytes, that sync takes the bulk lane
+constexpr size_t kShell = 120;  // the same
+constexpr size_t kFew = 6;      // so few that it does not
+// By few: kMostFilesDelay, what fills a round trip, pieces of 64 KiB.
+constexpr double kMostDelayMs = 250;
 
 // Files of random bytes that are alike but for their number.
 class Files : public sync::BlobSource {
@@ -63,25 +68,47 @@ class Bench {
     place_.where = [this](SandboxSpec& spec) { stand_.Fill(spec, transport_, proxy_->port()); };
     world_ = std::make_unique<contract::World>(place_, stand_.dir().path());
     session_ = &world_->Open({}, std::chrono::minutes(10));
-    tree_ = MakeShellTree({.clock = world_->clock, .random = world_->random}, session_->sandbox);
+    syncing_ = &world_->Open({}, std::chrono::minutes(10));
   }
   ~Bench() {
-    tree_.reset();
     world_.reset();
     stand_.account().KillProcesses();
   }
 
   bool Run() {
-    std::vector<double> idle;
-    for (int i = 0; i < scale_.Of(60, 5); ++i) idle.push_back(OneTrue());
-    Push();
-    Row("pushed", idle);
-    Pull();
-    Row("pulled", idle);
+    for (int i = 0; i < scale_.Of(60, 5); ++i) idle_.push_back(OneTrue());
+    const auto runner = syncing_->engine->NewRemoteTree();
+    const auto shell =
+        MakeShellTree({.clock = world_->clock, .random = world_->random}, syncing_->sandbox);
+    BesideFew(*runner);
+    BesideMany(*runner, "runner", kMany);
+    BesideMany(*shell, "sh", kShell);
     return ok_;
   }
 
  private:
+  void BesideMany(sync::RemoteTree& tree, const char* by, size_t files) {
+    Push(tree, files);
+    Row("pushed", by);
+    Pull(tree);
+    Row("pulled", by);
+  }
+
+  void BesideFew(sync::RemoteTree& tree) {
+    std::vector<double> all;
+    for (int i = 0; i < scale_.Of(5, 1); ++i) {
+      Push(tree, kFew);
+      all.insert(all.end(), busy_.begin(), busy_.end());
+    }
+    ok_ = ok_ && !all.empty();
+    if (all.empty()) return;
+    const double still = Percentile(idle_, 0.5), most = Percentile(all, 1);
+    table_.Row(Text("true while %zu MB are pushed, runner, %s", (kFew * file_bytes()) >> 20, Via()),
+               Text("p50 %.1f ms, longest %.1f, of %zu, idle %.1f", Percentile(all, 0.5), most,
+                    all.size(), still),
+               Text("longest <= idle + %.0f ms", kMostDelayMs), most <= still + kMostDelayMs);
+  }
+
   double OneTrue() {
     CommandSpec spec;
     spec.script = "true";
@@ -112,10 +139,12 @@ class Bench {
     ok_ = ok_ && *moved;
   }
 
-  void Push() {
+  void Push(sync::RemoteTree& tree, size_t files) {
     Files source(world_->random, file_bytes());
+    root_.path = "~/bulk" + std::to_string(++roots_);
+    names_.clear();
     sync::RemoteApply apply{.root = root_, .epoch = std::string(16, '0'), .source = &source};
-    for (size_t i = 0; i < static_cast<size_t>(kFiles); ++i) {
+    for (size_t i = 0; i < files; ++i) {
       apply.changes.push_back(
           {*sync::RelPath::Parse("f" + std::to_string(i)), std::nullopt, source.ContentOf(i)});
       names_.push_back(apply.changes.back().path);
@@ -124,10 +153,10 @@ class Bench {
       const size_t wanted = all.changes.size();
       const auto placed = co_await tree->Apply(std::move(all));
       co_return placed.ok() && placed->placed.size() == wanted;
-    }(tree_.get(), std::move(apply)));
+    }(&tree, std::move(apply)));
   }
 
-  void Pull() {
+  void Pull(sync::RemoteTree& tree) {
     uint64_t taken = 0;
     Beside([](sync::RemoteTree* tree, sync::RemoteRoot root, std::vector<sync::RelPath> names,
               uint64_t* bytes) -> Task<bool> {
@@ -138,18 +167,22 @@ class Bench {
             return []() -> Task<absl::Status> { co_return absl::OkStatus(); }();
           });
       co_return fetched.ok();
-    }(tree_.get(), root_, names_, &taken));
+    }(&tree, root_, names_, &taken));
     ok_ = ok_ && taken >= names_.size() * file_bytes();
   }
 
-  void Row(const char* what, const std::vector<double>& idle) {
+  const char* Via() const {
+    return transport_ == SshTransportChoice::kOpenSsh ? "openssh" : "libssh2";
+  }
+
+  void Row(const char* what, const char* by) {
     if (busy_.empty()) {
       ok_ = false;
       return;
     }
-    const double still = Percentile(idle, 0.5), moving = Percentile(busy_, 0.5);
-    table_.Row(Text("true while %zu MB are %s, %s", (kFiles * file_bytes()) >> 20, what,
-                    transport_ == SshTransportChoice::kOpenSsh ? "openssh" : "libssh2"),
+    const double still = Percentile(idle_, 0.5), moving = Percentile(busy_, 0.5);
+    table_.Row(Text("true while %zu MB are %s, %s, %s", (names_.size() * file_bytes()) >> 20, what,
+                    by, Via()),
                Text("p50 %.1f ms (p99 %.1f, of %zu), idle %.1f: %.2f x", moving,
                     Percentile(busy_, 0.99), busy_.size(), still, moving / still),
                "<= 2 x", moving <= 2 * still);
@@ -167,10 +200,12 @@ class Bench {
   std::unique_ptr<DelayProxy> proxy_;
   contract::Place place_;
   std::unique_ptr<contract::World> world_;
-  contract::TestSession* session_ = nullptr;
-  std::unique_ptr<sync::RemoteTree> tree_;
-  const sync::RemoteRoot root_{.path = "~/bulk"};
+  contract::TestSession* session_ = nullptr;  // whose commands run
+  contract::TestSession* syncing_ = nullptr;
+  sync::RemoteRoot root_;
+  int roots_ = 0;
   std::vector<sync::RelPath> names_;
+  std::vector<double> idle_;
   std::vector<double> busy_;
 };
 

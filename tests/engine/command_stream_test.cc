@@ -1,8 +1,12 @@
 // A command's channel as a byte stream, against a runner that the test plays.
 
+#include <algorithm>
 #include <array>
+#include <deque>
+#include <utility>
 
 #include "backends/engine/command_stream.h"
+#include "backends/engine/files_pace.h"
 #include "daemon/runtime/status.h"
 #include "tests/engine/runner_link_fixture.h"
 
@@ -30,6 +34,18 @@ class CommandStreamTest : public RunnerLinkTest {
     return read->has_value() && (*read)->ok() ? std::string(buffer_.data(), ***read) : "";
   }
 
+  // All of it that has come by now.
+  uint64_t TakeStdin() {
+    uint64_t bytes = 0;
+    while (std::optional<SeenFrame> frame = peer().Next()) {
+      EXPECT_EQ(frame->type, Type::kStdin);
+      bytes += frame->payload.size() - 8;
+      Settle();
+    }
+    return bytes;
+  }
+
+  static constexpr Duration kRoundTrip = std::chrono::milliseconds(50);
   std::unique_ptr<Stream> stream_;
   std::array<char, 64 << 10> buffer_{};
 };
@@ -75,16 +91,60 @@ TEST_F(CommandStreamTest, AcknowledgesWhatWasRead) {
   EXPECT_GE(acked, frames::kOutputWindow / 2);
 }
 
-TEST_F(CommandStreamTest, AWholeQuestionGoesOutAtOnceToAFileService) {
-  OpenStream(true);
+// So much is on its way to a file service of which nothing is known yet.
+TEST_F(CommandStreamTest, AQuestionToAFileServiceLeavesRoomForCommands) {
+  const uint32_t number = OpenStream(true);
   const std::string question(frames::kFilesStdinWindow, 'q');
   auto written = Go(stream_->Write(question));
-  uint64_t seen = 0;
-  while (std::optional<SeenFrame> frame = peer().Next()) {
-    seen += frame->payload.size() - 8;
-    Settle();
+  EXPECT_EQ(TakeStdin(), kLeastFilesWindow);
+  EXPECT_FALSE(written->has_value());
+  stream_->Abort();
+  Settle();
+  EXPECT_EQ(peer().Expect(Type::kSignal).command, number);
+}
+
+// A round trip, and the way is known to be fast.
+TEST_F(CommandStreamTest, TheRestOfAQuestionGoesOutAtOnceOnAFastWay) {
+  const uint32_t number = OpenStream(true);
+  const std::string question(frames::kFilesStdinWindow, 'q');
+  auto written = Go(stream_->Write(question));
+  uint64_t seen = TakeStdin();
+  clock_.Advance(kRoundTrip);
+  for (uint64_t taken = 64 << 10; taken <= kLeastFilesWindow; taken += 64 << 10) {
+    peer().SendFrame(Type::kStdinAck, number, taken, uint8_t{0});
+    clock_.Advance(std::chrono::milliseconds(1));
   }
+  Settle();
+  seen += TakeStdin();
   EXPECT_EQ(seen, question.size());
+  EXPECT_TRUE(written->has_value());
+}
+
+// What is said beside it, as by another session, never waits for longer than the files may delay
+// it; and the way is never without them.
+TEST_F(CommandStreamTest, OnASlowWayNoMoreIsOnItThanItTakesInAMoment) {
+  constexpr uint64_t kPerMs = 2500, kPiece = 64 << 10;
+  const uint32_t number = OpenStream(true);
+  const std::string question(frames::kFilesStdinWindow, 'q');
+  auto written = Go(stream_->Write(question));
+  uint64_t sent = TakeStdin(), arrived = 0;
+  constexpr uint64_t kMost =
+      kPerMs * static_cast<uint64_t>((kRoundTrip + kMostFilesDelay) / std::chrono::milliseconds(1));
+  std::deque<std::pair<SteadyTime, uint64_t>> acks;
+  for (uint64_t taken = 0; taken < question.size();) {
+    clock_.Advance(std::chrono::milliseconds(1));
+    const uint64_t before = arrived / kPiece;
+    arrived = std::min(sent, arrived + kPerMs);
+    if (arrived / kPiece > before) acks.emplace_back(clock_.Now() + kRoundTrip, arrived);
+    if (acks.empty() || clock_.Now() < acks.front().first) continue;
+    taken = acks.front().second / kPiece * kPiece;
+    acks.pop_front();
+    peer().SendFrame(Type::kStdinAck, number, taken, uint8_t{0});
+    Settle();
+    sent += TakeStdin();
+    EXPECT_LE(sent - arrived, std::max(kLeastFilesWindow, kMost * 5 / 4)) << taken;
+    if (taken > kLeastFilesWindow && sent < question.size()) EXPECT_GT(sent, arrived) << taken;
+  }
   EXPECT_TRUE(written->has_value());
 }
 
