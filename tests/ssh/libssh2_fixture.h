@@ -34,13 +34,15 @@ namespace hermes {
 class Libssh2Test : public testing::Test {
  protected:
   void SetUp() override {
-    for (const std::string& why : {TestAccount::Unsupported(), OpenSshServer::Unsupported()})
+    const bool own = TestAccount::IsOwn();
+    for (const std::string& why :
+         {own ? "" : TestAccount::Unsupported(), OpenSshServer::Unsupported()})
       if (!why.empty()) GTEST_SKIP() << why;
     ::setenv("HOME", dir_.path().c_str(), 1);
     ::unsetenv("SSH_AUTH_SOCK");
     ::mkdir((dir_.path() + "/.ssh").c_str(), 0700);
     key_ = SshKey::Make(dir_.path(), "key");
-    account_ = TestAccount::Make();
+    account_ = own ? TestAccount::Own() : TestAccount::Make();
   }
 
   OpenSshOptions Serving() const {
