@@ -122,11 +122,12 @@ class MemoryStore : public SessionStore {
   Task<absl::StatusOr<std::vector<CommandInfo>>> ListCommands(std::string session,
                                                               std::string before,
                                                               size_t limit) override {
-    std::vector<CommandInfo> found;
-    for (const auto& [key, row] : disk_.commands) {
-      bool wanted = session.empty() || key.first == session;
-      if (wanted && (before.empty() || key.second < before) && found.size() < limit)
-        found.push_back(row.info);
+    std::vector<CommandInfo> found;  // by id: which is newer is not kept here
+    for (auto row = disk_.commands.rbegin(); row != disk_.commands.rend(); ++row) {
+      const auto& [in, id] = row->first;
+      bool wanted = session.empty() || in == session;
+      if (wanted && (before.empty() || id < before) && found.size() < limit)
+        found.push_back(row->second.info);
     }
     co_return found;
   }
