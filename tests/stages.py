@@ -311,7 +311,7 @@ STAGES = {
     "format": (stage_format, "normal", "clang-format over every C++ file"),
     "build": (stage_build, "normal", "preset dev, everything"),
     "tidy": (stage_tidy, "normal", "the rules of the house"),
-    "test": (stage_test, "normal", "all tests of the dev build, and replay of the fuzz corpora"),
+    "test": (stage_test, "normal", "all tests of the dev build"),
     "bench": (stage_bench, "normal", "speed and size, one at a time"),
     "asan": (stage_asan, "normal", "address and undefined: engine, runner, replay of the fuzz corpora; with --deep core, sync and ssh"),
     "tsan": (stage_tsan, "normal", "threads: runtime and core"),

@@ -56,8 +56,13 @@ TEST_F(TerminalTest, ControlCInterruptsTheForeground) {
 }
 
 TEST_F(TerminalTest, AForegroundSignalReachesIt) {
-  uint32_t command = client->Start(OnTerminal("trap 'echo int; exit 4' INT; echo ready; cat"));
+  uint32_t command =
+      client->Start(OnTerminal("trap 'echo int; exit 4' INT; stty -echo; echo ready; cat"));
   ASSERT_TRUE(UntilSaid(command, "ready"));
+  // Cat is there once it repeats what it reads: a signal that only bash gets, just before it starts
+  // a program, waits for that program's end.
+  client->Stdin(command, 0, "heard\n");
+  ASSERT_TRUE(UntilSaid(command, "heard"));
   client->Send(Type::kSignal, command, [](frames::Writer& w) {
     w.U8(SIGINT);
     w.U8(static_cast<uint8_t>(frames::Scope::kForeground));
